@@ -1,0 +1,253 @@
+"""Consuming in a group: lanes by priority, and offsets that are committed only when everything before them is done."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Self
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import errors as kafka
+
+from schemas.broker.errors import is_refusal, unavailable
+from schemas.broker.offsets import OffsetTracker
+from schemas.broker.records import Received, read_record
+from schemas.broker.settings import BrokerSettings
+from schemas.topics import TopicSpec
+
+log = structlog.get_logger("schemas.broker")
+
+_COMMIT_EVERY_S = 0.5
+_START_TIMEOUT_S = 60.0
+_RETRY_S = 0.5
+
+
+class Consumer:
+    """A member of a consumer group. Also an async context manager.
+
+    `topics` are lanes in order of priority: `poll` hands out a later lane's records only when the earlier lanes have
+    none. What `poll` handed out is told `done` in any order; the offset that is committed is always the contiguous
+    front. When partitions are taken away, nothing new is handed out, work in hand gets `drain_s` seconds to finish,
+    and what is done is committed; the rest is read again by the partition's next owner.
+    """
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        topics: Sequence[TopicSpec],
+        *,
+        group: str,
+        client_id: str,
+        drain_s: float = 3.0,
+        session_timeout_s: float = 10.0,
+    ) -> None:
+        self._settings = settings
+        self._names = [topic.full_name(settings.topic_prefix) for topic in topics]
+        self._topics = dict(zip(self._names, topics, strict=True))
+        self._group = settings.topic_prefix + group
+        self._client_id = client_id
+        self._drain_s = drain_s
+        self._session_timeout_s = session_timeout_s
+        self._client: AIOKafkaConsumer | None = None
+        self._trackers: dict[TopicPartition, OffsetTracker] = {}
+        self._epoch = 0
+        self._may_hand_out = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._committer: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Join the group. Raises `BrokerUnavailable` or `BrokerRefused`."""
+        try:
+            client = AIOKafkaConsumer(
+                group_id=self._group,
+                client_id=self._client_id,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                session_timeout_ms=int(self._session_timeout_s * 1000),
+                heartbeat_interval_ms=1_000,
+                rebalance_timeout_ms=int((self._drain_s + self._session_timeout_s) * 1000),
+                metadata_max_age_ms=10_000,
+                request_timeout_ms=15_000,
+                **self._settings.client_options(),
+            )
+        except OSError as error:
+            raise unavailable(self._settings.bootstrap_servers, error) from error
+        client.subscribe(self._names, listener=_Rebalances(self))
+        self._client = client
+        try:
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                await client.start()
+        except (kafka.KafkaError, OSError, TimeoutError, ValueError) as error:
+            self._client = None
+            with contextlib.suppress(kafka.KafkaError, OSError):
+                await client.stop()
+            raise unavailable(self._settings.bootstrap_servers, error) from error
+        self._committer = asyncio.create_task(self._commit_often(), name="offset-commits")
+
+    async def stop(self) -> None:
+        """Commit what is done and leave the group. What was handed out and is not done is read again by others."""
+        client, self._client = self._client, None
+        if client is None:
+            return
+        self._may_hand_out.clear()
+        if self._committer is not None:
+            self._committer.cancel()
+            await asyncio.gather(self._committer, return_exceptions=True)
+        await self._commit(client)
+        self._forget()
+        with contextlib.suppress(kafka.KafkaError, OSError):
+            await client.stop()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def poll(self, *, max_messages: int, timeout_s: float) -> list[Received]:
+        """At most `max_messages` records of the first lane that has any; [] when `timeout_s` passes without one.
+
+        Raises `BrokerRefused` when the cluster refuses us; outages are waited out.
+        """
+        client = self._client
+        if client is None:
+            return []
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._may_hand_out.wait()
+        except TimeoutError:
+            return []
+        try:
+            for name in self._names[:-1]:
+                lane = [tp for tp in client.assignment() if tp.topic == name]
+                if lane:
+                    records = await client.getmany(*lane, timeout_ms=0, max_records=max_messages)
+                    if records:
+                        return self._hand_out(records.values())
+            records = await client.getmany(timeout_ms=int(timeout_s * 1000), max_records=max_messages)
+            return self._hand_out(records.values())
+        except (kafka.ConsumerStoppedError, kafka.IllegalStateError):
+            return []  # stopped, or reassigned under our feet: the next poll sees the new state
+        except kafka.KafkaError as error:
+            if is_refusal(error):
+                raise unavailable(self._settings.bootstrap_servers, error) from error
+            log.warning("poll failed, trying again", group=self._group, error=repr(error))
+            await asyncio.sleep(_RETRY_S)
+            return []
+
+    def done(self, received: Received) -> None:
+        """Note that `received` is processed. Ignored when its partition has been taken away since."""
+        if received.epoch != self._epoch:
+            return
+        tracker = self._trackers.get(self._partition(received))
+        if tracker is not None:
+            tracker.finish(received.offset)
+            if not any(tracker.unfinished for tracker in self._trackers.values()):
+                self._idle.set()
+
+    def lag(self) -> dict[tuple[str, int], int]:
+        """Records of each assigned (topic, partition) that are not yet done, as far as the last fetch knows."""
+        client = self._client
+        if client is None:
+            return {}
+        lags = {}
+        for tp in client.assignment():
+            end = client.highwater(tp)
+            tracker = self._trackers.get(tp)
+            front = tracker.front if tracker is not None else None
+            if end is not None:
+                lags[(self._topics[tp.topic].name, tp.partition)] = 0 if front is None else max(0, end - front)
+        return lags
+
+    @property
+    def assigned(self) -> int:
+        """How many partitions this member has now."""
+        return 0 if self._client is None else len(self._client.assignment())
+
+    def _partition(self, received: Received) -> TopicPartition:
+        return TopicPartition(received.topic.full_name(self._settings.topic_prefix), received.partition)
+
+    def _hand_out(self, batches: Iterable[Sequence[object]]) -> list[Received]:
+        if not self._may_hand_out.is_set():
+            return []  # revoked while we waited: the next owner reads these again
+        order = {name: index for index, name in enumerate(self._names)}
+        handed = []
+        for batch in batches:
+            for record in batch:
+                received = read_record(record, self._topics, self._epoch)
+                self._track(received)
+                handed.append(received)
+        if handed:
+            self._idle.clear()
+        handed.sort(key=lambda received: order[received.topic.full_name(self._settings.topic_prefix)])
+        return handed
+
+    def _track(self, received: Received) -> None:
+        tp = self._partition(received)
+        try:
+            self._trackers.setdefault(tp, OffsetTracker()).hand_out(received.offset)
+        except ValueError as error:
+            # The log was cut back (an unclean leader election): what is left of it is read anew.
+            log.warning("partition went back", topic=tp.topic, partition=tp.partition, error=str(error))
+            self._trackers[tp] = OffsetTracker()
+            self._trackers[tp].hand_out(received.offset)
+
+    async def _commit_often(self) -> None:
+        while True:
+            await asyncio.sleep(_COMMIT_EVERY_S)
+            if self._client is not None:
+                await self._commit(self._client)
+
+    async def _commit(self, client: AIOKafkaConsumer) -> None:
+        fronts = {tp: tracker.committable for tp, tracker in self._trackers.items() if tracker.committable is not None}
+        if not fronts:
+            return
+        epoch = self._epoch
+        try:
+            await client.commit(fronts)
+        except (kafka.CommitFailedError, kafka.IllegalStateError) as error:
+            log.info("offsets not committed: the partitions have another owner now", error=repr(error))
+        except (kafka.KafkaError, OSError) as error:
+            log.warning("commit failed, trying again", group=self._group, error=repr(error))
+        else:
+            if epoch == self._epoch:
+                for tp, offset in fronts.items():
+                    self._trackers[tp].note_committed(offset)
+
+    def _forget(self) -> None:
+        self._epoch += 1
+        self._trackers.clear()
+        self._idle.set()
+
+    async def revoke(self) -> None:
+        """Called by aiokafka before a rebalance: finish, commit, let go."""
+        self._may_hand_out.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._drain_s):
+                await self._idle.wait()
+        if self._client is not None:
+            await self._commit(self._client)
+        self._forget()
+
+    def assign(self) -> None:
+        """Called by aiokafka after a rebalance."""
+        self._may_hand_out.set()
+
+
+class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        if revoked:
+            log.info("partitions revoked", count=len(revoked))
+        await self._consumer.revoke()
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        log.info("partitions assigned", count=len(assigned))
+        self._consumer.assign()

@@ -1,0 +1,51 @@
+"""A record as our consumers hand it on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aiokafka import ConsumerRecord
+
+from schemas.codec import CodecError, decode, schema_header
+from schemas.messages import Message
+from schemas.topics import TopicSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One record. A tombstone has neither `message` nor `fault`; a poison record has a `fault`.
+
+    `timestamp_ms` is when it was published; `size` is the bytes of its value; `epoch` names the assignment of the
+    partition that it was handed out under.
+    """
+
+    topic: TopicSpec
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    message: Message | None
+    fault: CodecError | None
+    size: int
+    epoch: int = 0
+
+
+def read_record(record: ConsumerRecord, topics: Mapping[str, TopicSpec], epoch: int = 0) -> Received:
+    """What `record` holds, with a fault instead of a message where it cannot be read."""
+    message: Message | None = None
+    fault: CodecError | None = None
+    if record.value is not None:
+        try:
+            message = decode(schema_header(record.headers), record.value)
+        except CodecError as error:
+            fault = error
+    return Received(
+        topic=topics[record.topic],
+        partition=record.partition,
+        offset=record.offset,
+        timestamp_ms=record.timestamp,
+        key=record.key,
+        message=message,
+        fault=fault,
+        size=len(record.value) if record.value is not None else 0,
+        epoch=epoch,
+    )

@@ -1,0 +1,170 @@
+"""Reading topics without a group: every partition, from the recent past, for ever."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import errors as kafka
+
+from schemas.broker.errors import is_refusal, unavailable
+from schemas.broker.records import Received, read_record
+from schemas.broker.settings import BrokerSettings
+from schemas.clock import now_ms
+from schemas.topics import TopicSpec
+
+log = structlog.get_logger("schemas.broker")
+
+_START_TIMEOUT_S = 20.0
+_POLL_MS = 1_000
+_NEW_PARTITIONS_EVERY_S = 30.0
+_RETRY_S = 0.5
+
+
+class Tail:
+    """Hands every record of `topics` that is younger than `since_s` seconds, and all to come, to `on_record`.
+
+    `on_record` is called on the event loop and must not block. `positioned` turns True when everything that stood in
+    the topics at start has been handed on. Partitions added later are picked up. Also an async context manager.
+    """
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        topics: Sequence[TopicSpec],
+        *,
+        since_s: float,
+        on_record: Callable[[Received], None],
+        client_id: str,
+    ) -> None:
+        self._settings = settings
+        self._topics = {topic.full_name(settings.topic_prefix): topic for topic in topics}
+        self._since_s = since_s
+        self._on_record = on_record
+        self._client_id = client_id
+        self._client: AIOKafkaConsumer | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._behind: dict[TopicPartition, int] = {}
+        self._positioned = asyncio.Event()
+
+    @property
+    def positioned(self) -> bool:
+        """Whether what stood in the topics at start has been read, and reading goes on."""
+        return self._positioned.is_set() and self._reader is not None and not self._reader.done()
+
+    async def wait_positioned(self) -> None:
+        """Wait until `positioned`."""
+        await self._positioned.wait()
+
+    async def start(self) -> None:
+        """Connect and begin to read. Raises `BrokerUnavailable` or `BrokerRefused`."""
+        try:
+            client = AIOKafkaConsumer(
+                group_id=None,
+                client_id=self._client_id,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                metadata_max_age_ms=10_000,
+                request_timeout_ms=15_000,
+                **self._settings.client_options(),
+            )
+        except OSError as error:
+            raise unavailable(self._settings.bootstrap_servers, error) from error
+        try:
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                await client.start()
+                await self._assign(client)
+        except (kafka.KafkaError, OSError, TimeoutError, ValueError) as error:
+            with contextlib.suppress(kafka.KafkaError, OSError):
+                await client.stop()
+            raise unavailable(self._settings.bootstrap_servers, error) from error
+        self._client = client
+        self._reader = asyncio.create_task(self._read(client), name="tail")
+
+    async def stop(self) -> None:
+        """Stop reading and disconnect."""
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+        if self._client is not None:
+            with contextlib.suppress(kafka.KafkaError, OSError):
+                await self._client.stop()
+            self._client = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def _assign(self, client: AIOKafkaConsumer) -> None:
+        """Take every partition there is; new ones are read from `since_s` ago, the others from where we are."""
+        before = {tp: await client.position(tp) for tp in client.assignment()}
+        found = [
+            TopicPartition(name, partition) for name in self._topics for partition in await _partitions(client, name)
+        ]
+        if set(found) == set(before):
+            return
+        client.assign(found)
+        for tp, offset in before.items():
+            client.seek(tp, offset)
+        new = [tp for tp in found if tp not in before]
+        ends = await client.end_offsets(new)
+        starts = await client.offsets_for_times({tp: now_ms() - int(self._since_s * 1000) for tp in new})
+        for tp in new:
+            at = starts.get(tp)
+            start = ends[tp] if at is None else at.offset
+            client.seek(tp, start)
+            if start < ends[tp]:
+                self._behind[tp] = ends[tp]
+        if not self._behind:
+            self._positioned.set()
+
+    async def _read(self, client: AIOKafkaConsumer) -> None:
+        loop = asyncio.get_running_loop()
+        look_again_at = loop.time() + _NEW_PARTITIONS_EVERY_S
+        while True:
+            try:
+                if loop.time() >= look_again_at:
+                    look_again_at = loop.time() + _NEW_PARTITIONS_EVERY_S
+                    await self._assign(client)
+                batches = await client.getmany(timeout_ms=_POLL_MS)
+            except kafka.KafkaError as error:
+                if is_refusal(error):
+                    log.error("tail refused", error=str(unavailable(self._settings.bootstrap_servers, error)))
+                else:
+                    log.warning("tail failed, trying again", error=repr(error))
+                await asyncio.sleep(_RETRY_S)
+                continue
+            for tp, records in batches.items():
+                for record in records:
+                    self._on_record(read_record(record, self._topics))
+                self._note_read(tp, records[-1].offset + 1)
+            if self._behind:
+                await self._note_positions(client)
+
+    async def _note_positions(self, client: AIOKafkaConsumer) -> None:
+        # The last records may be gone (deleted, compacted): then only the position tells that we are there.
+        for tp in list(self._behind):
+            self._note_read(tp, await client.position(tp))
+
+    def _note_read(self, tp: TopicPartition, position: int) -> None:
+        if position >= self._behind.get(tp, position + 1):
+            del self._behind[tp]
+        if not self._behind:
+            self._positioned.set()
+
+
+async def _partitions(client: AIOKafkaConsumer, name: str) -> set[int]:
+    partitions = client.partitions_for_topic(name)
+    if not partitions:
+        # aiokafka knows only topics that it was asked for; asking for the offsets of partition 0 adds this one.
+        await client.end_offsets([TopicPartition(name, 0)])
+        partitions = client.partitions_for_topic(name)
+    return partitions or {0}

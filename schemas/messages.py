@@ -1,0 +1,202 @@
+"""The messages that cross Kafka, one frozen type each.
+
+Wire format: a msgpack map of the fields (see `schemas.codec`), with the header ``schema: <name>/<version>``.
+A new optional field keeps the version; anything a reader of the old version would misread raises it.
+Times are milliseconds since the Unix epoch (UTC); hashes are raw bytes.
+"""
+
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Sha256 = Annotated[bytes, Field(min_length=32, max_length=32)]
+PdqHash = Annotated[bytes, Field(min_length=32, max_length=32)]
+EpochMs = Annotated[int, Field(ge=0)]
+ScanId = Annotated[str, Field(min_length=1, max_length=64)]
+TenantName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+Score = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+
+EVERY_TENANT = "*"
+"""The key of `ScannerAnnounced.policies` that stands for every tenant without a policy of its own."""
+
+
+class Decision(StrEnum):
+    """What a policy makes of an image."""
+
+    ACCEPT = "accept"
+    REVIEW = "review"
+    REJECT = "reject"
+
+
+class AnsweredBy(StrEnum):
+    """How the gateway came to its answer."""
+
+    VERDICT = "verdict"
+    KNOWN = "known"
+    OVERRIDE = "override"
+    LIST = "list"
+    DEADLINE = "deadline"
+    OVERLOAD = "overload"
+    SPOOLED = "spooled"
+    UNREADABLE = "unreadable"
+
+
+class Stage(StrEnum):
+    """Which lane a verdict was reached in."""
+
+    LIVE = "live"
+    BACKLOG = "backlog"
+
+
+class Message(BaseModel):
+    """Base of every message: frozen, validated when made and when read, unknown fields ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_bytes="base64")
+    SCHEMA: ClassVar[str]
+    VERSION: ClassVar[int] = 1
+
+
+class FrameInfo(BaseModel):
+    """One frame's plain facts; its pixels travel encrypted beside them.
+
+    `at_ms` is the frame's time in the animation, 0 for a still; `pdq_quality` is 0-100 (below 50: do not match).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    at_ms: Annotated[int, Field(ge=0)]
+    width: Annotated[int, Field(ge=1)]
+    height: Annotated[int, Field(ge=1)]
+    pdq: PdqHash
+    pdq_quality: Annotated[int, Field(ge=0, le=100)]
+
+
+class SealedFrames(BaseModel):
+    """JPEG renditions under AES-256-GCM; see `schemas.keyring` for the layout."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    key_id: Annotated[str, Field(min_length=1, max_length=32)]
+    nonce: Annotated[bytes, Field(min_length=12, max_length=12)]
+    ciphertext: bytes
+
+
+class ImageSubmitted(Message):
+    """An image that waits to be judged (topics images, images.backlog, images.archive; key sha256)."""
+
+    SCHEMA: ClassVar[str] = "image-submitted"
+    scan_id: ScanId
+    tenant: TenantName
+    sha256: Sha256
+    length: Annotated[int, Field(ge=0)]
+    media_type: str
+    received_at: EpochMs
+    deadline_at: EpochMs
+    frames: Annotated[tuple[FrameInfo, ...], Field(min_length=1, max_length=8)]
+    sealed: SealedFrames
+    gateway: str = ""
+
+
+class RuleFired(BaseModel):
+    """A policy rule that applied: its name, its plain sentence, and the frame (index) it saw worst."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    name: str
+    decision: Decision
+    frame: Annotated[int, Field(ge=0)]
+
+
+class Timings(BaseModel):
+    """Where the scanner's milliseconds went; `queued` is from the gateway's publish to the scanner's poll."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    queued: float = 0.0
+    decode: float = 0.0
+    wait: float = 0.0
+    infer: float = 0.0
+
+
+class Verdict(Message):
+    """What a scanner decided (topic verdicts; key sha256). Under 1 KB on the wire.
+
+    `scores` holds the worst frame's score per ``model/label``; `models` names every model (name -> id) and
+    `policy` the policy's id, both digests of content. `partition`/`offset` say where the image was read from.
+    """
+
+    SCHEMA: ClassVar[str] = "verdict"
+    scan_id: ScanId
+    tenant: TenantName
+    sha256: Sha256
+    decision: Decision
+    rules: tuple[RuleFired, ...] = ()
+    scores: dict[str, Score]
+    worst_frame: Annotated[int, Field(ge=0)] = 0
+    frame_count: Annotated[int, Field(ge=1)] = 1
+    pdq: tuple[PdqHash, ...] = ()
+    media_type: str = ""
+    models: dict[str, str]
+    policy: str
+    hash_list: str = ""
+    stage: Stage
+    scanner: str
+    topic: str
+    partition: Annotated[int, Field(ge=0)]
+    offset: Annotated[int, Field(ge=0)]
+    received_at: EpochMs
+    judged_at: EpochMs
+    timings: Timings = Timings()
+
+
+class AnswerGiven(Message):
+    """What the gateway answered, and why (topic answers; key sha256): the ledger's entry for one request."""
+
+    SCHEMA: ClassVar[str] = "answer-given"
+    scan_id: ScanId
+    tenant: TenantName
+    sha256: Sha256
+    status: Annotated[int, Field(ge=100, le=599)]
+    decision: Decision
+    answered_by: AnsweredBy
+    reason: str = ""
+    length: Annotated[int, Field(ge=0)] = 0
+    media_type: str = ""
+    answered_at: EpochMs
+    milliseconds: Annotated[float, Field(ge=0)]
+    gateway: str = ""
+
+
+class ScannerAnnounced(Message):
+    """What a scanner judges with, every few seconds (topic scanners; key scanner id).
+
+    `policies` maps a tenant, or `EVERY_TENANT`, to a policy id. `rate` is images judged a second, recently.
+    """
+
+    SCHEMA: ClassVar[str] = "scanner-announced"
+    scanner: str
+    group: str
+    models: dict[str, str]
+    policies: dict[str, str]
+    device: str
+    rate: Annotated[float, Field(ge=0)] = 0.0
+    healthy: bool = True
+    leaving: bool = False
+    announced_at: EpochMs
+
+
+class ImageFailed(Message):
+    """An image or record that could not be processed, and why (topic images.dead; key scan id). Never pixels."""
+
+    SCHEMA: ClassVar[str] = "image-failed"
+    scan_id: str
+    tenant: str = ""
+    sha256: bytes = b""
+    reason: str
+    detail: str = ""
+    topic: str
+    partition: Annotated[int, Field(ge=0)]
+    offset: Annotated[int, Field(ge=0)]
+    scanner: str = ""
+    failed_at: EpochMs
+
+
+MESSAGES: tuple[type[Message], ...] = (ImageSubmitted, Verdict, AnswerGiven, ScannerAnnounced, ImageFailed)
+"""Every message there is; `schemas.codec` dispatches on this."""

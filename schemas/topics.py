@@ -1,0 +1,211 @@
+"""Every topic, declared once: who writes it, who reads it, how it is partitioned and how long it is kept.
+
+Producer, broker and fetch limits derive from `MAX_MESSAGE_BYTES`; `schemas.broker.admin` creates and compares
+topics from this table. The names carry a configurable prefix (default ``fediwarden.``).
+"""
+
+from dataclasses import dataclass, field
+
+from schemas.messages import AnswerGiven, ImageFailed, ImageSubmitted, Message, ScannerAnnounced, Verdict
+
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
+THIRTEEN_MONTHS_MS = 396 * DAY_MS
+
+FRAMES_MAX_BYTES = 900_000
+"""The JPEGs of one image together; the gateway steps their quality down until they fit."""
+
+IMAGE_MAX_BYTES = 1 << 20
+"""One record of frames: `FRAMES_MAX_BYTES`, its envelope and room for fields to come."""
+
+RECORD_MAX_BYTES = 256 << 10
+"""One record of every other topic."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """One topic. `messages` are the types it may hold; None values (tombstones) are allowed where it is compacted.
+
+    `retention_ms` and `retention_bytes` (of the whole topic, None = no ceiling) bound what is kept;
+    `segment_ms` is how soon a segment rolls, which is what bounds how long deleted bytes stay on disk.
+    """
+
+    name: str
+    key: str
+    messages: tuple[type[Message], ...]
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+    retention_ms: int
+    cleanup: str = "delete"
+    partitions: int = 6
+    retention_bytes: int | None = None
+    max_message_bytes: int = RECORD_MAX_BYTES
+    segment_ms: int = DAY_MS
+    extra: dict[str, str] = field(default_factory=dict, hash=False)
+
+    def full_name(self, prefix: str) -> str:
+        """The topic's name on the cluster."""
+        return prefix + self.name
+
+    def config(self, *, min_insync: int) -> dict[str, str]:
+        """The topic's settings as Kafka takes them."""
+        per_partition = -1 if self.retention_bytes is None else self.retention_bytes // self.partitions
+        settings = {
+            "cleanup.policy": self.cleanup,
+            "retention.ms": str(self.retention_ms),
+            "retention.bytes": str(per_partition),
+            "segment.ms": str(self.segment_ms),
+            "max.message.bytes": str(self.max_message_bytes),
+            "min.insync.replicas": str(min_insync),
+            "compression.type": "producer",
+        }
+        return settings | self.extra
+
+
+_COMPACTION = {"max.compaction.lag.ms": str(DAY_MS), "min.cleanable.dirty.ratio": "0.2"}
+
+IMAGES = TopicSpec(
+    "images",
+    key="sha256",
+    messages=(ImageSubmitted,),
+    writers=("gateway",),
+    readers=("scanner",),
+    partitions=12,
+    retention_ms=7 * DAY_MS,
+    segment_ms=5 * MINUTE_MS,
+    max_message_bytes=IMAGE_MAX_BYTES,
+)
+IMAGES_BACKLOG = TopicSpec(
+    "images.backlog",
+    key="sha256",
+    messages=(ImageSubmitted,),
+    writers=("gateway", "scanner"),
+    readers=("scanner",),
+    partitions=12,
+    retention_ms=7 * DAY_MS,
+    segment_ms=5 * MINUTE_MS,
+    max_message_bytes=IMAGE_MAX_BYTES,
+)
+IMAGES_ARCHIVE = TopicSpec(
+    "images.archive",
+    key="sha256",
+    messages=(ImageSubmitted,),
+    writers=("scanner",),
+    readers=("scanner",),
+    partitions=12,
+    cleanup="compact,delete",
+    retention_ms=7 * DAY_MS,
+    retention_bytes=5 << 30,
+    segment_ms=HOUR_MS,
+    max_message_bytes=IMAGE_MAX_BYTES,
+    extra=_COMPACTION,
+)
+VERDICTS = TopicSpec(
+    "verdicts",
+    key="sha256",
+    messages=(Verdict,),
+    writers=("scanner",),
+    readers=("gateway", "enforcer", "federation_audit"),
+    retention_ms=THIRTEEN_MONTHS_MS,
+)
+VERDICTS_SHADOW = TopicSpec(
+    "verdicts.shadow",
+    key="sha256",
+    messages=(Verdict,),
+    writers=("scanner",),
+    readers=("federation_audit",),
+    retention_ms=30 * DAY_MS,
+)
+FEATURES = TopicSpec(
+    "features",
+    key="sha256",
+    messages=(),
+    writers=("scanner",),
+    readers=("scanner",),
+    retention_ms=90 * DAY_MS,
+    retention_bytes=5 << 30,
+)
+SCANNERS = TopicSpec(
+    "scanners",
+    key="scanner id",
+    messages=(ScannerAnnounced,),
+    writers=("scanner",),
+    readers=("gateway",),
+    partitions=1,
+    cleanup="compact,delete",
+    retention_ms=DAY_MS,
+    segment_ms=HOUR_MS,
+    extra=_COMPACTION,
+)
+ANSWERS = TopicSpec(
+    "answers",
+    key="sha256",
+    messages=(AnswerGiven,),
+    writers=("gateway",),
+    readers=("federation_audit",),
+    retention_ms=THIRTEEN_MONTHS_MS,
+)
+ORIGINS = TopicSpec(
+    "origins",
+    key="sha256 or URL",
+    messages=(),
+    writers=("relay",),
+    readers=("federation_audit",),
+    retention_ms=THIRTEEN_MONTHS_MS,
+)
+ENFORCEMENTS = TopicSpec(
+    "enforcements",
+    key="sha256",
+    messages=(),
+    writers=("enforcer",),
+    readers=("federation_audit",),
+    retention_ms=THIRTEEN_MONTHS_MS,
+)
+OVERRIDES = TopicSpec(
+    "overrides",
+    key="hash",
+    messages=(),
+    writers=("fediwarden",),
+    readers=("gateway",),
+    partitions=1,
+    cleanup="compact",
+    retention_ms=-1,
+    extra=_COMPACTION,
+)
+RESCANS = TopicSpec(
+    "rescans",
+    key="sha256",
+    messages=(),
+    writers=("scanner",),
+    readers=("enforcer", "federation_audit"),
+    retention_ms=90 * DAY_MS,
+)
+IMAGES_DEAD = TopicSpec(
+    "images.dead",
+    key="scan id",
+    messages=(ImageFailed,),
+    writers=("scanner",),
+    readers=("federation_audit",),
+    partitions=3,
+    retention_ms=30 * DAY_MS,
+)
+
+TOPICS: tuple[TopicSpec, ...] = (
+    IMAGES,
+    IMAGES_BACKLOG,
+    IMAGES_ARCHIVE,
+    VERDICTS,
+    VERDICTS_SHADOW,
+    FEATURES,
+    SCANNERS,
+    ANSWERS,
+    ORIGINS,
+    ENFORCEMENTS,
+    OVERRIDES,
+    RESCANS,
+    IMAGES_DEAD,
+)
+"""Every topic that `fediwarden topics apply` makes. One without messages is declared here for an issue to come."""
+
+MAX_MESSAGE_BYTES = max(spec.max_message_bytes for spec in TOPICS)

@@ -1,0 +1,117 @@
+"""One message of every type, the same on every run."""
+
+from schemas.messages import (
+    EVERY_TENANT,
+    AnsweredBy,
+    AnswerGiven,
+    Decision,
+    FrameInfo,
+    ImageFailed,
+    ImageSubmitted,
+    Message,
+    RuleFired,
+    ScannerAnnounced,
+    SealedFrames,
+    Stage,
+    Timings,
+    Verdict,
+)
+
+SHA256 = bytes(range(32))
+PDQ = bytes(range(32, 64))
+MODELS = {"safety-s": "safety-s:0123456789abcdef", "open-nsfw": "open-nsfw:fedcba9876543210"}
+
+
+def image(**changes: object) -> ImageSubmitted:
+    """An image of two frames that waits to be judged."""
+    fields: dict[str, object] = {
+        "scan_id": "01JD0000000000000000000000",
+        "tenant": "default",
+        "sha256": SHA256,
+        "length": 123_456,
+        "media_type": "image/gif",
+        "received_at": 1_795_000_000_000,
+        "deadline_at": 1_795_000_003_000,
+        "frames": (
+            FrameInfo(at_ms=0, width=512, height=384, pdq=PDQ, pdq_quality=100),
+            FrameInfo(at_ms=500, width=512, height=384, pdq=PDQ, pdq_quality=47),
+        ),
+        "sealed": SealedFrames(key_id="k1", nonce=b"n" * 12, ciphertext=b"ciphertext"),
+        "gateway": "gateway-1",
+    }
+    return ImageSubmitted.model_validate(fields | changes)
+
+
+def verdict(**changes: object) -> Verdict:
+    """A rejection with everything a verdict can carry."""
+    fields: dict[str, object] = {
+        "scan_id": "01JD0000000000000000000000",
+        "tenant": "default",
+        "sha256": SHA256,
+        "decision": Decision.REJECT,
+        "rules": (RuleFired(name="explicit", decision=Decision.REJECT, frame=1),),
+        "scores": {
+            "safety-s/nsfl": 0.01,
+            "safety-s/nsfw": 0.97,
+            "safety-s/sfw": 0.02,
+            "open-nsfw/nsfw": 0.91,
+            "open-nsfw/sfw": 0.09,
+        },
+        "worst_frame": 1,
+        "frame_count": 8,
+        "pdq": (PDQ,) * 8,
+        "media_type": "image/gif",
+        "models": MODELS,
+        "policy": "default-cpu:0011223344556677",
+        "hash_list": "",
+        "stage": Stage.LIVE,
+        "scanner": "host-4711-abcdef",
+        "topic": "fediwarden.images",
+        "partition": 11,
+        "offset": 4_294_967_296,
+        "received_at": 1_795_000_000_000,
+        "judged_at": 1_795_000_000_250,
+        "timings": Timings(queued=3.0, decode=4.5, wait=0.25, infer=30.0),
+    }
+    return Verdict.model_validate(fields | changes)
+
+
+SAMPLES: dict[str, Message] = {
+    "image-submitted-1": image(),
+    "verdict-1": verdict(),
+    "answer-given-1": AnswerGiven(
+        scan_id="01JD0000000000000000000000",
+        tenant="default",
+        sha256=SHA256,
+        status=406,
+        decision=Decision.REJECT,
+        answered_by=AnsweredBy.VERDICT,
+        reason="",
+        length=123_456,
+        media_type="image/gif",
+        answered_at=1_795_000_000_260,
+        milliseconds=260.5,
+        gateway="gateway-1",
+    ),
+    "scanner-announced-1": ScannerAnnounced(
+        scanner="host-4711-abcdef",
+        group="fediwarden-scanner",
+        models=MODELS,
+        policies={EVERY_TENANT: "default-cpu:0011223344556677"},
+        device="cpu",
+        rate=21.5,
+        announced_at=1_795_000_000_000,
+    ),
+    "image-failed-1": ImageFailed(
+        scan_id="01JD0000000000000000000000",
+        tenant="default",
+        sha256=SHA256,
+        reason="frames-undecryptable",
+        detail="key 'k0' is not in the key file",
+        topic="fediwarden.images",
+        partition=3,
+        offset=17,
+        scanner="host-4711-abcdef",
+        failed_at=1_795_000_000_000,
+    ),
+}
