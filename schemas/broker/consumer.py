@@ -116,6 +116,7 @@ class Consumer:
         """
         client = self._client
         if client is None:
+            await asyncio.sleep(timeout_s)  # a loop around a stopped consumer must not starve the event loop
             return []
         try:
             async with asyncio.timeout(timeout_s):
@@ -132,6 +133,7 @@ class Consumer:
             records = await client.getmany(timeout_ms=int(timeout_s * 1000), max_records=max_messages)
             return self._hand_out(records.values())
         except (kafka.ConsumerStoppedError, kafka.IllegalStateError):
+            await asyncio.sleep(0)
             return []  # stopped, or reassigned under our feet: the next poll sees the new state
         except kafka.KafkaError as error:
             if is_refusal(error):

@@ -1,0 +1,259 @@
+"""Our Kafka client against a real Apache Kafka."""
+
+import asyncio
+import dataclasses
+import hashlib
+import uuid
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from schemas.broker import (
+    BrokerSettings,
+    BrokerUnavailable,
+    Consumer,
+    Producer,
+    PublishRefused,
+    Tail,
+    TopicsNotReady,
+    apply_topics,
+    check_topics,
+    diff_topics,
+)
+from schemas.codec import SchemaMissing, SchemaUnknown
+from schemas.messages import ImageSubmitted
+from schemas.topics import IMAGE_MAX_BYTES, IMAGES, IMAGES_BACKLOG, SCANNERS, VERDICTS
+from tests.unit.schemas.samples import image, verdict
+
+pytestmark = pytest.mark.kafka
+
+
+@pytest.fixture
+def broker(kafka: BrokerSettings) -> BrokerSettings:
+    """The session's Kafka with topics of this test's own."""
+    settings = kafka.model_copy(update={"topic_prefix": f"t{uuid.uuid4().hex[:8]}."})
+    asyncio.run(apply_topics(settings, [IMAGES, IMAGES_BACKLOG, VERDICTS, SCANNERS]))
+    return settings
+
+
+def numbered(number: int) -> ImageSubmitted:
+    return image(scan_id=f"scan-{number}", sha256=hashlib.sha256(str(number).encode()).digest())
+
+
+async def publish(producer: Producer, numbers: range, topic=IMAGES) -> None:
+    await asyncio.gather(*(producer.publish(topic, (m := numbered(n)), key=m.sha256) for n in numbers))
+
+
+async def drain(consumer: Consumer, *, quiet_s: float = 1.5, finish: bool = True) -> list[str]:
+    seen = []
+    while records := await consumer.poll(max_messages=50, timeout_s=quiet_s):
+        for record in records:
+            assert isinstance(record.message, ImageSubmitted)
+            seen.append(record.message.scan_id)
+            if finish:
+                consumer.done(record)
+    return seen
+
+
+def names(numbers: range) -> set[str]:
+    return {f"scan-{n}" for n in numbers}
+
+
+def test_applied_topics_do_not_differ_from_their_declaration(broker):
+    assert asyncio.run(diff_topics(broker, [IMAGES, IMAGES_BACKLOG, VERDICTS, SCANNERS])) == []
+    asyncio.run(check_topics(broker, [IMAGES, VERDICTS]))
+
+
+def test_a_drifted_topic_is_told_and_mended_and_does_not_stop_a_service(broker):
+    wanted = dataclasses.replace(VERDICTS, retention_ms=123_000, partitions=VERDICTS.partitions + 2)
+
+    async def scenario():
+        changes = await diff_topics(broker, [wanted])
+        assert {c.setting for c in changes} == {"retention.ms", "partitions"}
+        await check_topics(broker, [wanted])
+        assert await apply_topics(broker, [wanted]) == changes
+        assert await diff_topics(broker, [wanted]) == []
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        dataclasses.replace(VERDICTS, name="not.there"),
+        dataclasses.replace(VERDICTS, cleanup="compact"),
+        dataclasses.replace(VERDICTS, max_message_bytes=VERDICTS.max_message_bytes * 2),
+    ],
+    ids=["missing", "wrong cleanup policy", "too small records"],
+)
+def test_a_topic_a_service_cannot_work_with_names_the_command(broker, wanted):
+    with pytest.raises(TopicsNotReady, match="Run: fediwarden topics apply"):
+        asyncio.run(check_topics(broker, [wanted]))
+
+
+def test_a_message_larger_than_its_topic_is_refused_and_the_next_one_goes_through(broker):
+    async def scenario():
+        async with Producer(broker, client_id="test") as producer:
+            sealed = image().sealed.model_copy(update={"ciphertext": b"x" * (IMAGE_MAX_BYTES + 1)})
+            with pytest.raises(PublishRefused):
+                await producer.publish(IMAGES, image(sealed=sealed), key=b"k")
+            sealed = image().sealed.model_copy(update={"ciphertext": b"x" * 300_000})
+            with pytest.raises(PublishRefused):  # the broker's word, not the client's: verdicts are smaller
+                await producer.publish(VERDICTS, image(sealed=sealed), key=b"k")
+            assert (await producer.publish(IMAGES, image(), key=b"k")).offset == 0
+            assert producer.connected
+
+    asyncio.run(scenario())
+
+
+def test_without_kafka_starting_fails_by_name_and_publishing_gives_up_when_told():
+    nowhere = BrokerSettings(bootstrap_servers="127.0.0.1:9")
+
+    async def scenario():
+        with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:9"):
+            await Producer(nowhere, client_id="test").start()
+        with pytest.raises(BrokerUnavailable):
+            await Producer(nowhere, client_id="test").publish(VERDICTS, verdict(), key=b"k", give_up_after=0.5)
+        with pytest.raises(BrokerUnavailable):
+            await Tail(nowhere, [VERDICTS], since_s=1, on_record=print, client_id="test").start()
+        with pytest.raises(BrokerUnavailable):
+            await check_topics(nowhere, [VERDICTS])
+
+    asyncio.run(scenario())
+
+
+def test_an_earlier_lane_is_handed_out_before_a_later_one(broker):
+    async def scenario():
+        async with Producer(broker, client_id="test") as producer:
+            await publish(producer, range(100, 110), IMAGES_BACKLOG)
+            await publish(producer, range(10))
+        async with Consumer(broker, [IMAGES, IMAGES_BACKLOG], group="lanes", client_id="test") as consumer:
+            lanes = []
+            first = await consumer.poll(max_messages=1, timeout_s=10)
+            await asyncio.sleep(1)  # both lanes are fetched now
+            records = first
+            while records:
+                lanes += [record.topic.name for record in records]
+                for record in records:
+                    consumer.done(record)
+                records = await consumer.poll(max_messages=3, timeout_s=1)
+        assert lanes[1:].index("images.backlog") == lanes[1:].count("images")
+        assert len(lanes) == 20
+
+    asyncio.run(scenario())
+
+
+def test_what_was_not_done_is_read_again_and_what_was_done_is_not(broker):
+    async def scenario():
+        async with Producer(broker, client_id="test") as producer:
+            await publish(producer, range(40))
+        unfinished, behind = None, []
+        async with Consumer(broker, [IMAGES], group="again", client_id="one") as consumer:
+            while records := await consumer.poll(max_messages=50, timeout_s=1.5):
+                for record in records:
+                    if unfinished is None:
+                        unfinished = record
+                    if record.partition == unfinished.partition:
+                        behind.append(record.message.scan_id)
+                    if record is not unfinished:
+                        consumer.done(record)
+        async with Consumer(broker, [IMAGES], group="again", client_id="two") as consumer:
+            again = await drain(consumer)
+        # the contiguous front: the unfinished one and what stood behind it in its partition, nothing else
+        assert again == behind
+        async with Consumer(broker, [IMAGES], group="again", client_id="three") as consumer:
+            assert await drain(consumer) == []
+
+    asyncio.run(scenario())
+
+
+def test_a_rebalance_in_mid_flight_loses_nothing_and_leaves_no_lag(broker):
+    async def scenario():
+        seen: list[str] = []
+        stop = asyncio.Event()
+
+        async def work(consumer: Consumer) -> None:
+            while not stop.is_set():
+                for record in await consumer.poll(max_messages=5, timeout_s=0.2):
+                    await asyncio.sleep(0.002)
+                    seen.append(record.message.scan_id)
+                    consumer.done(record)
+
+        async with Producer(broker, client_id="test") as producer:
+            async with Consumer(broker, [IMAGES], group="moving", client_id="one") as one:
+                tasks = [asyncio.create_task(work(one))]
+                sending = asyncio.create_task(publish_slowly(producer, 400))
+                await asyncio.sleep(0.5)
+                async with Consumer(broker, [IMAGES], group="moving", client_id="two") as two:
+                    tasks.append(asyncio.create_task(work(two)))
+                    await sending
+                    await asyncio.sleep(1)
+                    assert one.assigned == two.assigned == IMAGES.partitions // 2
+                while set(seen) != names(range(400)):
+                    await asyncio.sleep(0.1)
+                await asyncio.sleep(0.5)
+                assert sum(one.lag().values()) == 0
+                stop.set()
+                await asyncio.gather(*tasks)
+        assert len(seen) == 400, "a clean hand-over judges nothing twice"
+        async with Consumer(broker, [IMAGES], group="moving", client_id="three") as consumer:
+            assert await drain(consumer) == []
+
+    async def publish_slowly(producer: Producer, count: int) -> None:
+        for number in range(count):
+            await publish(producer, range(number, number + 1))
+
+    asyncio.run(scenario())
+
+
+def test_poison_is_handed_on_with_its_fault_and_the_partition_moves_on(broker):
+    async def scenario():
+        name = IMAGES.full_name(broker.topic_prefix)
+        raw = AIOKafkaProducer(bootstrap_servers=broker.bootstrap_servers)
+        await raw.start()
+        await raw.send_and_wait(name, b"\x00garbage", partition=0)
+        await raw.send_and_wait(name, b"\x80", partition=0, headers=[("schema", b"image-submitted/99")])
+        await raw.stop()
+        async with Producer(broker, client_id="test") as producer:
+            await publish(producer, range(30))
+        async with Consumer(broker, [IMAGES], group="poison", client_id="test") as consumer:
+            faults, good = [], 0
+            while records := await consumer.poll(max_messages=50, timeout_s=1.5):
+                for record in records:
+                    good += record.message is not None
+                    if record.fault is not None:
+                        faults.append(type(record.fault))
+                    consumer.done(record)
+        assert faults == [SchemaMissing, SchemaUnknown]
+        assert good == 30
+
+    asyncio.run(scenario())
+
+
+def test_a_tail_is_positioned_once_it_has_read_the_past_and_goes_on_reading(broker):
+    async def scenario():
+        seen = []
+        async with Producer(broker, client_id="test") as producer:
+            for number in range(20):
+                await producer.publish(VERDICTS, verdict(scan_id=f"v{number}"), key=bytes([number]))
+            async with Tail(broker, [VERDICTS], since_s=3600, on_record=seen.append, client_id="test") as tail:
+                await asyncio.wait_for(tail.wait_positioned(), 10)
+                assert {record.message.scan_id for record in seen} == {f"v{n}" for n in range(20)}
+                await producer.publish(VERDICTS, verdict(scan_id="later"), key=b"k")
+                while seen[-1].message.scan_id != "later":
+                    await asyncio.sleep(0.01)
+                assert tail.positioned
+            seen.clear()
+            async with Tail(broker, [VERDICTS], since_s=0, on_record=seen.append, client_id="test") as tail:
+                await asyncio.wait_for(tail.wait_positioned(), 10)
+                assert seen == []
+
+    asyncio.run(scenario())
+
+
+def test_a_tail_of_empty_topics_is_positioned_at_once(broker):
+    async def scenario():
+        async with Tail(broker, [VERDICTS, SCANNERS], since_s=3600, on_record=print, client_id="test") as tail:
+            await asyncio.wait_for(tail.wait_positioned(), 10)
+
+    asyncio.run(scenario())
