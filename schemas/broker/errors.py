@@ -61,7 +61,11 @@ def is_unpublishable(error: BaseException) -> bool:
 
 
 def unavailable(bootstrap_servers: str, error: BaseException) -> BrokerError:
-    """The typed error for a failed connection, with the remedy."""
+    """The typed error for a failed connection, with the remedy.
+
+    aiokafka reports a refused handshake at first connection as "unable to bootstrap" and logs the cause: only a
+    refusal of a running connection can be told from an absent broker here.
+    """
     if is_refusal(error):
         return BrokerRefused(
             f"Kafka at {bootstrap_servers} refuses us ({type(error).__name__}: {error});"
@@ -69,5 +73,5 @@ def unavailable(bootstrap_servers: str, error: BaseException) -> BrokerError:
         )
     return BrokerUnavailable(
         f"no Kafka at {bootstrap_servers or '(kafka.bootstrap_servers is empty)'} ({type(error).__name__}: {error});"
-        " is it running, and is kafka.bootstrap_servers right?"
+        " is it running, is kafka.bootstrap_servers right, and does it take our credentials (kafka.sasl_*, kafka.ssl_*)?"
     )

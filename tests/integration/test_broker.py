@@ -179,22 +179,24 @@ def test_a_rebalance_in_mid_flight_loses_nothing_and_leaves_no_lag(broker):
                     seen.append(record.message.scan_id)
                     consumer.done(record)
 
-        async with Producer(broker, client_id="test") as producer:
-            async with Consumer(broker, [IMAGES], group="moving", client_id="one") as one:
-                tasks = [asyncio.create_task(work(one))]
-                sending = asyncio.create_task(publish_slowly(producer, 400))
-                await asyncio.sleep(0.5)
-                async with Consumer(broker, [IMAGES], group="moving", client_id="two") as two:
-                    tasks.append(asyncio.create_task(work(two)))
-                    await sending
-                    await asyncio.sleep(1)
-                    assert one.assigned == two.assigned == IMAGES.partitions // 2
-                while set(seen) != names(range(400)):
-                    await asyncio.sleep(0.1)
-                await asyncio.sleep(0.5)
-                assert sum(one.lag().values()) == 0
-                stop.set()
-                await asyncio.gather(*tasks)
+        async with (
+            Producer(broker, client_id="test") as producer,
+            Consumer(broker, [IMAGES], group="moving", client_id="one") as one,
+        ):
+            tasks = [asyncio.create_task(work(one))]
+            sending = asyncio.create_task(publish_slowly(producer, 400))
+            await asyncio.sleep(0.5)
+            async with Consumer(broker, [IMAGES], group="moving", client_id="two") as two:
+                tasks.append(asyncio.create_task(work(two)))
+                await sending
+                await asyncio.sleep(1)
+                assert one.assigned == two.assigned == IMAGES.partitions // 2
+            while set(seen) != names(range(400)):
+                await asyncio.sleep(0.1)
+            await asyncio.sleep(0.5)
+            assert sum(one.lag().values()) == 0
+            stop.set()
+            await asyncio.gather(*tasks)
         assert len(seen) == 400, "a clean hand-over judges nothing twice"
         async with Consumer(broker, [IMAGES], group="moving", client_id="three") as consumer:
             assert await drain(consumer) == []
