@@ -73,5 +73,5 @@ def unavailable(bootstrap_servers: str, error: BaseException) -> BrokerError:
         )
     return BrokerUnavailable(
         f"no Kafka at {bootstrap_servers or '(kafka.bootstrap_servers is empty)'} ({type(error).__name__}: {error});"
-        " is it running, is kafka.bootstrap_servers right, and does it take our credentials (kafka.sasl_*, kafka.ssl_*)?"
+        " is it running, is kafka.bootstrap_servers right, does it take our credentials (kafka.sasl_*, kafka.ssl_*)?"
     )
