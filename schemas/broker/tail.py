@@ -22,6 +22,7 @@ _START_TIMEOUT_S = 20.0
 _POLL_MS = 1_000
 _NEW_PARTITIONS_EVERY_S = 30.0
 _RETRY_S = 0.5
+_YIELD_EVERY = 100
 
 
 class Tail:
@@ -143,8 +144,10 @@ class Tail:
                 await asyncio.sleep(_RETRY_S)
                 continue
             for tp, records in batches.items():
-                for record in records:
+                for number, record in enumerate(records, 1):
                     self._on_record(read_record(record, self._topics))
+                    if number % _YIELD_EVERY == 0:
+                        await asyncio.sleep(0)  # months of verdicts at start must not hold up the event loop
                 self._note_read(tp, records[-1].offset + 1)
             if self._behind:
                 await self._note_positions(client)
