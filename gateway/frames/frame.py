@@ -1,0 +1,58 @@
+"""What frame extraction gives: the frames of one file, or the reason why there are none."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One rendition: a JPEG without metadata, its size in pixels, its moment in the animation, its PDQ hash.
+
+    `at_ms` is 0 for a still. `pdq` is 32 bytes, most significant bit first; `pdq_quality` is 0-100 and hashes
+    below 50 are not fit for matching.
+    """
+
+    jpeg: bytes
+    width: int
+    height: int
+    at_ms: int
+    pdq: bytes
+    pdq_quality: int
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSet:
+    """The frames of one file in order of time.
+
+    `media_type` is what the content is, whatever the sender called it; `width` and `height` are the original's as
+    shown (after rotation); `duration_ms` is 0 for a still.
+    """
+
+    media_type: str
+    width: int
+    height: int
+    duration_ms: int
+    frames: tuple[Frame, ...]
+
+
+class UnreadableReason(StrEnum):
+    """Why no frames could be made."""
+
+    EMPTY = "empty"
+    NOT_AN_IMAGE = "not_an_image"
+    UNSUPPORTED = "unsupported"
+    TRUNCATED = "truncated"
+    DAMAGED = "damaged"
+    TOO_LARGE = "too_large"
+    TOO_SLOW = "too_slow"
+    TOO_MUCH_MEMORY = "too_much_memory"
+    DECODER_DIED = "decoder_died"
+
+
+class Unreadable(Exception):
+    """The file cannot be judged: `reason` is for machines, `detail` one plain sentence for people."""
+
+    def __init__(self, reason: UnreadableReason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail

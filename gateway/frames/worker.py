@@ -1,0 +1,108 @@
+"""A worker process: one file at a time, from a descriptor in a message to frames in the answer.
+
+Wire, both ways over one stream socket: a job is 8 bytes (length of the file, little-endian) with its descriptor
+attached (SCM_RIGHTS); an answer is 4 bytes of length (little-endian) and a msgpack map. The first answer, before any
+job, is ``{"protections": {...}, "missing": [...]}``; then for each job ``{"frames": ...}`` or
+``{"reason": ..., "detail": ...}``, both with ``rss``, the resident memory in bytes.
+"""
+
+import math
+import os
+import resource
+import socket
+import struct
+import time
+from collections.abc import Callable
+
+import msgpack
+
+from gateway.frames.frame import Frame, FrameSet, Unreadable, UnreadableReason
+from gateway.frames.sandbox import close_in
+from gateway.frames.settings import FrameSettings
+
+Extractor = Callable[[bytes, FrameSettings], FrameSet]
+"""From the bytes of a file to its frames; raises `Unreadable`."""
+
+JOB = struct.Struct("<Q")
+HEADER = struct.Struct("<I")
+_DESCRIPTORS = 16
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def serve(connection: socket.socket, settings: FrameSettings, extractor: Extractor) -> None:
+    """Shuts the process in, then answers jobs until the other end closes."""
+    statm = os.open("/proc/self/statm", os.O_RDONLY)
+    protections = close_in(settings.memory_mb, _DESCRIPTORS)
+    _send(connection, {"protections": protections.as_dict(), "missing": list(protections.missing)})
+    while True:
+        message, descriptors, _flags, _address = socket.recv_fds(connection, JOB.size, 1)
+        if len(message) < JOB.size or not descriptors:
+            return
+        (length,) = JOB.unpack(message)
+        _limit_cpu(settings.wall_s)
+        answer = _answer(descriptors[0], length, settings, extractor)
+        answer["rss"] = int(os.pread(statm, 128, 0).split()[1]) * _PAGE
+        _send(connection, answer)
+
+
+def _limit_cpu(wall_s: float) -> None:
+    """Moves the CPU limit on for one more job. The kill comes from the gateway; this holds if that is stuck."""
+    allowed = math.ceil(time.process_time() + wall_s) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (allowed, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+
+
+def _answer(descriptor: int, length: int, settings: FrameSettings, extractor: Extractor) -> dict[str, object]:
+    try:
+        data = _read(descriptor, length)
+        return {"frames": pack(extractor(data, settings))}
+    except Unreadable as unreadable:
+        return {"reason": unreadable.reason.value, "detail": unreadable.detail}
+    except MemoryError:
+        return {"reason": UnreadableReason.TOO_MUCH_MEMORY.value, "detail": "more memory than allowed is needed"}
+    except BaseException as error:  # noqa: BLE001 - the process edge; the plugin for JPEG XL panics past Exception
+        detail = " ".join(f"{type(error).__name__}: {error}".split())
+        return {"reason": UnreadableReason.DAMAGED.value, "detail": detail[:200]}
+
+
+def _read(descriptor: int, length: int) -> bytes:
+    try:
+        data = os.pread(descriptor, length, 0)
+        while len(data) < length:
+            more = os.pread(descriptor, length - len(data), len(data))
+            if not more:
+                raise Unreadable(UnreadableReason.TRUNCATED, f"{len(data)} of {length} bytes have arrived")
+            data += more
+        return data
+    finally:
+        os.close(descriptor)
+
+
+def _send(connection: socket.socket, answer: dict[str, object]) -> None:
+    body: bytes = msgpack.packb(answer)
+    connection.sendall(HEADER.pack(len(body)) + body)
+
+
+def pack(found: FrameSet) -> list[object]:
+    """A frame set as plain values, for msgpack."""
+    frames = [[f.jpeg, f.width, f.height, f.at_ms, f.pdq, f.pdq_quality] for f in found.frames]
+    return [found.media_type, found.width, found.height, found.duration_ms, frames]
+
+
+def unpack(packed: object) -> FrameSet:
+    """The frame set that `pack` made; raises ValueError or TypeError for anything else.
+
+    A worker has handled hostile bytes: its answer is checked like a stranger's.
+    """
+    media_type, width, height, duration_ms, rows = packed  # type: ignore[misc]
+    frames = tuple(Frame(*row) for row in rows)  # type: ignore[has-type]
+    found = FrameSet(media_type, width, height, duration_ms, frames)  # type: ignore[has-type]
+    numbers = [found.width, found.height, found.duration_ms]
+    for frame in frames:
+        numbers += [frame.width, frame.height, frame.at_ms, frame.pdq_quality]
+        if not (isinstance(frame.jpeg, bytes) and isinstance(frame.pdq, bytes) and len(frame.pdq) == 32):
+            raise ValueError("a frame's jpeg and pdq must be bytes, the pdq 32 of them")
+    if not isinstance(found.media_type, str) or not all(type(n) is int and 0 <= n < 1 << 40 for n in numbers):
+        raise ValueError("a frame set's sizes and times must be whole numbers of zero or more")
+    if not 1 <= len(frames) <= 8:
+        raise ValueError(f"{len(frames)} frames; one to eight are possible")
+    return found
