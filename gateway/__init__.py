@@ -1,0 +1,1 @@
+"""Everything that talks to pict-rs: the HTTP edge, frame extraction, and the answers."""

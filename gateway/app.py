@@ -1,0 +1,239 @@
+"""The gateway's HTTP endpoints."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, cast
+
+import structlog
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.routing import APIRoute
+
+from gateway import openapi
+from gateway.answers import Answer, answer_reply, json_status, ledger_entry, pict_rs_status, refusal_reply, report_reply
+from gateway.bodies import Bodies
+from gateway.ledger import Ledger
+from gateway.metrics import Metrics
+from gateway.readiness import Part, readiness_reply
+from gateway.refusals import ClientGone, Refusal, RefusalCode
+from gateway.replies import Receive, Reply, Scope, Send
+from gateway.scans import Arrival, Scans
+from gateway.tenants import Tenants
+
+log = structlog.get_logger("gateway.app")
+
+Handler = Callable[[Request], Awaitable[Any]]
+
+_WITH_BODY = ("POST", "PUT", "PATCH", "DELETE")
+
+
+class _PlainRoute(APIRoute):
+    """A route that FastAPI documents and leaves alone: its endpoint takes the request and gives an ASGI reply."""
+
+    def get_route_handler(self) -> Callable[[Request], Any]:
+        return cast("Callable[[Request], Any]", self.endpoint)
+
+
+class _Silence:
+    """The reply to a client that is gone."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        return
+
+
+class Endpoints:
+    """What the endpoints share, and the endpoints themselves."""
+
+    def __init__(
+        self,
+        *,
+        gateway: str,
+        tenants: Tenants,
+        bodies: Bodies,
+        scans: Scans,
+        ledger: Ledger,
+        metrics: Metrics,
+        parts: Callable[[], Sequence[Part]],
+    ) -> None:
+        self._gateway = gateway
+        self._tenants = tenants
+        self._bodies = bodies
+        self._scans = scans
+        self._ledger = ledger
+        self._metrics = metrics
+        self._parts = parts
+
+    async def validate(self, request: Request) -> Reply | _Silence:
+        """Judge an image for pict-rs, which keeps it on 200 and refuses it on anything else.
+
+        The key is the tenant's. The word IPADDR in its place stands for the tenant of the client's network.
+        """
+        return await self._scan(request, request.path_params["key"], pict_rs_status)
+
+    async def scan(self, request: Request) -> Reply | _Silence:
+        """Judge an image. The status is 200 whatever the decision is, 422 for what cannot be read as an image."""
+        try:
+            key = _bearer(request)
+        except Refusal as refusal:
+            return self._refuse(refusal, body_unread=True)
+        return await self._scan(request, key, json_status)
+
+    async def report(self, request: Request) -> Reply:
+        """What is remembered of a recent scan. One that was answered by the deadline shows its verdict once it came."""
+        scan_id = request.path_params["scan_id"]
+        try:
+            tenant = self._tenants.identify(_bearer(request), _peer(request))
+            answer, judgement = self._scans.find(tenant, scan_id)
+            if answer is None and judgement is None:
+                raise Refusal(
+                    RefusalCode.UNKNOWN_SCAN,
+                    "no scan of this id is remembered",
+                    field="scan_id",
+                    remedy="ask soon after the scan; gateway.recent_entries says how many are kept",
+                )
+        except Refusal as refusal:
+            return self._refuse(refusal, body_unread=False)
+        return report_reply(scan_id, answer, judgement)
+
+    async def healthz(self, request: Request) -> Reply:
+        """200 as long as the process serves at all."""
+        return Reply(200, b'{"alive":true}')
+
+    async def readyz(self, request: Request) -> Reply:
+        """200 when Kafka, the verdict tail and the frame workers are there; 503 with the parts otherwise."""
+        return readiness_reply(self._parts())
+
+    async def show_metrics(self, request: Request) -> Reply:
+        """Prometheus metrics."""
+        return Reply(200, self._metrics.render(), media_type=b"text/plain; version=0.0.4; charset=utf-8")
+
+    async def refuse_path(self, request: Request, error: Exception) -> Reply:
+        """The typed error for a path that does not exist."""
+        refusal = Refusal(
+            RefusalCode.NOT_FOUND, "no such path", field="path", remedy="GET /openapi.json lists the paths"
+        )
+        return self._refuse(refusal, body_unread=request.method in _WITH_BODY)
+
+    async def refuse_method(self, request: Request, error: Exception) -> Reply:
+        """The typed error for a method that a path does not have."""
+        refusal = Refusal(
+            RefusalCode.METHOD_NOT_ALLOWED,
+            f"{request.method} is not possible here",
+            field="method",
+            remedy="GET /openapi.json says what is",
+        )
+        return self._refuse(refusal, body_unread=request.method in _WITH_BODY)
+
+    async def _scan(self, request: Request, key: str | None, status_of: Callable[[Answer], int]) -> Reply | _Silence:
+        arrival = Arrival.now()
+        body_unread = True
+        try:
+            tenant = self._tenants.identify(key, _peer(request))
+            with self._scans.admit():
+                body = await self._bodies.read(
+                    request.receive,
+                    content_type=_header(request, b"content-type"),
+                    content_length=_content_length(request),
+                )
+                body_unread = False
+                answer = await self._scans.scan(tenant, body, arrival)
+        except Refusal as refusal:
+            return self._refuse(refusal, body_unread=body_unread)
+        except ClientGone:
+            self._metrics.clients_gone.inc()
+            return _Silence()
+        except Exception:  # the edge: pict-rs takes any other reply for a rejection
+            log.exception("request failed")
+            failed = Refusal(RefusalCode.INTERNAL, "the gateway failed", remedy="its log says why; try again")
+            return self._refuse(failed, body_unread=body_unread)
+        status = status_of(answer)
+        self._ledger.record(ledger_entry(answer, status=status, gateway=self._gateway))
+        self._metrics.count_answer(answer.answered_by, answer.decision, asyncio.get_running_loop().time() - arrival.at)
+        if not answer.accepted:
+            log.info(
+                "image refused",
+                scan_id=answer.scan_id,
+                sha256=answer.sha256.hex(),
+                tenant=answer.tenant,
+                decision=answer.decision.value,
+                answered_by=answer.answered_by.value,
+                reason=answer.reason,
+            )
+        return answer_reply(answer, status)
+
+    def _refuse(self, refusal: Refusal, *, body_unread: bool) -> Reply:
+        self._metrics.refusals.labels(refusal.code.value).inc()
+        return refusal_reply(refusal, body_unread=body_unread)
+
+
+def create_app(endpoints: Endpoints) -> FastAPI:
+    """The ASGI application that serves `endpoints`, and their description at /openapi.json."""
+    router = APIRouter(route_class=_PlainRoute)
+
+    def add(path: str, endpoint: Handler, method: str, responses: openapi.Responses, **extra: Any) -> None:
+        router.add_api_route(
+            path,
+            endpoint,
+            methods=[method],
+            response_class=Response,
+            response_model=None,
+            responses=responses,
+            openapi_extra=extra,
+        )
+
+    key = openapi.path_parameter("key", "The tenant's key, or IPADDR.")
+    scan_id = openapi.path_parameter("scan_id", "As a scan's answer named it.")
+    add("/api/v1/scan/{key}", endpoints.validate, "POST", openapi.PICT_RS_RESPONSES, **key, **openapi.IMAGE_BODY)
+    add("/v1/scans", endpoints.scan, "POST", openapi.SCAN_RESPONSES, **openapi.BEARER, **openapi.IMAGE_BODY)
+    add("/v1/scans/{scan_id}", endpoints.report, "GET", openapi.REPORT_RESPONSES, **scan_id, **openapi.BEARER)
+    add("/healthz", endpoints.healthz, "GET", {200: {"description": "Alive.", "content": {"application/json": {}}}})
+    add("/readyz", endpoints.readyz, "GET", openapi.READY_RESPONSES)
+    add("/metrics", endpoints.show_metrics, "GET", {200: {"description": "Metrics.", "content": {"text/plain": {}}}})
+
+    # They give ASGI replies, which is all that starlette needs, but not all that its types allow.
+    handlers: dict[int | type[Exception], Any] = {404: endpoints.refuse_path, 405: endpoints.refuse_method}
+    # No documentation pages: FastAPI's fetch scripts from elsewhere.
+    app = FastAPI(
+        title=openapi.TITLE,
+        description=openapi.DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        exception_handlers=handlers,
+    )
+    app.include_router(router)
+    described = app.openapi()
+    described.setdefault("components", {})["securitySchemes"] = openapi.SECURITY_SCHEMES
+    return app
+
+
+def _header(request: Request, name: bytes) -> str:
+    for key, value in request.scope["headers"]:
+        if key == name:
+            return cast("bytes", value).decode("latin-1")
+    return ""
+
+
+def _content_length(request: Request) -> int | None:
+    text = _header(request, b"content-length")
+    return int(text) if text.isascii() and text.isdecimal() else None
+
+
+def _peer(request: Request) -> str | None:
+    client = request.scope.get("client")
+    return client[0] if client else None
+
+
+def _bearer(request: Request) -> str | None:
+    """The bearer token, None where there is no Authorization header. Raises `Refusal` for any other scheme."""
+    header = _header(request, b"authorization")
+    if not header:
+        return None
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Refusal(
+            RefusalCode.UNKNOWN_KEY,
+            "the Authorization header holds no bearer token",
+            field="authorization",
+            remedy="send the header 'Authorization: Bearer <tenant key>'",
+        )
+    return token.strip()

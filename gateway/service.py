@@ -1,0 +1,298 @@
+"""One gateway process: its parts, the order they start and stop in, and what it does while Kafka is away."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import secrets
+import signal
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import structlog
+import uvicorn
+
+from gateway.app import Endpoints, create_app
+from gateway.bodies import Bodies
+from gateway.edge import edge_protocol
+from gateway.frames.pool import FramePool
+from gateway.ledger import Ledger
+from gateway.metrics import Metrics
+from gateway.readiness import Part
+from gateway.scans import Scans
+from gateway.settings import GatewaySettings, TenantSettings
+from gateway.tenants import Tenants
+from gateway.verdicts import Verdicts
+from schemas.broker import (
+    BrokerRefused,
+    BrokerSettings,
+    BrokerUnavailable,
+    Producer,
+    Tail,
+    TopicsNotReady,
+    check_topics,
+)
+from schemas.keyring import Keyring
+from schemas.topics import ANSWERS, IMAGES, SCANNERS, VERDICTS
+
+log = structlog.get_logger("gateway")
+
+_TOPICS = (IMAGES, ANSWERS, VERDICTS, SCANNERS)
+_BACKLOG = 2048
+_RETRY_FIRST_S = 0.25
+_RETRY_MOST_S = 2.0
+_LAST_CHANCE_S = 1.0
+_OPEN_FILES = 65_536
+
+
+class CannotStart(Exception):
+    """A setting that this machine does not allow; the message names it and the remedy."""
+
+
+class Gateway:
+    """One gateway. `serve` returns when `stop` was called and everything in hand is answered and handed on.
+
+    Raises `CannotStart` from the constructor or `start`: invalid tenants, an unusable spool folder, a taken port.
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        tenants: Mapping[str, TenantSettings],
+        broker: BrokerSettings,
+        keyring: Keyring,
+    ) -> None:
+        try:
+            known_tenants = Tenants(tenants)
+        except ValueError as error:
+            raise CannotStart(str(error)) from error
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._settings = settings
+        self._broker = broker
+        self._metrics = Metrics(deadline_s=settings.deadline_ms / 1000)
+        self._verdicts = Verdicts(known_entries=settings.known_entries, recent_entries=settings.recent_entries)
+        self._producer = Producer(broker, client_id=f"fediwarden-gateway-{self.name}")
+        self._tail = Tail(
+            broker,
+            (VERDICTS, SCANNERS),
+            since_s=settings.known_since_h * 3600,
+            on_record=self._verdicts.observe,
+            client_id=f"fediwarden-gateway-{self.name}",
+        )
+        self._ledger = Ledger(self._producer, most=settings.ledger_entries)
+        self._frames = FramePool(settings.frames)
+        self._bodies = Bodies(settings)
+        self._scans = Scans(
+            settings,
+            gateway=self.name,
+            frames=self._frames,
+            keyring=keyring,
+            producer=self._producer,
+            verdicts=self._verdicts,
+            ledger=self._ledger,
+            metrics=self._metrics,
+        )
+        self._metrics.watch("bytes_in_flight", "Bytes of all bodies held now.", lambda: self._bodies.held_bytes)
+        self._metrics.watch("known", "Verdicts in memory.", lambda: self._verdicts.known_count)
+        self._metrics.watch("scanners", "Healthy scanners heard of lately.", self._verdicts.scanner_count)
+        self._metrics.watch("ledger_waiting", "Answers that Kafka does not have yet.", lambda: self._ledger.waiting)
+        endpoints = Endpoints(
+            gateway=self.name,
+            tenants=known_tenants,
+            bodies=self._bodies,
+            scans=self._scans,
+            ledger=self._ledger,
+            metrics=self._metrics,
+            parts=self.parts,
+        )
+        self._server = _Server(
+            uvicorn.Config(
+                create_app(endpoints),
+                http=edge_protocol(settings.head_timeout_s),
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                # The client's address decides on networks: never one that a header claims.
+                proxy_headers=False,
+                server_header=False,
+                backlog=_BACKLOG,
+                timeout_keep_alive=settings.keep_alive_s,
+                timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+            )
+        )
+        self._socket: socket.socket | None = None
+        self._kafka_fault = "not connected yet"
+        self._started_kafka = False
+        self._drained_by = 0.0
+
+    @property
+    def port(self) -> int:
+        """The port it listens on, after `start`."""
+        assert self._socket is not None
+        return int(self._socket.getsockname()[1])
+
+    def parts(self) -> Sequence[Part]:
+        """What readiness is made of."""
+        kafka = self._producer.connected
+        positioned = self._tail.positioned
+        workers = self._frames.ready
+        scanners = self._verdicts.scanner_count()
+        return (
+            Part("serving", True, not self._scans.draining, "stopping" if self._scans.draining else ""),
+            Part("kafka", True, kafka, "" if kafka else self._kafka_fault),
+            Part("verdicts", True, positioned, "" if positioned else "past verdicts are still being read"),
+            Part("frame_workers", True, workers, "" if workers else "no frame worker is ready"),
+            Part("scanners", False, scanners > 0, f"{scanners} announced"),
+        )
+
+    async def start(self) -> None:
+        """Take the port and start the frame workers. Kafka is connected to by `serve`."""
+        self._check_spool_dir()
+        self._socket = _listen(self._settings.host, self._settings.port)
+        try:
+            await self._frames.start()
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def stop(self) -> None:
+        """Stop taking requests; `serve` returns when those in hand are answered. A second call does not wait.
+
+        To be called on the event loop, which is where signal handlers of asyncio run.
+        """
+        if self._server.should_exit:
+            self._server.force_exit = True
+        else:
+            self._drained_by = asyncio.get_running_loop().time() + self._settings.drain_s
+        self._scans.draining = True
+        self._server.should_exit = True
+
+    async def serve(self) -> None:
+        """Serve until `stop`. Raises `TopicsNotReady` when Kafka is there and the topics are not."""
+        assert self._socket is not None, "start() comes first"
+        log.info("gateway listening", host=self._settings.host, port=self.port, gateway=self.name)
+        connecting = asyncio.create_task(self._connect(), name="gateway-connect")
+        connecting.add_done_callback(self._connected)
+        try:
+            await self._server.serve(sockets=[self._socket])
+        finally:
+            await self._wind_down(connecting)
+        if not connecting.cancelled() and (error := connecting.exception()) is not None:
+            raise error
+
+    async def _connect(self) -> None:
+        """Bring up the Kafka side, for as long as it takes."""
+        pause = _RETRY_FIRST_S
+        while True:
+            try:
+                await check_topics(self._broker, _TOPICS)
+                await self._producer.start()
+                self._ledger.start()
+                self._scans.start()
+                self._started_kafka = True
+                break
+            except (BrokerUnavailable, BrokerRefused) as error:
+                if str(error) != self._kafka_fault:  # once, not at every try
+                    log.warning("kafka not reached, trying again", error=str(error))
+                self._kafka_fault = str(error)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _RETRY_MOST_S)
+        self._kafka_fault = "the last attempt to publish failed"
+        pause = _RETRY_FIRST_S
+        while True:
+            try:
+                await self._tail.start()
+                break
+            except (BrokerUnavailable, BrokerRefused) as error:
+                log.warning("verdicts not read, trying again", error=str(error), in_s=pause)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _RETRY_MOST_S)
+        await self._tail.wait_positioned()
+        log.info("gateway ready", known=self._verdicts.known_count, scanners=self._verdicts.scanner_count())
+
+    def _connected(self, connecting: asyncio.Task[None]) -> None:
+        if not connecting.cancelled() and connecting.exception() is not None:
+            self.stop()
+
+    async def _wind_down(self, connecting: asyncio.Task[None]) -> None:
+        loop = asyncio.get_running_loop()
+        lost = await self._scans.drain(max(_LAST_CHANCE_S, self._drained_by - loop.time()))
+        if not connecting.done():
+            connecting.cancel()
+            await asyncio.gather(connecting, return_exceptions=True)
+        if self._started_kafka:
+            lost_answers = await self._ledger.flush(max(_LAST_CHANCE_S, self._drained_by - loop.time()))
+            await self._tail.stop()
+            await self._producer.stop()
+        else:
+            lost_answers = self._ledger.waiting
+        await self._frames.stop()
+        log.info("gateway stopped", lost_images=lost, lost_answers=lost_answers)
+
+    def _check_spool_dir(self) -> None:
+        folder = self._settings.spool_dir
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CannotStart(f"gateway.spool_dir {folder}: {error.strerror}; set it to a folder of ours") from error
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise CannotStart(f"gateway.spool_dir {folder} cannot be written to; set it to a folder of ours")
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to `run_gateway`: uvicorn raises them again at its end, which spoils the exit code."""
+        yield
+
+
+async def run_gateway(
+    settings: GatewaySettings,
+    tenants: Mapping[str, TenantSettings],
+    broker: BrokerSettings,
+    keyring: Keyring,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then answer what is in flight, hand it to Kafka and return.
+
+    A second signal stops the waiting. Run it with uvloop. While Kafka cannot be reached it serves nonetheless
+    (readyz says so) and keeps trying. Raises `CannotStart`, or `TopicsNotReady` when the topics are missing or wrong.
+    """
+    # It logs each malformed form with bytes from the client.
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+    _allow_open_files()
+    gateway = Gateway(settings, tenants, broker, keyring)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, gateway.stop)
+    try:
+        await gateway.start()
+        await gateway.serve()
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with contextlib.suppress(RuntimeError):
+                loop.remove_signal_handler(number)
+
+
+def _allow_open_files() -> None:
+    """Each connection is a descriptor and so is each body: the usual soft limit of 1024 is soon reached."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise CannotStart(
+            f"cannot listen on {host}:{port} ({error.strerror or error}):"
+            " set gateway.port or gateway.host, or stop what holds the port"
+        ) from error
+
+
+__all__ = ["CannotStart", "Gateway", "TopicsNotReady", "run_gateway"]

@@ -1,0 +1,139 @@
+"""What an admin may set about the gateway and its tenants."""
+
+import ipaddress
+import tempfile
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from gateway.frames.settings import FrameSettings
+
+MIB = 1 << 20
+
+IPADDR = "IPADDR"
+"""The word that pictrs-safety set-ups carry instead of a key: the client's network decides then."""
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+LOOPBACK: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+
+_KEY_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_KEY_MIN = 8
+_KEY_MAX = 256
+
+
+def _check_key(key: SecretStr | None) -> SecretStr | None:
+    if key is None:
+        return None
+    text = key.get_secret_value()
+    if text == IPADDR:
+        raise ValueError(f"{IPADDR} is reserved: leave the key out and set networks instead")
+    if not _KEY_MIN <= len(text) <= _KEY_MAX:
+        raise ValueError(f"a key has {_KEY_MIN} to {_KEY_MAX} characters; make one with: openssl rand -hex 24")
+    if not _KEY_CHARACTERS.issuperset(text):
+        raise ValueError("a key travels in a URL: only letters, digits and - . _ ~ are allowed")
+    return key
+
+
+class TenantSettings(BaseModel):
+    """One pict-rs (or other client) with its own key and its own way of treating doubt."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    key: Annotated[SecretStr | None, AfterValidator(_check_key)] = Field(
+        None,
+        description="Secret of this tenant: the last part of the pict-rs endpoint, the bearer token of the"
+        f" JSON API. Without one the tenant is reached by the word {IPADDR}, from its networks only.",
+    )
+    networks: tuple[Network, ...] | None = Field(
+        None,
+        description="Client networks (CIDR) this tenant is reached from. Unset: loopback only without a key,"
+        " anywhere with one. The connection's own address counts, never X-Forwarded-For.",
+    )
+    on_timeout: Literal["accept", "reject"] = Field(
+        "accept",
+        description="The answer when no verdict came before the deadline. The scan goes on either way.",
+    )
+    on_unreadable: Literal["accept", "reject"] = Field(
+        "reject", description="The answer for what cannot be read as an image and so cannot be judged."
+    )
+    on_review: Literal["accept", "reject"] = Field(
+        "accept", description="The answer for images that the policy wants a moderator to look at."
+    )
+
+    @property
+    def allowed_networks(self) -> tuple[Network, ...] | None:
+        """The networks in force; None means anywhere."""
+        if self.networks is None:
+            return LOOPBACK if self.key is None else None
+        return self.networks
+
+
+class GatewaySettings(BaseModel):
+    """The HTTP edge: where it listens, how long it waits and how much it takes in at once."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", description="Address to listen on. Never the open internet.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        14051, description="TCP port; 14051 is what pictrs-safety used. 0 takes any free one."
+    )
+    deadline_ms: Annotated[int, Field(ge=50, le=600_000)] = Field(
+        3000,
+        description="Milliseconds from a request's arrival until it is answered, by policy if no verdict came."
+        " Keep it well below pict-rs's external_validation_timeout.",
+    )
+    max_body_bytes: Annotated[int, Field(ge=1024)] = Field(
+        64 * MIB, description="Largest image or video taken in; a larger one is answered 413."
+    )
+    body_timeout_s: Annotated[float, Field(gt=0, le=600)] = Field(
+        6.0, description="Seconds a client has to send its whole body; then it is answered 408."
+    )
+    head_timeout_s: Annotated[float, Field(gt=0, le=600)] = Field(
+        10.0, description="Seconds a client has to send a request's head; then it is disconnected."
+    )
+    keep_alive_s: Annotated[int, Field(ge=1, le=3600)] = Field(
+        120, description="Seconds an idle connection stays open; longer than pict-rs keeps one (90)."
+    )
+    memory_body_bytes: Annotated[int, Field(ge=0)] = Field(
+        4 * MIB, description="A body up to this size is held in memory, a larger one in a file without a name."
+    )
+    spool_dir: Path = Field(
+        default_factory=lambda: Path(tempfile.gettempdir()),
+        description="Folder of the files that hold large bodies while they are read. They never have a name.",
+    )
+    max_in_flight: Annotated[int, Field(ge=1)] = Field(
+        512, description="Requests answered at one time; one more is answered 503."
+    )
+    max_in_flight_bytes: Annotated[int, Field(ge=1024)] = Field(
+        512 * MIB, description="Bytes of all bodies held at one time; beyond it the answer is 503."
+    )
+    max_unpublished_bytes: Annotated[int, Field(ge=1024)] = Field(
+        128 * MIB,
+        description="Bytes of frames that wait for Kafka while it is away; beyond it the answer is 503.",
+    )
+    ledger_entries: Annotated[int, Field(ge=1)] = Field(
+        100_000,
+        description="Answers that wait for Kafka to be recorded; beyond it the answer is 503.",
+    )
+    known_entries: Annotated[int, Field(ge=0)] = Field(
+        100_000, description="Verdicts kept in memory to answer the same bytes at once (about 1 KB each)."
+    )
+    known_since_h: Annotated[float, Field(ge=0)] = Field(
+        24.0, description="Hours of past verdicts read at start to fill that memory."
+    )
+    recent_entries: Annotated[int, Field(ge=0)] = Field(
+        10_000, description="Answers kept in memory for GET /v1/scans/{scan_id}."
+    )
+    drain_s: Annotated[float, Field(ge=0)] = Field(
+        15.0, description="Seconds to answer what is in flight and to hand it to Kafka when stopping."
+    )
+    frames: FrameSettings = Field(
+        default_factory=FrameSettings, description="The sandboxed workers that turn files into frames."
+    )
+
+    @model_validator(mode="after")
+    def _one_body_fits(self) -> Self:
+        if self.max_in_flight_bytes < self.max_body_bytes:
+            raise ValueError("max_in_flight_bytes must be at least max_body_bytes, or no such body fits")
+        return self

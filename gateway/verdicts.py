@@ -1,0 +1,186 @@
+"""What the verdict tail teaches this gateway: its scans' verdicts, those of known bytes, and who judges with what."""
+
+import asyncio
+import math
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+import orjson
+import structlog
+
+from schemas.broker import Received
+from schemas.clock import now_ms
+from schemas.messages import EVERY_TENANT, Decision, ScannerAnnounced, Verdict
+
+log = structlog.get_logger("gateway.verdicts")
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+ANNOUNCED_WITHIN_S = 30.0
+"""How long a scanner counts as there after it last announced itself (it does so every few seconds)."""
+
+
+class Judge(NamedTuple):
+    """Who judged: the models (name and id, sorted) and the policy's id. Two verdicts by one judge would be equal."""
+
+    models: tuple[tuple[str, str], ...]
+    policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a verdict says, as small as a hundred thousand of them in memory must be.
+
+    `rules` and `scores` are JSON as replies carry it: ``[{"name", "decision", "frame"}]`` and ``{"model/label": p}``.
+    """
+
+    decision: Decision
+    judge: Judge
+    rules: bytes
+    scores: bytes
+    judged_at: int
+    tenant: str
+    sha256: bytes
+
+
+class _Scanner(NamedTuple):
+    judges: dict[str, Judge]
+    until: float
+
+
+class Verdicts:
+    """The memory behind "known" answers, and the place where scans wait for their verdicts.
+
+    `observe` is handed every record of the topics verdicts and scanners, old and new. At most `known_entries`
+    judgements are kept by sha256 and `recent_entries` by scan id; the least recently used go first.
+    `monotonic` is a clock in seconds; tests pass their own.
+    """
+
+    def __init__(
+        self, *, known_entries: int, recent_entries: int, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._known_entries = known_entries
+        self._recent_entries = recent_entries
+        self._monotonic = monotonic
+        self._known: OrderedDict[tuple[bytes, Judge], Judgement] = OrderedDict()
+        self._recent: OrderedDict[str, Judgement] = OrderedDict()
+        self._waiting: dict[str, asyncio.Future[Judgement]] = {}
+        self._scanners: dict[str, _Scanner] = {}
+        self._judges: dict[Judge, Judge] = {}
+
+    @property
+    def known_count(self) -> int:
+        """How many judgements can be found by sha256."""
+        return len(self._known)
+
+    @property
+    def waiting_count(self) -> int:
+        """How many scans wait for a verdict."""
+        return len(self._waiting)
+
+    def scanner_count(self) -> int:
+        """How many healthy scanners have announced themselves within `ANNOUNCED_WITHIN_S`."""
+        return len(self._living())
+
+    def observe(self, received: Received) -> None:
+        """Take in one record. Anything else than a verdict or an announcement is logged and passed over."""
+        message = received.message
+        if isinstance(message, Verdict):
+            self._learn(message)
+        elif isinstance(message, ScannerAnnounced):
+            self._note_scanner(message)
+        elif received.fault is not None:
+            log.warning(
+                "unreadable record passed over",
+                topic=received.topic.name,
+                partition=received.partition,
+                offset=received.offset,
+                fault=str(received.fault),
+            )
+
+    def expect(self, scan_id: str) -> asyncio.Future[Judgement]:
+        """A future that the verdict of `scan_id` resolves. Call before the image is published; `forget` it after."""
+        future: asyncio.Future[Judgement] = asyncio.get_running_loop().create_future()
+        self._waiting[scan_id] = future
+        return future
+
+    def forget(self, scan_id: str) -> None:
+        """No longer wait for `scan_id`."""
+        self._waiting.pop(scan_id, None)
+
+    def known(self, tenant: str, sha256: bytes) -> Judgement | None:
+        """The latest judgement of these bytes by a judge that scanners announce for `tenant` now, if there is one."""
+        best: Judgement | None = None
+        for judge in self.current(tenant):
+            judgement = self._known.get((sha256, judge))
+            if judgement is not None and (best is None or judgement.judged_at > best.judged_at):
+                best = judgement
+        if best is not None:
+            self._known.move_to_end((sha256, best.judge))
+        return best
+
+    def judged(self, scan_id: str) -> Judgement | None:
+        """The verdict of one recent scan, whichever gateway answered it."""
+        return self._recent.get(scan_id)
+
+    def current(self, tenant: str) -> set[Judge]:
+        """The judges that healthy scanners announce for `tenant` now."""
+        judges: set[Judge] = set()
+        for scanner in self._living():
+            judge = scanner.judges.get(tenant) or scanner.judges.get(EVERY_TENANT)
+            if judge is not None:
+                judges.add(judge)
+        return judges
+
+    def _learn(self, verdict: Verdict) -> None:
+        judge = _judge(verdict.models, verdict.policy)
+        judgement = Judgement(
+            decision=verdict.decision,
+            judge=self._judges.setdefault(judge, judge),
+            rules=orjson.dumps([{"name": r.name, "decision": r.decision, "frame": r.frame} for r in verdict.rules]),
+            scores=orjson.dumps({label: round(score, 6) for label, score in verdict.scores.items()}),
+            judged_at=verdict.judged_at,
+            tenant=sys.intern(verdict.tenant),
+            sha256=verdict.sha256,
+        )
+        waiting = self._waiting.pop(verdict.scan_id, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(judgement)
+        _remember(self._known, (verdict.sha256, judgement.judge), judgement, self._known_entries)
+        _remember(self._recent, verdict.scan_id, judgement, self._recent_entries)
+
+    def _note_scanner(self, announced: ScannerAnnounced) -> None:
+        # Old announcements are read again at start: their age counts. A clock that is ahead of ours must not
+        # make a scanner that is gone look alive for longer.
+        age_s = max(0.0, (now_ms() - announced.announced_at) / 1000)
+        if announced.leaving or not announced.healthy or age_s >= ANNOUNCED_WITHIN_S:
+            self._scanners.pop(announced.scanner, None)
+            return
+        self._scanners[announced.scanner] = _Scanner(
+            {tenant: _judge(announced.models, policy) for tenant, policy in announced.policies.items()},
+            self._monotonic() + ANNOUNCED_WITHIN_S - age_s,
+        )
+
+    def _living(self) -> list[_Scanner]:
+        now = self._monotonic()
+        gone = [name for name, scanner in self._scanners.items() if scanner.until <= now]
+        for name in gone:
+            log.info("scanner not heard of", scanner=name, for_s=math.floor(ANNOUNCED_WITHIN_S))
+            del self._scanners[name]
+        return list(self._scanners.values())
+
+
+def _judge(models: Mapping[str, str], policy: str) -> Judge:
+    return Judge(tuple(sorted(models.items())), policy)
+
+
+def _remember(memory: OrderedDict[_Key, _Value], key: _Key, value: _Value, most: int) -> None:
+    memory[key] = value
+    memory.move_to_end(key)
+    while len(memory) > most:
+        memory.popitem(last=False)

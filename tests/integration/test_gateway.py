@@ -1,0 +1,410 @@
+"""The gateway on a real Kafka; a small responder plays the scanner."""
+
+import asyncio
+import hashlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from fediwarden.kafka.cluster import Cluster
+from gateway.service import Gateway
+from gateway.settings import TenantSettings
+from schemas.broker import BrokerSettings, Consumer, Producer, Received, Tail, TopicsNotReady, apply_topics
+from schemas.clock import now_ms
+from schemas.keyring import Keyring
+from schemas.messages import (
+    EVERY_TENANT,
+    AnsweredBy,
+    AnswerGiven,
+    Decision,
+    ImageSubmitted,
+    RuleFired,
+    ScannerAnnounced,
+    Stage,
+    Verdict,
+)
+from schemas.topics import ANSWERS, IMAGES, SCANNERS, VERDICTS
+from tests import pictures
+from tests.gateways import NO_KAFKA, RunningGateway, running_gateway, settings, wait_for
+from tests.kafka import find_free_ports, make_cluster
+
+pytestmark = pytest.mark.kafka
+
+PICT_RS = "/api/v1/scan/IPADDR"
+MODELS = {"stand-in": "0123abcd"}
+Judge = Callable[[ImageSubmitted], Decision | None]
+
+
+class Responder:
+    """Reads images and publishes the decisions of `judge`; None keeps silent. In a thread of its own."""
+
+    def __init__(self, broker: BrokerSettings, judge: Judge, *, policy: str = "p1") -> None:
+        self._broker = broker
+        self._judge = judge
+        self._policy = policy
+        self.seen: list[ImageSubmitted] = []
+        self._threads = ThreadPoolExecutor(1)
+        self._stop = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def __enter__(self) -> "Responder":
+        ready = ThreadEvent()
+        self._work = self._threads.submit(asyncio.run, self._run(ready))
+        ready.wait(self._work)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._work.result(30)
+        self._threads.shutdown()
+
+    async def _run(self, ready: "ThreadEvent") -> None:
+        self._loop = asyncio.get_running_loop()
+        async with (
+            Producer(self._broker, client_id="responder") as producer,
+            Consumer(self._broker, (IMAGES,), group="responder", client_id="responder") as consumer,
+        ):
+            await producer.publish(SCANNERS, self._announcement(), key=b"responder")
+            ready.set()
+            while not self._stop.is_set():
+                for received in await consumer.poll(max_messages=50, timeout_s=0.1):
+                    await self._answer(producer, received)
+                    consumer.done(received)
+
+    async def _answer(self, producer: Producer, received: Received) -> None:
+        image = received.message
+        assert isinstance(image, ImageSubmitted)
+        self.seen.append(image)
+        decision = self._judge(image)
+        if decision is not None:
+            await producer.publish(VERDICTS, make_verdict(image, decision, self._policy), key=image.sha256)
+
+    def _announcement(self) -> ScannerAnnounced:
+        return ScannerAnnounced(
+            scanner="responder",
+            group="responder",
+            models=MODELS,
+            policies={EVERY_TENANT: self._policy},
+            device="cpu",
+            announced_at=now_ms(),
+        )
+
+
+class ThreadEvent:
+    """Set by a thread; waiting for it ends with the thread's error when it fails instead."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self.set = self._event.set
+
+    def wait(self, work: Any) -> None:
+        work.add_done_callback(lambda _: self._event.set())
+        assert self._event.wait(60)
+        if work.done():
+            work.result()
+
+
+def make_verdict(image: ImageSubmitted, decision: Decision, policy: str = "p1") -> Verdict:
+    return Verdict(
+        scan_id=image.scan_id,
+        tenant=image.tenant,
+        sha256=image.sha256,
+        decision=decision,
+        rules=() if decision is Decision.ACCEPT else (RuleFired(name="rule", decision=decision, frame=0),),
+        scores={"stand-in/nsfw": 0.5},
+        models=MODELS,
+        policy=policy,
+        stage=Stage.LIVE,
+        scanner="responder",
+        topic="images",
+        partition=0,
+        offset=0,
+        received_at=image.received_at,
+        judged_at=now_ms(),
+    )
+
+
+def post(running: RunningGateway, image: bytes, *, path: str = PICT_RS, **more: Any) -> httpx.Response:
+    return httpx.post(f"{running.url}{path}", content=image, timeout=30, **more)
+
+
+def answers_given(broker: BrokerSettings, count: int) -> list[AnswerGiven]:
+    """The ledger, once it has `count` entries."""
+
+    async def go() -> list[AnswerGiven]:
+        found: list[AnswerGiven] = []
+        complete = asyncio.Event()
+
+        def note(received: Received) -> None:
+            assert isinstance(received.message, AnswerGiven)
+            found.append(received.message)
+            if len(found) >= count:
+                complete.set()
+
+        async with Tail(broker, (ANSWERS,), since_s=3600, on_record=note, client_id="test") as tail:
+            await tail.wait_positioned()
+            async with asyncio.timeout(20):
+                await complete.wait()
+        return found
+
+    return asyncio.run(go())
+
+
+def by_size(image: ImageSubmitted) -> Decision:
+    return (Decision.ACCEPT, Decision.REVIEW, Decision.REJECT)[image.length % 3]
+
+
+def image_for(decision: Decision, seed: int) -> bytes:
+    """A PNG that `by_size` decides so; bytes after a PNG's end are nobody's business."""
+    image = pictures.make("png", seed=seed)
+    wanted = [Decision.ACCEPT, Decision.REVIEW, Decision.REJECT].index(decision)
+    return image + b"\0" * ((wanted - len(image)) % 3)
+
+
+def test_every_image_is_answered_by_its_verdict_and_recorded(fresh_kafka: BrokerSettings) -> None:
+    with Responder(fresh_kafka, by_size) as scanner, running_gateway(fresh_kafka, deadline_ms=20_000) as running:
+        running.ready()
+        images = {d: image_for(d, seed=n) for n, d in enumerate(Decision)}
+        answers = {decision: post(running, image) for decision, image in images.items()}
+        assert {decision: answer.status_code for decision, answer in answers.items()} == {
+            Decision.ACCEPT: 200,
+            Decision.REVIEW: 200,
+            Decision.REJECT: 406,
+        }
+        for decision, answer in answers.items():
+            body = answer.json()
+            assert (body["decision"], body["answered_by"]) == (decision, "verdict")
+            assert body["media_type"] == "image/png"
+            assert body["scores"] == {"stand-in/nsfw": 0.5}
+        assert answers[Decision.REJECT].json()["rules"] == [{"name": "rule", "decision": "reject", "frame": 0}]
+        entries = {entry.scan_id: entry for entry in answers_given(fresh_kafka, 3)}
+        assert {a.json()["scan_id"]: a.status_code for a in answers.values()} == {
+            scan_id: entry.status for scan_id, entry in entries.items()
+        }
+        submitted = next(image for image in scanner.seen if image.sha256 == sha256(images[Decision.REJECT]))
+        jpegs = running.keyring.open(submitted.sealed, sha256=submitted.sha256, tenant="default")
+        assert len(jpegs) == len(submitted.frames) == 1
+        assert jpegs[0].startswith(b"\xff\xd8")
+        assert submitted.deadline_at - submitted.received_at == 20_000
+
+
+def test_known_bytes_are_answered_from_memory_by_every_gateway_even_one_that_starts_later(
+    fresh_kafka: BrokerSettings,
+) -> None:
+    image = image_for(Decision.REJECT, seed=10)
+    with Responder(fresh_kafka, by_size) as scanner, running_gateway(fresh_kafka, deadline_ms=20_000) as first:
+        first.ready()
+        assert post(first, image).json()["answered_by"] == "verdict"
+        again = post(first, image)
+        assert (again.status_code, again.json()["answered_by"]) == (406, "known")
+        with running_gateway(fresh_kafka) as second:
+            second.ready()
+            known = post(second, image).json()
+            assert (known["answered_by"], known["decision"]) == ("known", "reject")
+            assert known["rules"] == [{"name": "rule", "decision": "reject", "frame": 0}]
+        assert len(scanner.seen) == 1
+
+
+def test_two_gateways_answer_their_own_images_exactly_once(fresh_kafka: BrokerSettings) -> None:
+    with (
+        Responder(fresh_kafka, by_size) as scanner,
+        running_gateway(fresh_kafka, deadline_ms=30_000) as one,
+        running_gateway(fresh_kafka, deadline_ms=30_000) as two,
+        ThreadPoolExecutor(16) as threads,
+    ):
+        one.ready()
+        two.ready()
+        images = [pictures.make("jpeg", seed=100) + b"%d" % n for n in range(40)]
+        answers = list(threads.map(lambda n: post((one, two)[n % 2], images[n]), range(40)))
+        assert {answer.json()["answered_by"] for answer in answers} == {"verdict"}
+        assert [answer.json()["sha256"] for answer in answers] == [sha256(image).hex() for image in images]
+        assert len(scanner.seen) == 40
+        entries = answers_given(fresh_kafka, 40)
+        assert len({entry.scan_id for entry in entries}) == len(entries) == 40
+        assert len({entry.gateway for entry in entries}) == 2
+
+
+def test_the_deadlines_answer_is_followed_by_the_verdict(fresh_kafka: BrokerSettings) -> None:
+    with Responder(fresh_kafka, lambda _: None) as scanner, running_gateway(fresh_kafka, deadline_ms=300) as running:
+        running.ready()
+        answer = post(running, image_for(Decision.ACCEPT, seed=20))
+        assert (answer.status_code, answer.json()["answered_by"]) == (200, "deadline")
+        scan_id = answer.json()["scan_id"]
+        assert httpx.get(f"{running.url}/v1/scans/{scan_id}").json()["verdict"] is None
+        wait_for(lambda: bool(scanner.seen))
+
+        async def judge_late() -> None:
+            async with Producer(fresh_kafka, client_id="late") as producer:
+                verdict = make_verdict(scanner.seen[0], Decision.REJECT)
+                await producer.publish(VERDICTS, verdict, key=verdict.sha256)
+
+        asyncio.run(judge_late())
+        wait_for(lambda: httpx.get(f"{running.url}/v1/scans/{scan_id}").json()["verdict"] is not None)
+        report = httpx.get(f"{running.url}/v1/scans/{scan_id}").json()
+        assert (report["answer"]["answered_by"], report["verdict"]["decision"]) == ("deadline", "reject")
+        assert post(running, image_for(Decision.ACCEPT, seed=20)).json()["answered_by"] == "known"
+        assert [e.answered_by for e in answers_given(fresh_kafka, 2)].count(AnsweredBy.DEADLINE) == 1
+
+
+def test_the_same_bytes_at_once_are_published_once_and_everyone_is_answered(fresh_kafka: BrokerSettings) -> None:
+    with (
+        Responder(fresh_kafka, lambda _: (time.sleep(0.5), Decision.REJECT)[1]) as scanner,
+        running_gateway(fresh_kafka, deadline_ms=20_000) as running,
+        ThreadPoolExecutor(12) as threads,
+    ):
+        running.ready()
+        image = pictures.make("jpeg", seed=30)
+        answers = list(threads.map(lambda _: post(running, image), range(12)))
+        assert {answer.status_code for answer in answers} == {406}
+        assert len({answer.json()["scan_id"] for answer in answers}) == 12
+        assert len(scanner.seen) == 1
+        assert {entry.scan_id for entry in answers_given(fresh_kafka, 12)} == {a.json()["scan_id"] for a in answers}
+        for answer in answers:
+            report = httpx.get(f"{running.url}/v1/scans/{answer.json()['scan_id']}").json()
+            assert report["verdict"]["decision"] == "reject"
+
+
+def test_tenants_differ_in_what_they_make_of_review_and_of_silence(fresh_kafka: BrokerSettings) -> None:
+    tenants = {
+        "default": TenantSettings(),
+        "strict": TenantSettings(key=SecretStr("a-strict-key"), on_review="reject", on_timeout="reject"),
+    }
+    silent = pictures.make("gif", seed=40)
+
+    def judge(image: ImageSubmitted) -> Decision | None:
+        return None if image.media_type == "image/gif" else Decision.REVIEW
+
+    with Responder(fresh_kafka, judge) as scanner, running_gateway(fresh_kafka, tenants=tenants, deadline_ms=2000) as g:
+        g.ready()
+        image = pictures.make("png", seed=40)
+        mine = post(g, image)
+        theirs = post(g, image, path="/api/v1/scan/a-strict-key")
+        assert (mine.status_code, theirs.status_code) == (200, 406)
+        assert mine.json()["decision"] == theirs.json()["decision"] == "review"
+        assert theirs.json()["accepted"] is False
+        assert post(g, silent).status_code == 200
+        assert post(g, silent, path="/api/v1/scan/a-strict-key").status_code == 406
+        assert {image.tenant for image in scanner.seen} == {"default", "strict"}
+
+
+@pytest.mark.parametrize(
+    "kind", ["jpeg", "apng", "webp-animated", "gif-animated", "avif", "jxl", "mp4-h264", "webm-vp9"]
+)
+def test_the_frames_of_each_media_type_arrive_and_open(shared: tuple[RunningGateway, Responder], kind: str) -> None:
+    running, scanner = shared
+    image = pictures.make(kind, seed=50)
+    answer = post(running, image, headers={"Content-Type": "application/x-wrong"})
+    assert answer.json()["answered_by"] == "verdict"
+    assert answer.json()["media_type"] == dict(pictures.KINDS)[kind]
+    submitted = next(each for each in scanner.seen if each.sha256 == sha256(image))
+    jpegs = running.keyring.open(submitted.sealed, sha256=submitted.sha256, tenant="default")
+    assert len(jpegs) == len(submitted.frames) >= 1
+
+
+@pytest.fixture(scope="module")
+def shared(kafka: BrokerSettings) -> Any:
+    broker = kafka.model_copy(update={"topic_prefix": "gateway-kinds."})
+    asyncio.run(apply_topics(broker))
+    with (
+        Responder(broker, lambda _: Decision.ACCEPT) as scanner,
+        running_gateway(broker, deadline_ms=20_000) as running,
+    ):
+        yield running.ready(), scanner
+
+
+def test_missing_topics_end_the_gateway_with_the_command_that_makes_them(kafka: BrokerSettings) -> None:
+    async def go() -> None:
+        elsewhere = kafka.model_copy(update={"topic_prefix": "nobody-made-these."})
+        gateway = Gateway(settings(), {"default": TenantSettings()}, elsewhere, Keyring.generate())
+        await gateway.start()
+        with pytest.raises(TopicsNotReady, match="fediwarden topics apply"):
+            await gateway.serve()
+
+    asyncio.run(go())
+
+
+def test_a_gateway_that_started_before_kafka_publishes_what_it_took_meanwhile(tmp_path: Path) -> None:
+    cluster: Cluster = make_cluster(tmp_path, port=find_free_ports(2))
+    broker = BrokerSettings(bootstrap_servers=cluster.bootstrap_servers)
+    image = pictures.make("png", seed=60)
+    with running_gateway(broker, deadline_ms=200, drain_s=30) as running:
+        assert post(running, image).json()["answered_by"] == "deadline"
+        assert httpx.get(f"{running.url}/readyz").json()["parts"]["kafka"]["ok"] is False
+        with cluster:
+            asyncio.run(apply_topics(broker))
+            with Responder(broker, lambda _: Decision.REJECT) as scanner:
+                running.ready()
+                wait_for(lambda: [each.sha256 for each in scanner.seen] == [sha256(image)])
+            assert answers_given(broker, 1)[0].answered_by is AnsweredBy.DEADLINE
+            running.stop()
+    assert not running.errors
+
+
+def test_a_gateway_told_to_stop_answers_what_is_in_flight_and_exits_0(
+    fresh_kafka: BrokerSettings, tmp_path: Path
+) -> None:
+    port = find_free_ports(1)
+    program = f"""
+import asyncio, uvloop
+from pathlib import Path
+from gateway.service import run_gateway
+from gateway.settings import GatewaySettings, TenantSettings
+from schemas.broker import BrokerSettings
+from schemas.keyring import Keyring
+broker = BrokerSettings.model_validate({fresh_kafka.model_dump()!r})
+keyring = Keyring.load_or_create(Path({str(tmp_path / "keys.json")!r}))
+settings = GatewaySettings(port={port}, deadline_ms=20000)
+uvloop.run(run_gateway(settings, {{"default": TenantSettings()}}, broker, keyring))
+"""
+    process = subprocess.Popen([sys.executable, "-c", program])
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(lambda: reachable(url) and httpx.get(f"{url}/readyz").status_code == 200)
+        held = ThreadPoolExecutor(1)
+
+        def judge(image: ImageSubmitted) -> Decision:
+            process.send_signal(signal.SIGTERM)
+            wait_for(lambda: not reachable(url))
+            return Decision.REJECT
+
+        with Responder(fresh_kafka, judge):
+            answer = held.submit(httpx.post, f"{url}{PICT_RS}", content=pictures.make("png", seed=70), timeout=30)
+            assert (answer.result(30).status_code, answer.result().json()["answered_by"]) == (406, "verdict")
+            assert process.wait(30) == 0
+        held.shutdown()
+        assert [entry.status for entry in answers_given(fresh_kafka, 1)] == [406]
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def test_an_image_that_waits_for_frames_or_kafka_is_lost_only_by_name(capfd: pytest.CaptureFixture[str]) -> None:
+    image = pictures.make("png", seed=80)
+    with running_gateway(NO_KAFKA, deadline_ms=100) as running:
+        post(running, image)
+    printed = capfd.readouterr()
+    assert sha256(image).hex() in printed.out + printed.err
+
+
+def sha256(image: bytes) -> bytes:
+    return hashlib.sha256(image).digest()
+
+
+def reachable(url: str) -> bool:
+    try:
+        httpx.get(f"{url}/healthz", timeout=5)
+    except httpx.TransportError:
+        return False
+    return True
