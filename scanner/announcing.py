@@ -1,0 +1,93 @@
+"""Telling the gateways what this scanner judges with, and how fast."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from scanner.models.model import Model
+from scanner.policy import Policy
+from schemas.broker import BrokerUnavailable, Producer
+from schemas.clock import now_ms
+from schemas.messages import EVERY_TENANT, ScannerAnnounced
+from schemas.topics import SCANNERS
+
+log = structlog.get_logger("scanner.announcing")
+
+RATE_WINDOW_S = 30.0
+LEAVE_WITHIN_S = 2.0
+
+
+class RateMeter:
+    """Images a second over the last `RATE_WINDOW_S` seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._started = clock()
+        self._times: deque[float] = deque()
+
+    def count(self) -> None:
+        """Note one image."""
+        self._times.append(self._clock())
+        self._forget()
+
+    def rate(self) -> float:
+        """Return images a second; over the time since start while that is shorter than the window."""
+        self._forget()
+        return len(self._times) / max(min(self._clock() - self._started, RATE_WINDOW_S), 1.0)
+
+    def _forget(self) -> None:
+        while self._times and self._times[0] < self._clock() - RATE_WINDOW_S:
+            self._times.popleft()
+
+
+class Announcer:
+    """Publishes `ScannerAnnounced` every `every_s` seconds, and once more when leaving."""
+
+    def __init__(
+        self,
+        producer: Producer,
+        *,
+        scanner: str,
+        group: str,
+        models: Sequence[Model],
+        policy: Policy,
+        meter: RateMeter,
+        every_s: float,
+    ) -> None:
+        self._producer = producer
+        self._scanner = scanner
+        self._group = group
+        self._models = {model.name: model.id for model in models}
+        self._device = ",".join(sorted({model.device for model in models}))
+        self._policy = policy.id
+        self._meter = meter
+        self._every_s = every_s
+
+    async def run(self) -> None:
+        """Announce until cancelled. An outage is waited out: the next announcement says the same again."""
+        while True:
+            await self._announce(give_up_after=self._every_s)
+            await asyncio.sleep(self._every_s)
+
+    async def leave(self) -> None:
+        """Announce that this scanner judges no more."""
+        await self._announce(give_up_after=LEAVE_WITHIN_S, leaving=True)
+
+    async def _announce(self, *, give_up_after: float, leaving: bool = False) -> None:
+        message = ScannerAnnounced(
+            scanner=self._scanner,
+            group=self._group,
+            models=self._models,
+            policies={EVERY_TENANT: self._policy},
+            device=self._device,
+            rate=round(self._meter.rate(), 2),
+            leaving=leaving,
+            announced_at=now_ms(),
+        )
+        try:
+            await self._producer.publish(SCANNERS, message, key=self._scanner.encode(), give_up_after=give_up_after)
+        except BrokerUnavailable as error:
+            log.warning("not_announced", error=str(error))

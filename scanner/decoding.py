@@ -1,0 +1,70 @@
+"""From sealed frames to what the models take, in a few threads."""
+
+import asyncio
+import io
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from PIL import Image
+
+from scanner.failures import FailureReason, ImageUnjudgeable
+from scanner.models.model import Model
+from scanner.scoring import PreparedFrame
+from schemas.keyring import FramesUndecryptable, Keyring
+from schemas.messages import ImageSubmitted
+
+MAX_SIDE = 2048
+"""Pixels. Our gateway sends at most 512; more than this is no frame of ours and is not decoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedImage:
+    """An image's frames, prepared for every model. `milliseconds` is what that took in its thread."""
+
+    frames: tuple[PreparedFrame, ...]
+    milliseconds: float
+
+
+class Decoder:
+    """Decrypts, decodes and prepares, `threads` images at a time (Pillow releases the GIL where it matters)."""
+
+    def __init__(self, keyring: Keyring, models: Sequence[Model], *, threads: int) -> None:
+        self._keyring = keyring
+        self._models = tuple(models)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+
+    async def decode(self, message: ImageSubmitted) -> PreparedImage:
+        """Return the image's prepared frames. Raises `ImageUnjudgeable`."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._decode, message)
+
+    def close(self) -> None:
+        """Let the threads end once their present image is done."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _decode(self, message: ImageSubmitted) -> PreparedImage:
+        started = time.perf_counter()
+        try:
+            jpegs = self._keyring.open(message.sealed, sha256=message.sha256, tenant=message.tenant)
+        except FramesUndecryptable as error:
+            raise ImageUnjudgeable(FailureReason.UNDECRYPTABLE, str(error)) from error
+        if len(jpegs) != len(message.frames):
+            raise ImageUnjudgeable(
+                FailureReason.FRAMES_INVALID, f"{len(jpegs)} frames came where {len(message.frames)} were announced"
+            )
+        frames = tuple(self._prepare(jpeg, index) for index, jpeg in enumerate(jpegs))
+        return PreparedImage(frames, (time.perf_counter() - started) * 1000.0)
+
+    def _prepare(self, jpeg: bytes, index: int) -> PreparedFrame:
+        try:
+            with Image.open(io.BytesIO(jpeg), formats=("JPEG",)) as picture:
+                if max(picture.size) > MAX_SIDE:
+                    raise ImageUnjudgeable(
+                        FailureReason.FRAMES_INVALID, f"frame {index} is {picture.width} x {picture.height} pixels"
+                    )
+                image = picture if picture.mode == "RGB" else picture.convert("RGB")
+                image.load()
+                return tuple(model.prepare(image) for model in self._models)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise ImageUnjudgeable(FailureReason.FRAMES_INVALID, f"frame {index}: {error}") from error

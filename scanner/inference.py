@@ -1,0 +1,114 @@
+"""The one inference thread, fed with micro-batches; finds the image that makes a model fail."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import structlog
+
+from scanner.batches import Batcher
+from scanner.decoding import PreparedImage
+from scanner.failures import FailureReason, ImageUnjudgeable
+from scanner.models.loading import warm
+from scanner.models.model import Model, ModelBroken
+from scanner.scoring import FrameScores, PreparedFrame, ScoresUnusable, score_frames
+
+log = structlog.get_logger("scanner.inference")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageScores:
+    """Scores of each frame. `infer_ms` is how long the image's batch took, `ended` when (perf_counter seconds)."""
+
+    frames: list[FrameScores]
+    infer_ms: float
+    ended: float
+
+
+@dataclass(slots=True)
+class _Waiting:
+    image: PreparedImage
+    scores: asyncio.Future[ImageScores] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class Inference:
+    """Scores images in one thread, `batch` frames at a time. `run` must be running for `score` to return.
+
+    `expect` announces an image that is being decoded, `withdraw` that it will not come: so that a batch can wait for
+    what is about to arrive (at most `max_wait_s`) and never waits otherwise.
+    """
+
+    def __init__(self, models: Sequence[Model], *, batch: int, max_wait_s: float) -> None:
+        self._models = tuple(models)
+        self._batch = batch
+        self._batcher: Batcher[_Waiting] = Batcher(
+            max_weight=batch, max_wait_s=max_wait_s, weigh=lambda waiting: len(waiting.image.frames)
+        )
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
+        self.expect = self._batcher.expect
+        self.withdraw = self._batcher.withdraw
+
+    async def score(self, image: PreparedImage) -> ImageScores:
+        """Score an announced image. Raises `ImageUnjudgeable`."""
+        waiting = _Waiting(image)
+        self._batcher.put(waiting)
+        return await waiting.scores
+
+    async def run(self) -> None:
+        """Take batches until `close`. Raises `ModelBroken` when a model stops working altogether."""
+        try:
+            while batch := await self._batcher.take():
+                await self._score_batch(batch)
+        finally:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def close(self) -> None:
+        """Score what is waiting, then let `run` end."""
+        self._batcher.close()
+
+    async def _score_batch(self, batch: list[_Waiting]) -> None:
+        try:
+            await self._score(batch)
+        except Exception as error:  # noqa: BLE001  (a model may raise anything)
+            if len(batch) == 1:
+                await self._blame(batch[0], error)
+                return
+            log.warning("batch_failed", images=len(batch), error=repr(error), then="one by one")
+            for waiting in batch:
+                await self._score_batch([waiting])
+
+    async def _score(self, batch: list[_Waiting]) -> None:
+        frames = [frame for waiting in batch for frame in waiting.image.frames]
+        scores, milliseconds = await asyncio.get_running_loop().run_in_executor(self._thread, self._infer, frames)
+        ended = time.perf_counter()
+        start = 0
+        for waiting in batch:
+            end = start + len(waiting.image.frames)
+            # The caller may have been cancelled while we worked.
+            if not waiting.scores.done():
+                waiting.scores.set_result(ImageScores(scores[start:end], milliseconds, ended))
+            start = end
+
+    def _infer(self, frames: list[PreparedFrame]) -> tuple[list[FrameScores], float]:
+        started = time.perf_counter()
+        scores = score_frames(self._models, frames, at_most=self._batch)
+        return scores, (time.perf_counter() - started) * 1000.0
+
+    async def _blame(self, waiting: _Waiting, error: Exception) -> None:
+        """Decide whether the image or a model is at fault: a model that fails on plain grey is broken.
+
+        Without this, a scanner whose GPU died would send every image to images.dead.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            for model in self._models:
+                await loop.run_in_executor(self._thread, warm, model)
+        except ModelBroken:
+            log.error("model_broken", error=repr(error))
+            raise
+        invalid = isinstance(error, ScoresUnusable)
+        reason = FailureReason.SCORES_INVALID if invalid else FailureReason.MODEL_FAILED
+        if not waiting.scores.done():
+            waiting.scores.set_exception(ImageUnjudgeable(reason, f"{type(error).__name__}: {error}"))

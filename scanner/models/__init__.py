@@ -1,0 +1,1 @@
+"""Models: what turns frames into scores, where their weights come from, and how they are checked."""

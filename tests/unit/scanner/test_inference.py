@@ -1,0 +1,117 @@
+"""The inference thread: scores find their image, one bad image costs nobody else, a broken model stops everything."""
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from scanner.decoding import PreparedImage
+from scanner.failures import FailureReason, ImageUnjudgeable
+from scanner.inference import ImageScores, Inference
+from scanner.models.model import ModelBroken, Prepared, Probabilities
+from scanner.scoring import ScoresUnusable, score_frames, score_labels
+from tests.unit.scanner.stub_models import RedModel, is_green
+
+GREEN = (0, 255, 0)
+
+
+def image_of(model: RedModel, *colours: tuple[int, int, int]) -> PreparedImage:
+    return PreparedImage(tuple((model.prepare(Image.new("RGB", (4, 4), colour)),) for colour in colours), 1.0)
+
+
+def score_all(model: RedModel, images: Sequence[PreparedImage], batch: int = 8) -> list[ImageScores | BaseException]:
+    async def run() -> list[ImageScores | BaseException]:
+        inference = Inference([model], batch=batch, max_wait_s=0.005)
+        running = asyncio.create_task(inference.run())
+        for _ in images:
+            inference.expect()
+        outcomes = asyncio.gather(*(inference.score(image) for image in images), return_exceptions=True)
+        await asyncio.wait([running, outcomes], return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            outcomes.cancel()
+            await asyncio.gather(outcomes, return_exceptions=True)
+            await running
+        inference.close()
+        await running
+        return await outcomes
+
+    return asyncio.run(run())
+
+
+def test_each_image_gets_the_scores_of_its_own_frames() -> None:
+    model = RedModel()
+    images = [image_of(model, *[(red, 0, 0)] * (1 + red % 3)) for red in range(0, 255, 15)]
+    outcomes = score_all(model, images)
+    for red, outcome in zip(range(0, 255, 15), outcomes, strict=True):
+        assert isinstance(outcome, ImageScores)
+        assert outcome.frames == [{"red/red": pytest.approx(red / 255)}] * (1 + red % 3)
+    assert max(model.batches) <= 8
+    assert len(model.batches) < len(images)
+
+
+def test_an_image_with_more_frames_than_a_batch_is_scored_in_parts() -> None:
+    model = RedModel()
+    (outcome,) = score_all(model, [image_of(model, *[(red, 0, 0) for red in (0, 51, 102, 153, 204)])], batch=2)
+    assert isinstance(outcome, ImageScores)
+    assert [round(frame["red/red"], 3) for frame in outcome.frames] == [0.0, 0.2, 0.4, 0.6, 0.8]
+    assert model.batches == [2, 2, 1]
+
+
+def raise_on_green(batch: Sequence[Prepared]) -> Probabilities | None:
+    if any(is_green(colour) for colour in batch):
+        raise ArithmeticError("green")
+    return None
+
+
+def nan_on_green(batch: Sequence[Prepared]) -> Probabilities | None:
+    scores = np.array([[np.nan if is_green(colour) else 0.5] for colour in batch], dtype=np.float32)
+    return scores
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [(raise_on_green, FailureReason.MODEL_FAILED), (nan_on_green, FailureReason.SCORES_INVALID)],
+)
+def test_the_one_image_that_spoils_a_batch_is_found_and_the_others_are_scored(
+    spoil: object, reason: FailureReason
+) -> None:
+    model = RedModel(spoil)  # type: ignore[arg-type]
+    colours = [(255, 0, 0), (128, 0, 0), GREEN, (64, 0, 0)]
+    outcomes = score_all(model, [image_of(model, colour) for colour in colours])
+    assert [isinstance(outcome, ImageScores) for outcome in outcomes] == [True, True, False, True]
+    assert isinstance(outcomes[2], ImageUnjudgeable)
+    assert outcomes[2].reason is reason
+
+
+def test_a_model_that_fails_on_plain_grey_too_is_broken_and_blames_no_image() -> None:
+    def break_down(batch: Sequence[Prepared]) -> Probabilities | None:
+        raise RuntimeError("out of memory")
+
+    model = RedModel(break_down)
+    with pytest.raises(ModelBroken, match="model 'red' fails on a plain grey picture: out of memory"):
+        score_all(model, [image_of(model, (255, 0, 0))])
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        ([[0.5, 0.5]], "shape"),
+        ([0.5], "shape"),
+        ([[float("nan")]], "no number"),
+        ([[float("inf")]], "no number"),
+        ([[1.5]], "outside 0 to 1"),
+        ([[-0.5]], "outside 0 to 1"),
+    ],
+)
+def test_scores_that_are_no_probabilities_are_refused(scores: list[list[float]], said: str) -> None:
+    model = RedModel(lambda _: np.array(scores, dtype=np.float32))
+    with pytest.raises(ScoresUnusable, match=said):
+        score_frames([model], [(np.zeros(3),)])
+
+
+def test_scores_beyond_the_ends_by_rounding_are_cut() -> None:
+    model = RedModel(lambda _: np.array([[1.00001]], dtype=np.float32))
+    assert score_frames([model], [(np.zeros(3),)]) == [{"red/red": 1.0}]
+    assert score_labels([model]) == ("red/red",)
