@@ -1,0 +1,290 @@
+"""`fediwarden up`: everything on one machine. Fetches what is missing, starts Kafka, scanners and the gateway, and
+keeps them running until it is told to stop."""
+
+import asyncio
+import fcntl
+import http.client
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import structlog
+
+from fediwarden.children import ChildSpec, Stopped, Supervisor
+from fediwarden.downloads import Downloads, Report
+from fediwarden.kafka.cluster import DISK_REMEDY, Cluster, check_machine
+from fediwarden.kafka.jars import prepare_jars
+from fediwarden.kafka.preflight import check_port, disk_faults_named
+from fediwarden.settings import Settings, environment_of
+from schemas.broker import BrokerSettings, Received, Tail, apply_topics, check_topics
+from schemas.clock import now_ms
+from schemas.keyring import Keyring
+from schemas.messages import ScannerAnnounced
+from schemas.topics import SCANNERS, TOPICS
+
+log = structlog.get_logger("fediwarden.up")
+
+GATEWAY_PORT_REMEDY = "--port, FEDIWARDEN_GATEWAY__PORT"
+_PROBE_EVERY_S = 0.05
+_PORT_PATIENCE_S = 2.0
+_NOTICE_EVERY_S = 15.0
+_HTTP_TIMEOUT_S = 2.0
+_GATEWAY_STOPS_WITHIN_MORE_S = 10.0
+_SCANNER_STOPS_WITHIN_S = 30.0
+
+Echo = Callable[[str], None]
+
+
+class DataDirInUse(Exception):
+    """Another `fediwarden up` runs on the same data directory."""
+
+
+async def run_up(settings: Settings, *, scanners: int = 1, echo: Echo | None = None) -> int:
+    """Run everything until SIGINT, SIGTERM or SIGHUP; returns 0 then. A second signal kills what has not left yet.
+
+    Call it in the main thread. `echo` is told what is where, a line at a time; standard output by default.
+    Raises what keeps it from starting: `DataDirInUse`, `fediwarden.kafka.errors.KafkaError`,
+    `schemas.broker.BrokerError`, `schemas.keyring.KeyringError`, `scanner.models.model.ModelError`; and
+    `fediwarden.children.ChildMisconfigured` when a service cannot run as it is configured. In each case what had
+    been started is stopped first.
+    """
+    say = echo or _write_line
+    with disk_faults_named(settings.data_dir, remedy=DISK_REMEDY):
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with hold_data_dir(settings.data_dir):
+        children = Supervisor()
+        with children.signals():
+            try:
+                await children.until(_start(settings, scanners, children, say))
+                await children.run()
+            except Stopped:
+                pass
+            finally:  # inside `signals`, so that a second Ctrl-C can cut the stopping short
+                await children.stop()
+    return 0
+
+
+def _write_line(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def hold_data_dir(directory: Path) -> Iterator[None]:
+    """Keep every other `up` away from `directory`. Raises `DataDirInUse`, which names the process that has it."""
+    path = directory / "up.lock"
+    with path.open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            raise DataDirInUse(
+                f"A fediwarden (pid {holder}) runs on {directory} already. "
+                "Stop it, or give this one a directory and ports of its own: --data-dir, --port, --kafka-port."
+            ) from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield
+
+
+async def _start(settings: Settings, scanners: int, children: Supervisor, say: Echo) -> None:
+    check_port(
+        settings.gateway.host,
+        settings.gateway.port,
+        purpose="the gateway",
+        remedy=GATEWAY_PORT_REMEDY,
+        patience_s=_PORT_PATIENCE_S,
+    )
+    if settings.kafka.embedded:  # before minutes of downloading, not after
+        check_machine(settings.data_dir / "kafka", port=settings.kafka.port, min_free_gb=settings.kafka.min_free_gb)
+    Keyring.load_or_create(settings.keys_file)
+    classpath = await _fetch(settings, children)
+    broker = settings.kafka.broker_settings()
+    if settings.kafka.embedded:
+        await _start_kafka(settings, classpath, children)
+        await apply_topics(broker)
+    else:
+        await check_topics(broker, TOPICS)
+    started_at = now_ms()
+    environment = environment_of(settings)
+    names = ["scanner"] if scanners == 1 else [f"scanner-{number}" for number in range(1, scanners + 1)]
+    children.start(*(_service(name, "scanner", environment, _SCANNER_STOPS_WITHIN_S) for name in names))
+    gateway_stops_within_s = settings.gateway.drain_s + _GATEWAY_STOPS_WITHIN_MORE_S
+    children.start(_service("gateway", "gateway", environment, gateway_stops_within_s))
+    await _await_services(settings, broker, scanners, started_at)
+    for line in describe(settings, scanners):
+        say(line)
+
+
+def _service(name: str, command: str, environment: dict[str, str], stop_within_s: float) -> ChildSpec:
+    return ChildSpec(
+        name=name,
+        argv=(sys.executable, "-P", "-m", "fediwarden", command),  # -P: not what lies in the current directory
+        environment=environment,
+        stop_within_s=stop_within_s,
+    )
+
+
+async def _fetch(settings: Settings, children: Supervisor) -> tuple[Path, ...]:
+    """Jars (none with a Kafka of one's own) and model weights, at the same time."""
+    from scanner.models.registry import ModelState, fetch, load_registry, state
+
+    failed = threading.Event()
+    with Downloads() as downloads:
+
+        def interruptible(report: Report) -> Report:
+            def follow(done: int, total: int) -> None:
+                if children.stopping or failed.is_set():  # a thread cannot be cancelled from outside
+                    raise Stopped("told to stop")
+                report(done, total)
+
+            return follow
+
+        def fetch_jars() -> tuple[Path, ...]:
+            if not settings.kafka.embedded:
+                return ()
+            return prepare_jars(
+                settings.cache_dir,
+                home=settings.kafka.home,
+                report=interruptible(downloads.track("Apache Kafka")),
+            )
+
+        def fetch_models() -> None:
+            directory = settings.scanner.models_dir
+            assert directory is not None  # Settings derive it from cache_dir
+            registry = load_registry()
+            wanted = [
+                name
+                for name in settings.scanner.models
+                if state(registry.entry(name), directory) is not ModelState.READY
+            ]
+            if wanted:
+                fetch(registry, wanted, directory, interruptible(downloads.track("models")))
+
+        try:
+            classpath, _ = await asyncio.gather(asyncio.to_thread(fetch_jars), asyncio.to_thread(fetch_models))
+        finally:
+            failed.set()
+    return classpath
+
+
+async def _start_kafka(settings: Settings, classpath: tuple[Path, ...], children: Supervisor) -> None:
+    kafka = settings.kafka
+    cluster = await asyncio.to_thread(
+        Cluster,
+        settings.data_dir / "kafka",
+        port=kafka.port,
+        classpath=classpath,
+        heap_mb=kafka.heap_mb,
+        min_free_gb=kafka.min_free_gb,
+        java_options=kafka.java_options,
+    )
+    await asyncio.to_thread(cluster.prepare)
+    children.start(*cluster.specs())
+    notice = _Notice("Kafka")
+    while not await asyncio.to_thread(cluster.is_ready):
+        for node in cluster.nodes.values():
+            if children.exits(node.name):
+                raise cluster.failure(node.node_id, "it ended at once")
+        notice.give()
+        await asyncio.sleep(_PROBE_EVERY_S)  # another process gives no event when it is ready
+    log.info("kafka_ready", bootstrap_servers=cluster.bootstrap_servers, log_file=str(cluster.nodes[1].log_file))
+
+
+async def _await_services(settings: Settings, broker: BrokerSettings, scanners: int, started_at: int) -> None:
+    """Wait until the gateway is ready and as many scanners as were started have announced themselves."""
+    announced: set[str] = set()
+    enough = asyncio.Event()
+
+    def note(received: Received) -> None:
+        message = received.message
+        if isinstance(message, ScannerAnnounced) and message.announced_at >= started_at and not message.leaving:
+            announced.add(message.scanner)
+            if len(announced) >= scanners:
+                enough.set()
+
+    async def await_scanners() -> None:
+        async with Tail(broker, [SCANNERS], since_s=5.0, on_record=note, client_id="fediwarden-up"):
+            notice = _Notice("scanners")
+            while not enough.is_set():
+                notice.give(ready=len(announced), of=scanners)
+                try:
+                    await asyncio.wait_for(enough.wait(), 1.0)
+                except TimeoutError:
+                    continue
+
+    async def await_gateway() -> None:
+        notice = _Notice("gateway")
+        while True:
+            status, said = await asyncio.to_thread(_ask_ready, settings.gateway_url)
+            if status == http.HTTPStatus.OK:
+                return
+            notice.give(status=status, said=said)
+            await asyncio.sleep(_PROBE_EVERY_S)
+
+    await asyncio.gather(await_gateway(), await_scanners() if scanners else _nothing())
+
+
+async def _nothing() -> None:
+    return None
+
+
+class _Notice:
+    """Says now and then what is still waited for."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._clock = asyncio.get_running_loop().time
+        self._since = self._last = self._clock()
+
+    def give(self, **known: object) -> None:
+        """Log a line, unless one was logged lately."""
+        if self._clock() - self._last >= _NOTICE_EVERY_S:
+            self._last = self._clock()
+            log.info("still_waiting", waiting_for=self._what, seconds=round(self._last - self._since), **known)
+
+
+def _ask_ready(url: str) -> tuple[int | None, str]:
+    """The status of the gateway's /readyz and what it says; None while nothing answers."""
+    address = urlsplit(url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=_HTTP_TIMEOUT_S)
+    try:
+        connection.request("GET", "/readyz")
+        response = connection.getresponse()
+        return response.status, response.read(1000).decode(errors="replace")
+    except (OSError, http.client.HTTPException):
+        return None, ""
+    finally:
+        connection.close()
+
+
+def describe(settings: Settings, scanners: int) -> list[str]:
+    """What is where, and a line to try it with."""
+    kafka = settings.kafka.broker_settings().bootstrap_servers
+    where = (
+        f"its log: {settings.data_dir / 'kafka' / 'node-1' / 'logs' / 'server.log'}" if settings.kafka.embedded else ""
+    )
+    url = settings.gateway_url
+    return [
+        "",
+        "fediwarden is up.",
+        f"  gateway   {url}  (API: {url}/docs, metrics: {url}/metrics)",
+        f"  kafka     {kafka}  {where}".rstrip(),
+        f"  scanners  {scanners}, with {', '.join(settings.scanner.models)}",
+        f"  data      {settings.data_dir}",
+        "Try it:",
+        f"  curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' {url}/api/v1/scan/{_key(settings)}",
+        "Ctrl-C stops everything.",
+        "",
+    ]
+
+
+def _key(settings: Settings) -> str:
+    """What goes into the URL: the reserved word where some tenant is reached by it, else a place to fill in."""
+    return "IPADDR" if any(tenant.key is None for tenant in settings.tenants.values()) else "YOUR_TENANT_KEY"
