@@ -62,7 +62,14 @@ def gone(pid: int, within_s: float = 10.0) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("code", "words"), [(0, "exit code 0"), (3, "exit code 3"), (143, "exit code 143 (SIGTERM)"), (-9, "ended by SIGKILL"), (-200, "ended by signal 200")]
+    ("code", "words"),
+    [
+        (0, "exit code 0"),
+        (3, "exit code 3"),
+        (143, "exit code 143 (SIGTERM)"),
+        (-9, "ended by SIGKILL"),
+        (-200, "ended by signal 200"),
+    ],
 )
 def test_an_exit_is_put_in_words(code, words):
     assert describe_exit(code) == words
