@@ -5,7 +5,6 @@ from fractions import Fraction
 
 import av
 import numpy as np
-import pdqhash  # type: ignore[import-untyped]
 import pytest
 from PIL import Image
 
@@ -259,21 +258,10 @@ def test_the_original_jpegs_comment_does_not_travel() -> None:
     assert b"at home" not in extract(out.getvalue(), SETTINGS).frames[0].jpeg
 
 
-@pytest.mark.parametrize("size", [(512, 384), (384, 512), (512, 512), (512, 90), (511, 333), (64, 64), (100, 7)])
-def test_pdq_is_the_reference_implementations(size: tuple[int, int]) -> None:
-    for seed in range(4):
-        image = Image.open(io.BytesIO(pictures.photo(seed, 800, 600))).resize(size)
-        reference, quality = pdqhash.compute(np.asarray(image))
-        ours, our_quality = pdq(image)
-        differing = int((np.unpackbits(np.frombuffer(ours, np.uint8)) != reference).sum())
-        assert differing <= 4
-        assert abs(our_quality - quality) <= 1
-
-
 def test_pdq_of_a_frame_is_near_that_of_the_whole_picture() -> None:
     for seed in range(2):
         original = pictures.photo(seed, 1632, 1224)
-        whole, _ = pdqhash.compute(np.asarray(Image.open(io.BytesIO(original)).convert("RGB")))
+        whole, _ = pdq(Image.open(io.BytesIO(original)).convert("RGB"))
         frame = extract(original, SETTINGS).frames[0]
-        differing = int((np.unpackbits(np.frombuffer(frame.pdq, np.uint8)) != whole).sum())
+        differing = (int.from_bytes(frame.pdq) ^ int.from_bytes(whole)).bit_count()
         assert differing <= 20, "31 is the distance up to which pictures match"
