@@ -1,0 +1,68 @@
+# fediwarden: `make` shows what there is to make. ARGS="..." is handed on to the command of a target.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime-installed
+DEV := $(VENV)/.dev-installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
+	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --group build
+ARGS ?=
+
+# pip's progress bars belong on a terminal; elsewhere they fill a log. (Make reads the shell's standard output itself.)
+PIP_INSTALL := $(PIP) install $(shell test -t 2 || echo --quiet)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup dev up test check bench test-pictrs lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(RUNTIME) ## Make the virtual environment with the fediwarden command in it
+	@echo "Ready: $(BIN)/fediwarden. Start it all with: make up"
+
+dev: $(DEV) ## The same, with everything that tests and checks need
+
+up: $(RUNTIME) ## Start Kafka, gateway and scanner (ARGS="--port 14061" and the like)
+	@$(BIN)/fediwarden up $(ARGS)
+
+test: $(DEV) ## Run the whole suite but for the part against a real pict-rs
+	$(BIN)/python -m pytest -m "not pictrs" $(ARGS)
+
+check: $(DEV) ## Lint, types, import rules, dependencies, licences
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/deptry .
+	$(BIN)/pip-licenses >/dev/null
+
+bench: $(DEV) ## Measure the pipeline on this machine (minutes)
+	$(BIN)/python -m bench.run $(ARGS)
+
+test-pictrs: $(DEV) ## Build pict-rs with cargo (once) and test against it
+	sh tests/pictrs/build.sh
+	FEDIWARDEN_REQUIRE_PICTRS=1 $(BIN)/python -m pytest -m pictrs tests/pictrs $(ARGS)
+
+lock: $(DEV) ## Write both lock files anew from pyproject.toml (ARGS=--upgrade for newer versions)
+	$(UV_COMPILE) --output-file requirements.lock $(ARGS)
+	$(UV_COMPILE) --group dev --constraint requirements.lock --output-file requirements-dev.lock $(ARGS)
+
+clean: ## Remove the virtual environment and what the tools cached (no data, no downloads)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	sh .ci/venv $(VENV)
+
+# Hatchling is in the lock and build isolation is off: nothing without a hash is fetched.
+$(RUNTIME): requirements.lock pyproject.toml | $(BIN)/python
+	@echo "Installing fediwarden's packages into $(VENV) (about a minute)"
+	$(PIP_INSTALL) --require-hashes --requirement requirements.lock
+	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEV): requirements-dev.lock $(RUNTIME)
+	@echo "Installing what tests and checks need into $(VENV)"
+	$(PIP_INSTALL) --require-hashes --requirement requirements-dev.lock
+	@touch $@

@@ -1,0 +1,47 @@
+"""The command line: `main` is the console script ``fediwarden``.
+
+Commands import what they need when they run, so that help and completion answer at once.
+"""
+
+import os
+import sys
+
+import typer
+
+from fediwarden.cli import doctor, models, scan, services, settings, topics
+from fediwarden.exits import FAILED, exit_code, is_ours
+
+app = typer.Typer(
+    name="fediwarden",
+    help="Judges every image before a fediverse server keeps it.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command("up")(services.up)
+app.command("gateway")(services.gateway)
+app.command("scanner")(services.scanner)
+app.command("scan")(scan.scan)
+app.add_typer(topics.app, name="topics")
+app.add_typer(models.app, name="models")
+app.command("doctor")(doctor.doctor)
+app.command("settings")(settings.settings)
+app.command("version")(settings.version)
+
+
+def main() -> None:
+    """Run the command that sys.argv names. Errors of ours end as one line on standard error and their exit code."""
+    try:
+        app()
+    except BrokenPipeError:
+        # The reader (head, less) has gone. Python would complain once more while it closes standard output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+    except Exception as error:
+        if not is_ours(error):
+            raise
+        typer.secho(f"fediwarden: {error}", err=True, fg=typer.colors.RED)
+        sys.exit(exit_code(error))

@@ -1,0 +1,95 @@
+"""``models``: the weights that scanners judge with."""
+
+from typing import Annotated
+
+import typer
+
+from fediwarden.cli.options import ConfigOption, JsonOption, read_settings
+from fediwarden.cli.tables import make_table, print_table
+from fediwarden.exits import FAILED
+
+app = typer.Typer(help="Model weights: list, fetch, verify.", no_args_is_help=True)
+
+Names = Annotated[
+    list[str] | None, typer.Argument(metavar="[NAME]...", help="Models; those of the setting scanner.models if none.")
+]
+
+
+@app.command("list")
+def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List the models of the registry and say which are here."""
+    from scanner.models.registry import load_registry, state
+
+    settings = read_settings(config)
+    rows = [
+        {
+            "name": entry.name,
+            "state": str(state(entry, settings.models_dir)),
+            "used": entry.name in settings.scanner.models,
+            "size": entry.size,
+            "licence": entry.licence,
+            "description": entry.description,
+            "sha256": entry.sha256,
+            "sources": [str(source) for source in entry.source],
+        }
+        for entry in load_registry().model
+    ]
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    table = make_table("model", "state", "used", "size", "licence", "what it does")
+    for row in rows:
+        table.add_row(
+            str(row["name"]),
+            str(row["state"]),
+            "yes" if row["used"] else "",
+            f"{int(str(row['size'])) / 1e6:.1f} MB",
+            str(row["licence"]),
+            str(row["description"]),
+        )
+    print_table(table)
+
+
+@app.command("fetch")
+def fetch(names: Names = None, config: ConfigOption = None) -> None:
+    """Download and verify model weights. What is here and right is left alone."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    from scanner.models import registry as models
+
+    settings = read_settings(config)
+    wanted = names or list(settings.scanner.models)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("models", total=None)
+        paths = models.fetch(
+            models.load_registry(),
+            wanted,
+            settings.models_dir,
+            lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    for name, path in zip(wanted, paths, strict=True):
+        typer.echo(f"{name}: {path}")
+
+
+@app.command("verify")
+def verify(names: Names = None, config: ConfigOption = None) -> None:
+    """Check the weights that are here against the registry. Exit code 1 when one is missing or wrong."""
+    from scanner.models.registry import ModelDamaged, ModelMissing, load_registry, read_weights
+
+    settings = read_settings(config)
+    registry = load_registry()
+    faults = 0
+    for name in names or settings.scanner.models:
+        try:
+            read_weights(registry.entry(name), settings.models_dir)
+            typer.echo(f"{name}: ok")
+        except (ModelMissing, ModelDamaged) as error:
+            faults += 1
+            typer.secho(f"{name}: {error}", fg=typer.colors.RED)
+    if faults:
+        raise typer.Exit(FAILED)

@@ -1,0 +1,73 @@
+"""``up``, ``gateway`` and ``scanner``: the commands that serve until they are stopped."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fediwarden.cli.options import ConfigOption, DataDirOption, nested_flags, read_settings
+
+PortOption = Annotated[int | None, typer.Option("--port", help="Port of the gateway (setting gateway.port).")]
+
+
+def up(
+    data_dir: DataDirOption = None,
+    port: PortOption = None,
+    kafka_port: Annotated[
+        int | None, typer.Option(help="Port of the embedded Kafka (setting kafka.port); the next one is used as well.")
+    ] = None,
+    scanners: Annotated[int, typer.Option(min=0, max=64, help="Number of scanner processes.")] = 1,
+    config: ConfigOption = None,
+) -> None:
+    """Start everything on this machine: Kafka, gateway, scanners. Ctrl-C stops it."""
+    from fediwarden.logs import configure_logging
+    from fediwarden.up import run_up
+
+    settings = read_settings(config, nested_flags(data_dir=data_dir, gateway__port=port, kafka__port=kafka_port))
+    configure_logging(settings.log, service="up")
+    sys.exit(asyncio.run(run_up(settings, scanners=scanners)))
+
+
+def gateway(
+    data_dir: DataDirOption = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on (setting gateway.host).")] = None,
+    port: PortOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Run one gateway against a Kafka that is there already."""
+    import uvloop
+
+    from fediwarden.logs import configure_logging
+    from gateway.service import run_gateway
+    from schemas.keyring import Keyring
+
+    settings = read_settings(config, nested_flags(data_dir=data_dir, gateway__host=host, gateway__port=port))
+    configure_logging(settings.log, service="gateway")
+    keyring = Keyring.load(settings.keys_file)
+    uvloop.run(run_gateway(settings.gateway, settings.tenants, settings.kafka.broker_settings(), keyring))
+
+
+def scanner(
+    data_dir: DataDirOption = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda (setting scanner.device).")] = None,
+    batch: Annotated[int | None, typer.Option(help="Most frames scored at a time (setting scanner.batch).")] = None,
+    group: Annotated[str | None, typer.Option(help="Kafka consumer group (setting scanner.group).")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Policy file (setting scanner.policy).")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Run one scanner against a Kafka that is there already."""
+    import uvloop
+
+    from fediwarden.logs import configure_logging
+    from scanner.service import run_scanner
+    from schemas.keyring import Keyring
+
+    flags = nested_flags(
+        data_dir=data_dir, scanner__device=device, scanner__batch=batch, scanner__group=group, scanner__policy=policy
+    )
+    settings = read_settings(config, flags)
+    configure_logging(settings.log, service="scanner")
+    keyring = Keyring.load(settings.keys_file)
+    uvloop.run(run_scanner(settings.scanner, settings.kafka.broker_settings(), keyring))

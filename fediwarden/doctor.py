@@ -1,0 +1,207 @@
+"""What `fediwarden doctor` looks at: everything a fediwarden needs on this machine, each with its remedy."""
+
+import asyncio
+import ctypes
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import httpx
+
+from fediwarden.kafka.preflight import find_listener
+from fediwarden.settings import Settings
+from gateway.frames.pool import FramePool
+from scanner.models.model import ModelError
+from scanner.models.registry import ModelDamaged, ModelMissing, load_registry, read_weights
+from schemas.broker import BrokerError, diff_topics
+from schemas.keyring import Keyring, KeyringError
+
+_ANSWER_WITHIN_S = 5.0
+_CLOCK_UNSYNCHRONISED = 5  # TIME_ERROR of ntp_adjtime(3)
+_TIMEX_BYTES = 512  # more than struct timex has anywhere; its first member, modes = 0, means "only look"
+_LOW_DISK_FACTOR = 3
+
+
+class Health(StrEnum):
+    """How bad a finding is. Only FAIL makes the command fail."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "FAIL"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line: what was looked at, how it is, and what to do about it (empty when nothing)."""
+
+    subject: str
+    health: Health
+    detail: str
+    remedy: str = ""
+
+
+async def examine(settings: Settings, *, pict_rs: str | None = None) -> list[Finding]:
+    """Look at everything, in the order a fediwarden needs it. Changes nothing, raises nothing of ours."""
+    looks: list[Callable[[], Awaitable[Iterable[Finding]]]] = [
+        lambda: _in_thread(_look_at_disk, settings),
+        lambda: _in_thread(_look_at_clock),
+        lambda: _in_thread(_look_at_key_file, settings),
+        lambda: _in_thread(_look_at_models, settings),
+        lambda: _look_at_sandbox(settings),
+        lambda: _look_at_kafka(settings),
+        lambda: _look_at_gateway(settings),
+    ]
+    if pict_rs is not None:
+        looks.append(lambda: _look_at_pict_rs(pict_rs))
+    return [finding for look in looks for finding in await look()]
+
+
+async def _in_thread(look: Callable[..., Iterable[Finding]], *arguments: object) -> Iterable[Finding]:
+    return await asyncio.to_thread(look, *arguments)
+
+
+def _look_at_disk(settings: Settings) -> list[Finding]:
+    findings = []
+    for name, directory in (("data_dir", settings.data_dir), ("cache_dir", settings.cache_dir)):
+        place = directory
+        while not place.exists():
+            place = place.parent
+        if not os.access(place, os.W_OK | os.X_OK):
+            remedy = f"chown it to this user, or set {name} to a directory of ours"
+            findings.append(Finding("disk", Health.FAIL, f"{name} {directory}: {place} cannot be written to", remedy))
+            continue
+        free = shutil.disk_usage(place).free / 1e9
+        needed = settings.kafka.min_free_gb
+        detail = f"{name} {directory}: {free:.1f} GB free"
+        remedy = f"free some room, or set {name} to a larger disk"
+        if free < needed:
+            findings.append(Finding("disk", Health.FAIL, f"{detail}, {needed:g} GB are needed", remedy))
+        elif free < _LOW_DISK_FACTOR * needed:
+            findings.append(Finding("disk", Health.WARN, detail, remedy))
+        else:
+            findings.append(Finding("disk", Health.OK, detail))
+    return findings
+
+
+def _look_at_clock() -> list[Finding]:
+    """Ask the kernel whether something keeps its clock right. Deadlines and retention go by it."""
+    if not sys.platform.startswith("linux"):
+        return [Finding("clock", Health.OK, "not checked on this system")]
+    state = ctypes.CDLL(None, use_errno=True).ntp_adjtime(ctypes.create_string_buffer(_TIMEX_BYTES))
+    if state < 0:
+        return [Finding("clock", Health.OK, f"the kernel does not tell ({os.strerror(ctypes.get_errno())})")]
+    if state == _CLOCK_UNSYNCHRONISED:
+        remedy = "install chrony or systemd-timesyncd (in a container or virtual machine: on its host)"
+        return [Finding("clock", Health.WARN, "nothing keeps the clock synchronised", remedy)]
+    return [Finding("clock", Health.OK, "synchronised")]
+
+
+def _look_at_key_file(settings: Settings) -> list[Finding]:
+    path = settings.keys_file
+    if not path.exists():
+        return [Finding("key file", Health.WARN, f"{path} is not there yet", "the first `fediwarden up` makes it")]
+    try:
+        keyring = Keyring.load(path)
+    except KeyringError as error:
+        return [Finding("key file", Health.FAIL, str(error))]
+    mode = stat.S_IMODE(path.stat().st_mode)
+    return [Finding("key file", Health.OK, f"{path}: {len(keyring.key_ids)} key(s), mode {mode:04o}")]
+
+
+def _look_at_models(settings: Settings) -> list[Finding]:
+    findings = []
+    registry = load_registry()
+    for name in settings.scanner.models:
+        try:
+            read_weights(registry.entry(name), settings.models_dir)
+        except (ModelMissing, ModelDamaged) as error:
+            missing = isinstance(error, ModelMissing)
+            health = Health.WARN if missing else Health.FAIL
+            detail = f"{name} is {'not fetched yet' if missing else 'not the registered file'}"
+            findings.append(Finding("models", health, detail, f"fediwarden models fetch {name}"))
+        except ModelError as error:
+            findings.append(Finding("models", Health.FAIL, str(error)))
+        else:
+            findings.append(Finding("models", Health.OK, f"{name}: weights verified"))
+    return findings
+
+
+async def _look_at_sandbox(settings: Settings) -> list[Finding]:
+    """Start real frame workers: only they can say what this kernel let them close."""
+    pool = FramePool(settings.gateway.frames.model_copy(update={"workers": 1}))
+    try:
+        await pool.start()
+    except RuntimeError as error:
+        remedy = "the gateway cannot work like this: look at memory and at the limit on processes (ulimit -u)"
+        return [Finding("sandbox", Health.FAIL, str(error), remedy)]
+    finally:
+        await pool.stop()
+    protections = pool.protections
+    assert protections is not None
+    on = f"on: {', '.join(name for name, is_on in protections.as_dict().items() if is_on)}"
+    if not protections.complete:
+        remedy = "install libseccomp2 and use Linux 5.13 or later; the others hold meanwhile"
+        return [Finding("sandbox", Health.WARN, f"{on}; off: {'; '.join(protections.missing)}", remedy)]
+    return [Finding("sandbox", Health.OK, on)]
+
+
+async def _look_at_kafka(settings: Settings) -> list[Finding]:
+    broker = settings.kafka.broker_settings()
+    try:
+        changes = await diff_topics(broker)
+    except BrokerError as error:
+        remedy = "start it with: fediwarden up" if settings.kafka.embedded else ""
+        return [Finding("kafka", Health.FAIL, str(error), remedy)]
+    findings = [Finding("kafka", Health.OK, f"answers at {broker.bootstrap_servers}")]
+    if not changes:
+        return [*findings, Finding("topics", Health.OK, "all as declared")]
+    blocking = [change for change in changes if change.blocks]
+    first = str((blocking or changes)[0])
+    more = f" (and {len(changes) - 1} more)" if len(changes) > 1 else ""
+    health = Health.FAIL if blocking else Health.WARN
+    return [*findings, Finding("topics", health, first + more, "fediwarden topics apply")]
+
+
+async def _look_at_gateway(settings: Settings) -> list[Finding]:
+    url = settings.gateway_url
+    findings = []
+    exposed = settings.gateway.host not in ("127.0.0.1", "::1", "localhost")
+    if exposed and any(tenant.key is None for tenant in settings.tenants.values()):
+        detail = f"listens on {settings.gateway.host}, and a tenant has no key: its networks alone decide"
+        findings.append(Finding("gateway", Health.WARN, detail, "give every tenant a key"))
+    try:
+        async with httpx.AsyncClient(base_url=url, timeout=_ANSWER_WITHIN_S) as client:
+            answer = (await client.get("/readyz")).json()
+        parts = {name: part for name, part in answer["parts"].items() if not part["ok"]}
+        if not parts:
+            return [*findings, Finding("gateway", Health.OK, f"ready at {url}")]
+        faults = "; ".join(f"{name}: {part['detail']}" for name, part in parts.items())
+        if not answer["ready"]:
+            remedy = "see the gateway's log if this stays"
+            return [*findings, Finding("gateway", Health.FAIL, f"not ready at {url}: {faults}", remedy)]
+        return [*findings, Finding("gateway", Health.WARN, f"ready at {url}, but {faults}", "start a scanner")]
+    except httpx.ConnectError:
+        free = f"not running; port {settings.gateway.port} is free"
+        return [*findings, Finding("gateway", Health.OK, free, "start it with: fediwarden up")]
+    except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
+        holder = await asyncio.to_thread(find_listener, settings.gateway.port)
+        detail = f"{holder or 'something'} answers at {url}, and is no gateway of ours ({type(error).__name__})"
+        remedy = "stop it, or choose another port: --port or FEDIWARDEN_GATEWAY__PORT"
+        return [*findings, Finding("gateway", Health.FAIL, detail, remedy)]
+
+
+async def _look_at_pict_rs(url: str) -> list[Finding]:
+    try:
+        async with httpx.AsyncClient(timeout=_ANSWER_WITHIN_S) as client:
+            answer = await client.get(f"{url.rstrip('/')}/healthz")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        detail = f"no answer from {url} ({str(error) or type(error).__name__})"
+        return [Finding("pict-rs", Health.FAIL, detail, "is it running, and is this its address?")]
+    if not answer.is_success:
+        detail = f"{url} answers its health check with {answer.status_code}"
+        return [Finding("pict-rs", Health.FAIL, detail, "see pict-rs's log")]
+    return [Finding("pict-rs", Health.OK, f"healthy at {url}")]

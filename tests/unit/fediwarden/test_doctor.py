@@ -1,0 +1,145 @@
+import asyncio
+import http.server
+import socketserver
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fediwarden import doctor
+from fediwarden.doctor import Finding, Health
+from fediwarden.settings import Settings, load_settings
+from schemas.keyring import Keyring
+from tests.kafka import find_free_ports
+
+
+def _settings(tmp_path: Path, **more: Any) -> Settings:
+    return load_settings({"data_dir": tmp_path / "data", "cache_dir": tmp_path / "cache", **more})
+
+
+class _Answer(http.server.BaseHTTPRequestHandler):
+    status = 200
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing."""
+
+
+class _Broken(_Answer):
+    status = 500
+
+
+@pytest.fixture(params=[_Answer])
+def server(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Some HTTP server that is no gateway of ours; its port."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), request.param) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield httpd.server_address[1]
+        httpd.shutdown()
+
+
+def test_a_disk_with_too_little_room_fails_with_the_setting_to_change(tmp_path: Path) -> None:
+    findings = doctor._look_at_disk(_settings(tmp_path, kafka={"min_free_gb": 1e9}))
+    assert [finding.health for finding in findings] == [Health.FAIL, Health.FAIL]
+    assert "data_dir" in findings[0].remedy
+    assert "1e+09 GB are needed" in findings[0].detail
+
+
+def test_a_disk_with_room_is_well_even_before_the_directory_is_made(tmp_path: Path) -> None:
+    findings = doctor._look_at_disk(_settings(tmp_path, kafka={"min_free_gb": 0}))
+    assert [finding.health for finding in findings] == [Health.OK, Health.OK]
+
+
+def test_the_clock_is_looked_at_without_being_changed() -> None:
+    (finding,) = doctor._look_at_clock()
+    assert finding.health in (Health.OK, Health.WARN)
+    assert bool(finding.remedy) == (finding.health is Health.WARN)
+
+
+def test_a_key_file_that_others_can_read_fails_with_the_command_that_mends_it(tmp_path: Path) -> None:
+    settings = _settings(tmp_path)
+    (missing,) = doctor._look_at_key_file(settings)
+    assert missing.health is Health.WARN
+    settings.data_dir.mkdir()
+    Keyring.load_or_create(settings.keys_file)
+    (made,) = doctor._look_at_key_file(settings)
+    assert made == Finding("key file", Health.OK, f"{settings.keys_file}: 1 key(s), mode 0600")
+    settings.keys_file.chmod(0o644)
+    (exposed,) = doctor._look_at_key_file(settings)
+    assert exposed.health is Health.FAIL
+    assert f"chmod 600 {settings.keys_file}" in exposed.detail
+
+
+def test_missing_weights_are_a_warning_and_wrong_ones_a_failure(tmp_path: Path) -> None:
+    settings = _settings(tmp_path, scanner={"models": ["safety-s"]})
+    (missing,) = doctor._look_at_models(settings)
+    assert (missing.health, missing.remedy) == (Health.WARN, "fediwarden models fetch safety-s")
+    settings.models_dir.mkdir(parents=True)
+    (settings.models_dir / "image-safety-classifier-s.onnx").write_bytes(b"not the weights")
+    (wrong,) = doctor._look_at_models(settings)
+    assert (wrong.health, wrong.remedy) == (Health.FAIL, "fediwarden models fetch safety-s")
+
+
+def test_an_unknown_model_in_the_settings_fails(tmp_path: Path) -> None:
+    (finding,) = doctor._look_at_models(_settings(tmp_path, scanner={"models": ["safety-z"]}))
+    assert finding.health is Health.FAIL
+    assert "safety-z" in finding.detail
+
+
+def test_the_sandbox_is_looked_at_with_a_real_worker(tmp_path: Path) -> None:
+    (finding,) = asyncio.run(doctor._look_at_sandbox(_settings(tmp_path)))
+    assert finding.health in (Health.OK, Health.WARN)
+    assert "limits" in finding.detail
+
+
+def test_a_kafka_that_is_away_fails_with_the_way_to_start_it(tmp_path: Path) -> None:
+    settings = _settings(tmp_path, kafka={"port": find_free_ports(2)})
+    (finding,) = asyncio.run(doctor._look_at_kafka(settings))
+    assert (finding.subject, finding.health) == ("kafka", Health.FAIL)
+    assert "fediwarden up" in finding.remedy
+
+
+def test_a_free_gateway_port_is_well(tmp_path: Path) -> None:
+    port = find_free_ports(1)
+    (finding,) = asyncio.run(doctor._look_at_gateway(_settings(tmp_path, gateway={"port": port})))
+    assert finding.health is Health.OK
+    assert f"port {port} is free" in finding.detail
+
+
+def test_a_stranger_on_the_gateway_port_fails_with_the_flag_that_chooses_another(tmp_path: Path, server: int) -> None:
+    (finding,) = asyncio.run(doctor._look_at_gateway(_settings(tmp_path, gateway={"port": server})))
+    assert finding.health is Health.FAIL
+    assert "no gateway of ours" in finding.detail
+    assert "--port" in finding.remedy
+
+
+def test_a_gateway_that_listens_beyond_this_machine_without_a_key_is_a_warning(tmp_path: Path) -> None:
+    port = find_free_ports(1)
+    exposed, _ = asyncio.run(doctor._look_at_gateway(_settings(tmp_path, gateway={"port": port, "host": "0.0.0.0"})))
+    assert exposed.health is Health.WARN
+    assert exposed.remedy == "give every tenant a key"
+
+
+@pytest.mark.parametrize("server", [_Answer], indirect=True)
+def test_a_pict_rs_that_is_well_is_well(server: int) -> None:
+    (finding,) = asyncio.run(doctor._look_at_pict_rs(f"http://127.0.0.1:{server}/"))
+    assert finding == Finding("pict-rs", Health.OK, f"healthy at http://127.0.0.1:{server}/")
+
+
+@pytest.mark.parametrize("server", [_Broken], indirect=True)
+def test_a_pict_rs_that_is_ill_fails(server: int) -> None:
+    (finding,) = asyncio.run(doctor._look_at_pict_rs(f"http://127.0.0.1:{server}"))
+    assert finding.health is Health.FAIL
+    assert "500" in finding.detail
+
+
+def test_a_pict_rs_that_does_not_answer_fails() -> None:
+    (finding,) = asyncio.run(doctor._look_at_pict_rs(f"http://127.0.0.1:{find_free_ports(1)}"))
+    assert finding.health is Health.FAIL
+    assert "is it running" in finding.remedy
