@@ -1,0 +1,27 @@
+"""One fediwarden and one pict-rs for all tests of this folder."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.kafka import find_free_ports
+from tests.pictrs.pictrs import PictRs, program_folder
+from tests.pictrs.warden import Warden
+
+REQUIRED = "FEDIWARDEN_REQUIRE_PICTRS"
+"""Set by `make test-pictrs`, which has built pict-rs: then its absence is a failure."""
+
+
+@pytest.fixture(scope="session")
+def warden(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warden]:
+    if not (program_folder() / "pict-rs").exists() and not os.environ.get(REQUIRED):
+        pytest.skip("pict-rs is not built: make test-pictrs")
+    with Warden(tmp_path_factory.mktemp("warden")) as warden:
+        yield warden
+
+
+@pytest.fixture(scope="session")
+def pictrs(warden: Warden, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PictRs]:
+    with PictRs(tmp_path_factory.mktemp("pictrs"), find_free_ports(1), warden.validation) as pictrs:
+        yield pictrs
