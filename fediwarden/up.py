@@ -274,7 +274,7 @@ def describe(settings: Settings, scanners: int) -> list[str]:
     return [
         "",
         "fediwarden is up.",
-        f"  gateway   {url}  (API: {url}/docs, metrics: {url}/metrics)",
+        f"  gateway   {url}  (API: {url}/openapi.json, metrics: {url}/metrics)",
         f"  kafka     {kafka}  {where}".rstrip(),
         f"  scanners  {scanners}, with {', '.join(settings.scanner.models)}",
         f"  data      {settings.data_dir}",

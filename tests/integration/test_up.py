@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -120,6 +121,10 @@ def test_ctrl_c_leaves_nothing_running_and_a_second_start_has_kept_its_data(star
     first = start().await_ready()
     assert first.scan(photo(seed=1))["answered_by"] == "verdict"
     assert f"http://127.0.0.1:{first.port}/api/v1/scan/IPADDR" in first.text()
+    pages = re.findall(rf"http://127\.0\.0\.1:{first.port}/[a-z.]+(?=[,)])", first.text())
+    assert len(pages) == 2
+    for page in pages:
+        assert urllib.request.urlopen(page, timeout=10).status == 200
     family = first.family()
     assert {"kafka", "gateway", "scanner"} <= first.children().keys()
     assert (tmp_path / "data" / "keys.json").stat().st_mode & 0o777 == 0o600
