@@ -4,11 +4,15 @@ import os
 from typing import Any, Literal
 
 import numpy as np
-import onnxruntime
 import structlog
 from numpy.typing import NDArray
 
 from scanner.models.model import ModelError
+
+# From 1.32 on onnxruntime reports its use to its makers, and makes a device id for that as it is imported. What runs
+# beside people's uploads reports to nobody.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+import onnxruntime
 
 Device = Literal["auto", "cpu", "cuda"]
 
