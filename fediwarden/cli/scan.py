@@ -26,6 +26,9 @@ SUFFIXES = frozenset(
 """Which files of a folder are posted. A file named by itself is posted whatever it is called."""
 
 CONCURRENCY = 4
+JUDGED = frozenset(("verdict", "known", "override", "list"))
+"""How an answer came about that rests on a judgement; any other is the tenant's policy for what is not known."""
+
 _TIMEOUT_S = 60.0
 _SHOWN = 50
 _BUSY_TRIES = 5
@@ -180,12 +183,12 @@ def _exit_code(outcomes: Iterable[Outcome]) -> int:
 
 
 def _print_table(outcomes: list[Outcome]) -> None:
-    """Every file where there are few, else those that were not plainly accepted; then the counts."""
+    """Every file where there are few, else those that were not judged and accepted; then the counts."""
     from rich.text import Text
 
     colours = {"accept": "green", "review": "yellow", "reject": "red"}
     table = make_table("file", "decision", "answered by", "rules", "highest score", "ms")
-    shown = outcomes if len(outcomes) <= _SHOWN else [each for each in outcomes if each.decision != "accept"]
+    shown = outcomes if len(outcomes) <= _SHOWN else [each for each in outcomes if _count_as(each) != "accept"]
     for each in shown:
         if each.error:
             table.add_row(Text(each.file), Text("error", "red"), "", Text(each.error), "", "")
@@ -201,6 +204,12 @@ def _print_table(outcomes: list[Outcome]) -> None:
         )
     if shown:
         print_table(table)
-    counts = Counter("errors" if each.error else each.decision for each in outcomes)
+    counts = Counter(map(_count_as, outcomes))
     words = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
     typer.echo(f"{len(outcomes)} {'file' if len(outcomes) == 1 else 'files'}: {words}")
+
+
+def _count_as(outcome: Outcome) -> str:
+    if outcome.error:
+        return "errors"
+    return outcome.decision if outcome.answered_by in JUDGED else f"{outcome.decision} without a verdict"

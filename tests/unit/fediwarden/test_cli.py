@@ -175,3 +175,13 @@ def test_scan_of_a_folder_without_pictures_says_so(
 )
 def test_scan_ends_with_1_for_a_rejection_and_2_for_an_error(outcomes: list[scan.Outcome], code: int) -> None:
     assert scan._exit_code(outcomes) == code
+
+
+def test_scan_does_not_hide_among_many_what_was_accepted_without_a_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    judged = [scan.Outcome(f"{n}.jpg", decision="accept", accepted=True, answered_by="verdict") for n in range(99)]
+    late = scan.Outcome("late.jpg", decision="accept", accepted=True, answered_by="deadline")
+    scan._print_table([*judged, late])
+    shown = capsys.readouterr().out
+    assert "late.jpg" in shown
+    assert "98.jpg" not in shown
+    assert "100 files: 99 accept, 1 accept without a verdict" in shown
