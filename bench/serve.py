@@ -75,6 +75,7 @@ async def _start(settings: Settings, plan: Plan, children: Supervisor) -> None:
                 classpath=prepare_jars(settings.cache_dir, home=settings.kafka.home),
                 heap_mb=settings.kafka.heap_mb,
                 min_free_gb=settings.kafka.min_free_gb,
+                java_options=settings.kafka.java_options,
             )
         )
         await asyncio.to_thread(cluster.prepare)

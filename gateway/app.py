@@ -1,9 +1,9 @@
 """The gateway's HTTP endpoints."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
+import orjson
 import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.routing import APIRoute
@@ -147,7 +147,7 @@ class Endpoints:
             return self._refuse(failed, body_unread=body_unread)
         status = status_of(answer)
         self._ledger.record(ledger_entry(answer, status=status, gateway=self._gateway))
-        self._metrics.count_answer(answer.answered_by, answer.decision, asyncio.get_running_loop().time() - arrival.at)
+        self._metrics.count_answer(answer.answered_by, answer.decision, arrival.milliseconds / 1000.0)
         if not answer.accepted:
             log.info(
                 "image refused",
@@ -157,6 +157,7 @@ class Endpoints:
                 decision=answer.decision.value,
                 answered_by=answer.answered_by.value,
                 reason=answer.reason,
+                **_grounds(answer),
             )
         return answer_reply(answer, status)
 
@@ -204,6 +205,14 @@ def create_app(endpoints: Endpoints) -> FastAPI:
     described = app.openapi()
     described.setdefault("components", {})["securitySchemes"] = openapi.SECURITY_SCHEMES
     return app
+
+
+def _grounds(answer: Answer) -> dict[str, object]:
+    """What a judgement rests on, for the log."""
+    if answer.judgement is None:
+        return {}
+    rules = [rule["name"] for rule in orjson.loads(answer.judgement.rules)]
+    return {"rules": rules, "scores": orjson.loads(answer.judgement.scores)}
 
 
 def _header(request: Request, name: bytes) -> str:

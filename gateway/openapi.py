@@ -8,15 +8,15 @@ from gateway.refusals import RefusalCode
 from schemas.messages import AnsweredBy, Decision
 
 TITLE = "fediwarden gateway"
-DESCRIPTION = "Judges images before a fediverse server keeps them. Every answer comes before the gateway's deadline."
+DESCRIPTION = "Judges images before a fediverse server keeps them. Every decision comes by the gateway's deadline."
 
 Responses = dict[int | str, dict[str, Any]]
 """What FastAPI takes as the documentation of an endpoint's answers."""
 
 _SCAN_ID = "0199c2f4e1aa5d0c8a41b7e2f09c3d11"
 _SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
-_SCORES = {"safety-s/NSFL": 0.0011, "safety-s/NSFW": 0.0142, "safety-s/SFW": 0.9847, "open-nsfw/nsfw": 0.0063}
-_FIRED = {"name": "both-explicit", "decision": "reject", "frame": 2}
+_SCORES = {"safety-s/NSFL": 0.0011, "safety-s/NSFW": 0.0142, "open-nsfw/nsfw": 0.0063}
+_FIRED = {"name": "sexual", "decision": "reject", "frame": 2}
 
 
 class RuleBody(BaseModel):

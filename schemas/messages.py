@@ -97,7 +97,7 @@ class ImageSubmitted(Message):
 
 
 class RuleFired(BaseModel):
-    """A policy rule that applied: its name, its plain sentence, and the frame (index) it saw worst."""
+    """A policy rule that applied: its name, what it decides, and the frame (index) it saw worst."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
     name: str

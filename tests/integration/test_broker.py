@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import hashlib
 import uuid
+from collections.abc import Callable
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -53,6 +54,12 @@ async def drain(consumer: Consumer, *, quiet_s: float = 1.5, finish: bool = True
             if finish:
                 consumer.done(record)
     return seen
+
+
+async def until(true: Callable[[], bool], within_s: float = 30.0) -> None:
+    async with asyncio.timeout(within_s):
+        while not true():
+            await asyncio.sleep(0.01)
 
 
 def names(numbers: range) -> set[str]:
@@ -130,7 +137,8 @@ def test_an_earlier_lane_is_handed_out_before_a_later_one(broker):
         async with Consumer(broker, [IMAGES, IMAGES_BACKLOG], group="lanes", client_id="test") as consumer:
             lanes = []
             first = await consumer.poll(max_messages=1, timeout_s=10)
-            await asyncio.sleep(1)  # both lanes are fetched now
+            client = consumer._client
+            await until(lambda: all(client.highwater(tp) is not None for tp in client.assignment()))
             records = first
             while records:
                 lanes += [record.topic.name for record in records]
@@ -170,9 +178,9 @@ def test_what_was_not_done_is_read_again_and_what_was_done_is_not(broker):
 def test_a_rebalance_in_mid_flight_loses_nothing_and_leaves_no_lag(broker):
     async def scenario():
         seen: list[str] = []
-        stop = asyncio.Event()
+        stop_one, stop_two = asyncio.Event(), asyncio.Event()
 
-        async def work(consumer: Consumer) -> None:
+        async def work(consumer: Consumer, stop: asyncio.Event) -> None:
             while not stop.is_set():
                 for record in await consumer.poll(max_messages=5, timeout_s=0.2):
                     await asyncio.sleep(0.002)
@@ -183,20 +191,19 @@ def test_a_rebalance_in_mid_flight_loses_nothing_and_leaves_no_lag(broker):
             Producer(broker, client_id="test") as producer,
             Consumer(broker, [IMAGES], group="moving", client_id="one") as one,
         ):
-            tasks = [asyncio.create_task(work(one))]
+            working = asyncio.create_task(work(one, stop_one))
             sending = asyncio.create_task(publish_slowly(producer, 400))
-            await asyncio.sleep(0.5)
+            await until(lambda: len(seen) > 20)
             async with Consumer(broker, [IMAGES], group="moving", client_id="two") as two:
-                tasks.append(asyncio.create_task(work(two)))
+                helping = asyncio.create_task(work(two, stop_two))
+                await until(lambda: one.assigned == two.assigned == IMAGES.partitions // 2)
                 await sending
-                await asyncio.sleep(1)
-                assert one.assigned == two.assigned == IMAGES.partitions // 2
-            while set(seen) != names(range(400)):
-                await asyncio.sleep(0.1)
-            await asyncio.sleep(0.5)
-            assert sum(one.lag().values()) == 0
-            stop.set()
-            await asyncio.gather(*tasks)
+                stop_two.set()
+                await helping
+            await until(lambda: set(seen) == names(range(400)))
+            await until(lambda: sum(one.lag().values()) == 0)
+            stop_one.set()
+            await working
         assert len(seen) == 400, "a clean hand-over judges nothing twice"
         async with Consumer(broker, [IMAGES], group="moving", client_id="three") as consumer:
             assert await drain(consumer) == []

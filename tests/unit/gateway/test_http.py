@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import httpx
 import psutil
@@ -362,3 +363,49 @@ def test_a_stopped_gateway_leaves_no_file_and_no_process(gateway: RunningGateway
         httpx.post(f"{one.url}{PICT_RS}", content=png(11))
         assert children() > before
     assert children() == before
+
+
+def test_two_hundred_slow_and_two_hundred_leaving_clients_at_once_do_not_disturb_a_good_one() -> None:
+    image = png(11)
+    head = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (PICT_RS.encode(), len(image))
+
+    async def send_slowly(port: int) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head)
+        try:
+            for byte in image:
+                writer.write(bytes([byte]))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.3):
+                        return await reader.read(12)
+            raise AssertionError("the whole image was taken a byte at a time")
+        finally:
+            writer.close()
+
+    async def leave_half_way(port: int) -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head + image[: len(image) // 2])
+        await writer.drain()
+        writer.close()
+
+    async def everybody(url: str, port: int) -> list[bytes]:
+        slow = [asyncio.create_task(send_slowly(port)) for _ in range(200)]
+        leaving = [asyncio.create_task(leave_half_way(port)) for _ in range(200)]
+        async with httpx.AsyncClient(base_url=url, timeout=20) as good:
+            while not all(task.done() for task in slow):
+                answer = await good.post(PICT_RS, content=image)
+                assert (answer.status_code, answer.json()["answered_by"]) == (200, "deadline")
+        await asyncio.gather(*leaving)
+        return await asyncio.gather(*slow)
+
+    with running_gateway(body_timeout_s=2.0, deadline_ms=150) as running:
+        answers = asyncio.run(everybody(running.url, running.gateway.port))
+        assert set(answers) == {b"HTTP/1.1 408"}
+        with httpx.Client(base_url=running.url) as client:
+            wait_for(lambda: metric(client, "fediwarden_gateway_clients_gone_total") == 200)
+            wait_for(lambda: metric(client, "fediwarden_gateway_in_flight") == 0)
+
+
+def test_milliseconds_are_finer_than_the_event_loops_clock(client: httpx.Client) -> None:
+    seen = [client.post(PICT_RS, content=pictures.make("garbage")).json()["milliseconds"] for _ in range(8)]
+    assert any(value != int(value) for value in seen)
