@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+import fediwarden.up
 from fediwarden import cli
+from fediwarden.children import Stopped
 from fediwarden.cli import scan
 from fediwarden.cli.options import nested_flags
+from schemas.keyring import Keyring
 
 HEAVY = ("aiokafka", "av", "cryptography", "fastapi", "httpx", "numpy", "onnxruntime", "PIL", "pydantic", "structlog")
 
@@ -40,7 +43,7 @@ def test_help_answers_without_importing_anything_heavy() -> None:
 def test_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(monkeypatch, "--help") == 0
     said = capsys.readouterr().out
-    for command in ("up", "gateway", "scanner", "scan", "topics", "models", "doctor", "settings", "version"):
+    for command in ("up", "gateway", "scanner", "scan", "topics", "models", "keys", "doctor", "settings", "version"):
         assert f" {command} " in said
 
 
@@ -108,6 +111,81 @@ def test_flags_become_settings_by_section_and_what_is_not_given_is_left_out() ->
         "gateway": {"port": 1},
         "kafka": {"port": 2},
     }
+
+
+def test_up_starts_as_many_scanners_as_the_flag_says_else_as_the_settings_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+
+    async def start(_settings: object, scanners: int, *_rest: object) -> None:
+        started.append(scanners)
+        raise Stopped("that is all this test wants to see")
+
+    monkeypatch.setattr(fediwarden.up, "_start", start)
+    assert _run(monkeypatch, "up") == 0
+    Path("fediwarden.toml").write_text("scanners = 2\n")
+    assert _run(monkeypatch, "up") == 0
+    monkeypatch.setenv("FEDIWARDEN_SCANNERS", "3")
+    assert _run(monkeypatch, "up") == 0
+    assert _run(monkeypatch, "up", "--scanners", "0") == 0
+    assert started == [1, 2, 3, 0]
+
+
+def test_up_refuses_more_scanners_than_the_setting_allows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(monkeypatch, "up", "--scanners", "65") == 78
+    assert capsys.readouterr().err.startswith("fediwarden: scanners (a flag): input should be less than or equal to 64")
+
+
+def test_keys_add_makes_a_primary_key_keeps_the_old_one_and_prints_no_key(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "data" / "keys.json"
+    old = Keyring.load_or_create(file)
+    sealed = old.seal([b"a frame"], sha256=bytes(32), tenant="default")
+    assert _run(monkeypatch, "keys", "add") == 0
+    said = capsys.readouterr().out
+    new = Keyring.load(file)
+    assert new.key_ids == (old.primary, new.primary)
+    assert new.primary != old.primary
+    assert new.open(sealed, sha256=bytes(32), tenant="default") == [b"a frame"]
+    assert new.primary in said
+    assert "scanners first" in said
+    assert _run(monkeypatch, "keys", "list") == 0
+    listed = capsys.readouterr().out
+    assert listed.splitlines() == [old.primary, f"{new.primary}  primary"]
+    assert _run(monkeypatch, "keys", "list", "--json") == 0
+    as_json = capsys.readouterr().out
+    assert json.loads(as_json) == [{"id": old.primary, "primary": False}, {"id": new.primary, "primary": True}]
+    for key in json.loads(file.read_text())["keys"].values():
+        assert key not in said + listed + as_json
+
+
+def test_keys_without_a_key_file_say_how_to_get_one_and_make_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for command in ("add", "list"):
+        assert _run(monkeypatch, "keys", command, "--data-dir", str(tmp_path / "other")) == 78
+        assert f"key file {tmp_path / 'other' / 'keys.json'}" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("command", ["settings", "up", "gateway", "scanner", "doctor"])
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("FEDIWARDEN_TENANTS__A__KEY", "hunter2 with spaces"),
+        ("FEDIWARDEN_KAFKA", '{"security_protocol": "SASL_SSL", "sasl_password": "hunter2-hunter2"}'),
+    ],
+)
+def test_no_command_repeats_a_secret_that_it_refuses(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert _run(monkeypatch, command) == 78
+    out, err = capsys.readouterr()
+    assert variable in err
+    assert "hunter2" not in out + err
 
 
 def test_topics_show_lists_every_topic_with_its_prefix_and_asks_no_cluster(

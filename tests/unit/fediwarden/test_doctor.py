@@ -1,5 +1,7 @@
 import asyncio
 import http.server
+import os
+import socket
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -102,7 +104,37 @@ def test_a_kafka_that_is_away_fails_with_the_way_to_start_it(tmp_path: Path) -> 
     settings = _settings(tmp_path, kafka={"port": find_free_ports(2)})
     (finding,) = asyncio.run(doctor._look_at_kafka(settings))
     assert (finding.subject, finding.health) == ("kafka", Health.FAIL)
+    assert finding.detail == f"not running; ports {settings.kafka.port} and {settings.kafka.port + 1} are free"
     assert "fediwarden up" in finding.remedy
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+def test_a_stranger_on_a_port_of_kafka_is_named_with_the_flag_that_chooses_another(tmp_path: Path, offset: int) -> None:
+    port = find_free_ports(2)
+    with socketserver.TCPServer(("127.0.0.1", port + offset), socketserver.BaseRequestHandler) as stranger:
+        threading.Thread(target=stranger.serve_forever, daemon=True).start()
+        (finding,) = asyncio.run(doctor._look_at_kafka(_settings(tmp_path, kafka={"port": port})))
+        stranger.shutdown()
+    assert finding.health is Health.FAIL
+    assert f"port {port + offset} is taken by " in finding.detail
+    assert f"(pid {os.getpid()})" in finding.detail
+    assert f"port {port + 1 - offset} " not in finding.detail
+    assert "--kafka-port, FEDIWARDEN_KAFKA__PORT" in finding.remedy
+
+
+def test_a_port_whose_holder_cannot_be_seen_is_not_called_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "find_listener", lambda _port: None)  # as it is with another user's process
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        port = stranger.getsockname()[1]
+        assert f"port {port} is taken by another process" in doctor._look_at_kafka_ports(port).detail
+
+
+def test_a_kafka_of_ones_own_that_is_away_is_not_looked_for_on_the_embedded_ports(tmp_path: Path) -> None:
+    elsewhere = f"127.0.0.1:{find_free_ports(1)}"
+    (finding,) = asyncio.run(doctor._look_at_kafka(_settings(tmp_path, kafka={"bootstrap_servers": elsewhere})))
+    assert finding.health is Health.FAIL
+    assert f"no Kafka at {elsewhere}" in finding.detail
+    assert "14092" not in finding.detail
 
 
 def test_a_free_gateway_port_is_well(tmp_path: Path) -> None:
@@ -143,3 +175,21 @@ def test_a_pict_rs_that_does_not_answer_fails() -> None:
     (finding,) = asyncio.run(doctor._look_at_pict_rs(f"http://127.0.0.1:{find_free_ports(1)}"))
     assert finding.health is Health.FAIL
     assert "is it running" in finding.remedy
+
+
+def test_the_pict_rs_of_each_tenant_and_of_the_flag_is_looked_at_once(tmp_path: Path, server: int) -> None:
+    well, away = f"http://127.0.0.1:{server}", f"http://127.0.0.1:{find_free_ports(1)}"
+    tenants = {
+        "a": {"key": "the-key-of-a", "pict_rs": well},
+        "b": {"key": "the-key-of-b", "pict_rs": f"{well}/"},
+        "c": {"key": "the-key-of-c", "pict_rs": away},
+        "d": {"key": "the-key-of-d"},
+    }
+    settings = _settings(tmp_path, tenants=tenants, kafka={"port": find_free_ports(2)})
+    by_settings = [each for each in asyncio.run(doctor.examine(settings)) if each.subject == "pict-rs"]
+    assert [each.health for each in by_settings] == [Health.OK, Health.FAIL]
+    assert well in by_settings[0].detail
+    assert away in by_settings[1].detail
+    flag = f"http://localhost:{server}"
+    with_flag = [each for each in asyncio.run(doctor.examine(settings, pict_rs=flag)) if each.subject == "pict-rs"]
+    assert with_flag == [Finding("pict-rs", Health.OK, f"healthy at {flag}"), *by_settings]

@@ -1,5 +1,7 @@
 import json
 import os
+import re
+import traceback
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,8 @@ from fediwarden.settings import (
     load_settings,
 )
 
-DOCS = Path(__file__).parents[3] / "docs" / "settings.md"
+ROOT = Path(__file__).parents[3]
+DOCS = ROOT / "docs" / "settings.md"
 
 
 @pytest.fixture(autouse=True)
@@ -100,6 +103,7 @@ def test_a_named_file_goes_before_all_others_and_must_exist(monkeypatch: pytest.
         ("FEDIWARDEN_GATWAY__PORT", "environment FEDIWARDEN_GATWAY__PORT: {}FEDIWARDEN_GATEWAY__PORT?"),
         ("FEDIWARDEN_TENANTS__A__KYE", "tenants.a.kye (environment FEDIWARDEN_TENANTS__A__KYE): {}tenants.a.key?"),
         ("FEDIWARDEN_GATEWAY__FRAMES__WORKRES", "{}gateway.frames.workers?"),
+        ("FEDIWARDEN_SCANNERS__DEVICE", "environment FEDIWARDEN_SCANNERS__DEVICE: {}FEDIWARDEN_SCANNER__DEVICE?"),
     ],
 )
 def test_an_unknown_variable_is_refused_and_the_closest_setting_named(
@@ -156,6 +160,57 @@ def test_a_refused_secret_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> No
         load_settings()
     assert "tenants.default.key" in str(refused.value)
     assert "with a space" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("FEDIWARDEN_TENANTS__A__KEY", "hunter2 with spaces"),
+        ("FEDIWARDEN_TENANTS__A", '"hunter2-hunter2"'),
+        ("FEDIWARDEN_TENANTS", '{"a": {"key": "hunter2-hunter2"}, "b": {"key": "hunter2-hunter2"}}'),
+        ("FEDIWARDEN_TENANTS", '{"a": {"key": "hunter2-hunter2"'),
+        ("FEDIWARDEN_TENANTS__A__PICT_RS", "http://admin:hunter2@127.0.0.1:8080"),
+        ("FEDIWARDEN_KAFKA__SASL_PASWORD", "hunter2-hunter2"),
+        ("FEDIWARDEN_KAFKA__SASL_PASSWORD__X", "hunter2-hunter2"),
+        ("FEDIWARDEN_KAFKA", '{"sasl_password": ["hunter2-hunter2"]}'),
+        ("FEDIWARDEN_KAFKA", '{"security_protocol": "SASL_SSL", "sasl_password": "hunter2-hunter2"}'),
+        ("FEDIWARDEN_KAFKA", '{"ssl_key_password": "hunter2-hunter2", "ssl_cert_file": "cert.pem"}'),
+        ("FEDIWARDEN_KAFKA_SASL_PASSWORD", "hunter2-hunter2"),
+    ],
+)
+def test_no_error_repeats_a_secret_not_even_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    told = "".join(traceback.format_exception(refused.value))
+    assert variable.split("_")[1].lower() in told.lower()  # it does say which section is at fault
+    assert "hunter2" not in told
+
+
+def test_no_error_repeats_a_secret_of_the_file() -> None:
+    Path("fediwarden.toml").write_text("[tenants.a]\nkey = 1234567891234567\n")
+    with pytest.raises(SettingsError, match=r"^tenants\.a\.key \(fediwarden\.toml\): ") as refused:
+        load_settings()
+    assert "1234567891234567" not in "".join(traceback.format_exception(refused.value))
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8080", "https://pictrs.example/store", "http://[::1]:8080/"])
+def test_the_address_of_a_pict_rs_is_kept_as_it_is_written(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("FEDIWARDEN_TENANTS__A__PICT_RS", address)
+    assert load_settings().tenants["a"].pict_rs == address
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:8080", "ftp://a", "http://", "http://a:http", "http://a:99999", "http://a b", "http://a?b=c"]
+)
+def test_what_is_no_address_of_a_pict_rs_is_refused_with_an_example(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("FEDIWARDEN_TENANTS__A__PICT_RS", address)
+    with pytest.raises(SettingsError, match=r"^tenants\.a\.pict_rs \(environment .*such as http://127\.0\.0\.1:8080$"):
+        load_settings()
 
 
 def test_tenants_that_cannot_be_told_apart_are_refused() -> None:
@@ -221,3 +276,11 @@ def test_every_setting_is_documented_as_it_is_declared() -> None:
     assert held == settings_reference().strip(), (
         "put the output of `fediwarden settings --reference` into docs/settings.md"
     )
+
+
+def test_every_variable_of_others_that_is_read_is_documented() -> None:
+    sources = [file for room in ("fediwarden", "gateway", "scanner", "schemas") for file in (ROOT / room).rglob("*.py")]
+    read = {name for file in sources for name in re.findall(r'os\.environ\.get\("([A-Z_]+)"', file.read_text())}
+    assert {"JAVA_HOME", "KAFKA_HOME", "HF_ENDPOINT"} <= read
+    written = DOCS.read_text().partition(BEGIN)[0]
+    assert [name for name in sorted(read) if f"`{name}`" not in written] == []

@@ -285,8 +285,9 @@ def test_a_worker_knows_no_secret_of_the_gateways_environment(monkeypatch: pytes
     monkeypatch.setenv("FEDIWARDEN_KAFKA__PASSWORD", "hush")
 
     async def work() -> None:
+        before = ours()
         async with pool(workers=1):
-            processes = psutil.Process().children(recursive=True)
+            processes = [psutil.Process(pid) for pid in ours() - before]
             assert len(processes) == 2
             assert not any("FEDIWARDEN_KAFKA__PASSWORD" in process.environ() for process in processes)
 
