@@ -4,23 +4,28 @@ import asyncio
 import ctypes
 import os
 import shutil
+import socket
 import stat
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 import httpx
 
+from fediwarden.kafka.cluster import PORT_REMEDY
 from fediwarden.kafka.preflight import find_listener
+from fediwarden.kafka.settings import LOOPBACK
 from fediwarden.settings import Settings
 from gateway.frames.pool import FramePool
 from scanner.models.model import ModelError
 from scanner.models.registry import ModelDamaged, ModelMissing, load_registry, read_weights
-from schemas.broker import BrokerError, diff_topics
+from schemas.broker import BrokerError, BrokerUnavailable, diff_topics
 from schemas.keyring import Keyring, KeyringError
 
 _ANSWER_WITHIN_S = 5.0
+_CONNECT_WITHIN_S = 1.0
 _CLOCK_UNSYNCHRONISED = 5  # TIME_ERROR of ntp_adjtime(3)
 _TIMEX_BYTES = 512  # more than struct timex has anywhere; its first member, modes = 0, means "only look"
 _LOW_DISK_FACTOR = 3
@@ -45,7 +50,10 @@ class Finding:
 
 
 async def examine(settings: Settings, *, pict_rs: str | None = None) -> list[Finding]:
-    """Look at everything, in the order a fediwarden needs it. Changes nothing, raises nothing of ours."""
+    """Look at everything, in the order a fediwarden needs it. Changes nothing, raises nothing of ours.
+
+    `pict_rs` is the address of a pict-rs to look at besides those that the tenants name.
+    """
     looks: list[Callable[[], Awaitable[Iterable[Finding]]]] = [
         lambda: _in_thread(_look_at_disk, settings),
         lambda: _in_thread(_look_at_clock),
@@ -55,8 +63,8 @@ async def examine(settings: Settings, *, pict_rs: str | None = None) -> list[Fin
         lambda: _look_at_kafka(settings),
         lambda: _look_at_gateway(settings),
     ]
-    if pict_rs is not None:
-        looks.append(lambda: _look_at_pict_rs(pict_rs))
+    named = [pict_rs, *(tenant.pict_rs for tenant in settings.tenants.values())]
+    looks += [partial(_look_at_pict_rs, url) for url in dict.fromkeys(each.rstrip("/") for each in named if each)]
     return [finding for look in looks for finding in await look()]
 
 
@@ -154,8 +162,9 @@ async def _look_at_kafka(settings: Settings) -> list[Finding]:
     try:
         changes = await diff_topics(broker)
     except BrokerError as error:
-        remedy = "start it with: fediwarden up" if settings.kafka.embedded else ""
-        return [Finding("kafka", Health.FAIL, str(error), remedy)]
+        if settings.kafka.embedded and isinstance(error, BrokerUnavailable):
+            return [await asyncio.to_thread(_look_at_kafka_ports, settings.kafka.port)]
+        return [Finding("kafka", Health.FAIL, str(error))]
     findings = [Finding("kafka", Health.OK, f"answers at {broker.bootstrap_servers}")]
     if not changes:
         return [*findings, Finding("topics", Health.OK, "all as declared")]
@@ -164,6 +173,28 @@ async def _look_at_kafka(settings: Settings) -> list[Finding]:
     more = f" (and {len(changes) - 1} more)" if len(changes) > 1 else ""
     health = Health.FAIL if blocking else Health.WARN
     return [*findings, Finding("topics", health, first + more, "fediwarden topics apply")]
+
+
+def _look_at_kafka_ports(port: int) -> Finding:
+    """Why the embedded Kafka does not answer: it is not running, or somebody has one of its two ports."""
+    ports = (port, port + 1)
+    taken = [f"port {each} is taken by {holder}" for each in ports if (holder := _find_holder(each))]
+    if not taken:
+        detail = f"not running; ports {ports[0]} and {ports[1]} are free"
+        return Finding("kafka", Health.FAIL, detail, "start it with: fediwarden up")
+    remedy = f"wait if that is a Kafka of ours that is starting; else stop it, or choose another port: {PORT_REMEDY}"
+    return Finding("kafka", Health.FAIL, f"does not answer; {', '.join(taken)}", remedy)
+
+
+def _find_holder(port: int) -> str | None:
+    """Who listens on a port of loopback; None when nobody does. A trial bind could get in the way of a start."""
+    try:
+        socket.create_connection((LOOPBACK, port), timeout=_CONNECT_WITHIN_S).close()
+    except ConnectionRefusedError:
+        return None
+    except OSError:  # somebody who is too busy to take a connection
+        pass
+    return find_listener(port) or "another process"
 
 
 async def _look_at_gateway(settings: Settings) -> list[Finding]:
@@ -200,7 +231,8 @@ async def _look_at_pict_rs(url: str) -> list[Finding]:
             answer = await client.get(f"{url.rstrip('/')}/healthz")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         detail = f"no answer from {url} ({str(error) or type(error).__name__})"
-        return [Finding("pict-rs", Health.FAIL, detail, "is it running, and is this its address?")]
+        remedy = "is it running, and is this its address (--pict-rs, tenants.NAME.pict_rs)?"
+        return [Finding("pict-rs", Health.FAIL, detail, remedy)]
     if not answer.is_success:
         detail = f"{url} answers its health check with {answer.status_code}"
         return [Finding("pict-rs", Health.FAIL, detail, "see pict-rs's log")]

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final, Self, get_args, get_origin
+from typing import Annotated, Any, Final, Self, get_args, get_origin
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
@@ -60,6 +60,7 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         extra="forbid",
         frozen=True,
+        hide_input_in_errors=True,  # pydantic goes by the outermost model: this holds for every section's secrets
         nested_model_default_partial_update=False,
     )
 
@@ -72,6 +73,9 @@ class Settings(BaseSettings):
         default_factory=lambda: _xdg("XDG_CACHE_HOME", ".cache"),
         description="What can be fetched again: Kafka's jars, model weights."
         " Default: $XDG_CACHE_HOME/fediwarden (~/.cache/fediwarden).",
+    )
+    scanners: Annotated[int, Field(ge=0, le=64)] = Field(
+        1, description="Scanner processes that `fediwarden up` runs; 0 when all of them run on other machines."
     )
     kafka: KafkaSettings = Field(default_factory=KafkaSettings, description="The embedded Kafka, or one of your own.")
     gateway: GatewaySettings = Field(default_factory=GatewaySettings, description="The HTTP side.")
@@ -277,8 +281,10 @@ def _refuse_unknown_variables() -> None:
         upper = name.upper()
         if not upper.startswith(PREFIX) or upper in NOT_SETTINGS:
             continue
-        section = upper.removeprefix(PREFIX).partition(DELIMITER)[0].lower()
-        if section not in Settings.model_fields:
+        section, within, _ = upper.removeprefix(PREFIX).partition(DELIMITER)
+        field = Settings.model_fields.get(section.lower())
+        # pydantic-settings passes over what is written below a setting that is no section.
+        if field is None or (within and _section(field.annotation)[0] is None):
             known = {_variable_name(tuple(path.split("."))) for path, _ in declared_settings()} | NOT_SETTINGS
             raise SettingsError(f"environment {name}: unknown setting{_did_you_mean(upper, known)}")
 

@@ -43,16 +43,18 @@ class DataDirInUse(Exception):
     """Another `fediwarden up` runs on the same data directory."""
 
 
-async def run_up(settings: Settings, *, scanners: int = 1, echo: Echo | None = None) -> int:
+async def run_up(settings: Settings, *, scanners: int | None = None, echo: Echo | None = None) -> int:
     """Run everything until SIGINT, SIGTERM or SIGHUP; returns 0 then. A second signal kills what has not left yet.
 
-    Call it in the main thread. `echo` is told what is where, a line at a time; standard output by default.
+    Call it in the main thread. `scanners` takes the place of the setting of that name. `echo` is told what is where,
+    a line at a time; standard output by default.
     Raises what keeps it from starting: `DataDirInUse`, `fediwarden.kafka.errors.KafkaError`,
     `schemas.broker.BrokerError`, `schemas.keyring.KeyringError`, `scanner.models.model.ModelError`; and
     `fediwarden.children.ChildMisconfigured` when a service cannot run as it is configured. In each case what had
     been started is stopped first.
     """
     say = echo or _write_line
+    scanners = settings.scanners if scanners is None else scanners
     with disk_faults_named(settings.data_dir, remedy=DISK_REMEDY):
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with hold_data_dir(settings.data_dir):

@@ -4,6 +4,7 @@ import ipaddress
 import tempfile
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
@@ -35,6 +36,22 @@ def _check_key(key: SecretStr | None) -> SecretStr | None:
     return key
 
 
+def _check_address(address: str | None) -> str | None:
+    """An address that may be shown: an http(s) URL without a user, a query or a fragment."""
+    if address is None:
+        return None
+    remedy = "write the address as http://host:port, such as http://127.0.0.1:8080"
+    try:
+        parts = urlsplit(address)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError(remedy) from error
+    unwanted = "@" in parts.netloc or "?" in address or "#" in address or any(each.isspace() for each in address)
+    if parts.scheme not in ("http", "https") or not host or unwanted:
+        raise ValueError(remedy)
+    return address
+
+
 class TenantSettings(BaseModel):
     """One pict-rs (or other client) with its own key and its own way of treating doubt."""
 
@@ -59,6 +76,10 @@ class TenantSettings(BaseModel):
     )
     on_review: Literal["accept", "reject"] = Field(
         "accept", description="The answer for images that the policy wants a moderator to look at."
+    )
+    pict_rs: Annotated[str | None, AfterValidator(_check_address)] = Field(
+        None,
+        description="Address of this tenant's pict-rs, such as http://127.0.0.1:8080; `fediwarden doctor` checks it.",
     )
 
     @property

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from fediwarden.cli import doctor, models, scan, services, settings, topics
+from fediwarden.cli import doctor, keys, models, scan, services, settings, topics
 from fediwarden.exits import FAILED, exit_code, is_ours
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command("scanner")(services.scanner)
 app.command("scan")(scan.scan)
 app.add_typer(topics.app, name="topics")
 app.add_typer(models.app, name="models")
+app.add_typer(keys.app, name="keys")
 app.command("doctor")(doctor.doctor)
 app.command("settings")(settings.settings)
 app.command("version")(settings.version)

@@ -10,11 +10,13 @@ from fediwarden.exits import FAILED
 
 
 def doctor(
-    pict_rs: Annotated[str | None, typer.Option("--pict-rs", metavar="URL", help="Check this pict-rs as well.")] = None,
+    pict_rs: Annotated[
+        str | None, typer.Option("--pict-rs", metavar="URL", help="Check this pict-rs as well as those of the tenants.")
+    ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check Kafka, topics, models, keys, sandbox, clock, disk, ports. Exit code 1 when something fails."""
+    """Check Kafka, topics, models, keys, sandbox, clock, disk, ports, pict-rs. Exit code 1 when something fails."""
     from fediwarden.doctor import Health, examine
 
     settings = read_settings(config)

@@ -18,16 +18,19 @@ def up(
     kafka_port: Annotated[
         int | None, typer.Option(help="Port of the embedded Kafka (setting kafka.port); the next one is used as well.")
     ] = None,
-    scanners: Annotated[int, typer.Option(min=0, max=64, help="Number of scanner processes.")] = 1,
+    scanners: Annotated[
+        int | None, typer.Option(help="Number of scanner processes, 0 to 64 (setting scanners).")
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Start everything on this machine: Kafka, gateway, scanners. Ctrl-C stops it."""
     from fediwarden.logs import configure_logging
     from fediwarden.up import run_up
 
-    settings = read_settings(config, nested_flags(data_dir=data_dir, gateway__port=port, kafka__port=kafka_port))
+    flags = nested_flags(data_dir=data_dir, gateway__port=port, kafka__port=kafka_port, scanners=scanners)
+    settings = read_settings(config, flags)
     configure_logging(settings.log, service="up")
-    sys.exit(asyncio.run(run_up(settings, scanners=scanners)))
+    sys.exit(asyncio.run(run_up(settings)))
 
 
 def gateway(
