@@ -205,7 +205,7 @@ async def _look_at_gateway(settings: Settings) -> list[Finding]:
         detail = f"listens on {settings.gateway.host}, and a tenant has no key: its networks alone decide"
         findings.append(Finding("gateway", Health.WARN, detail, "give every tenant a key"))
     try:
-        async with httpx.AsyncClient(base_url=url, timeout=_ANSWER_WITHIN_S) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=_ANSWER_WITHIN_S, trust_env=False) as client:
             answer = (await client.get("/readyz")).json()
         parts = {name: part for name, part in answer["parts"].items() if not part["ok"]}
         if not parts:
@@ -227,7 +227,7 @@ async def _look_at_gateway(settings: Settings) -> list[Finding]:
 
 async def _look_at_pict_rs(url: str) -> list[Finding]:
     try:
-        async with httpx.AsyncClient(timeout=_ANSWER_WITHIN_S) as client:
+        async with httpx.AsyncClient(timeout=_ANSWER_WITHIN_S, trust_env=False) as client:
             answer = await client.get(f"{url.rstrip('/')}/healthz")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         detail = f"no answer from {url} ({str(error) or type(error).__name__})"

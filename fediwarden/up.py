@@ -19,7 +19,7 @@ from fediwarden.downloads import Downloads, Report
 from fediwarden.kafka.cluster import DISK_REMEDY, Cluster, check_machine
 from fediwarden.kafka.jars import prepare_jars
 from fediwarden.kafka.preflight import check_port, disk_faults_named
-from fediwarden.settings import Settings, environment_of
+from fediwarden.settings import Settings, SettingsError, environment_of
 from schemas.broker import BrokerSettings, Received, Tail, apply_topics, check_topics
 from schemas.clock import now_ms
 from schemas.keyring import Keyring
@@ -48,11 +48,13 @@ async def run_up(settings: Settings, *, scanners: int | None = None, echo: Echo 
 
     Call it in the main thread. `scanners` takes the place of the setting of that name. `echo` is told what is where,
     a line at a time; standard output by default.
-    Raises what keeps it from starting: `DataDirInUse`, `fediwarden.kafka.errors.KafkaError`,
+    Raises what keeps it from starting: `SettingsError`, `DataDirInUse`, `fediwarden.kafka.errors.KafkaError`,
     `schemas.broker.BrokerError`, `schemas.keyring.KeyringError`, `scanner.models.model.ModelError`; and
     `fediwarden.children.ChildMisconfigured` when a service cannot run as it is configured. In each case what had
     been started is stopped first.
     """
+    if settings.gateway.port == 0:
+        raise SettingsError("gateway.port is 0 (any free one): `up` has to know where; choose one with --port")
     say = echo or _write_line
     scanners = settings.scanners if scanners is None else scanners
     with disk_faults_named(settings.data_dir, remedy=DISK_REMEDY):

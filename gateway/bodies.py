@@ -63,6 +63,8 @@ class Bodies:
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
+        # A body that is not here by the deadline cannot be judged later either: the sender is told in time.
+        self._within_s = min(settings.body_timeout_s, settings.deadline_ms / 1000)
         self._held = 0
 
     @property
@@ -85,7 +87,7 @@ class Bodies:
         held = 0
         try:
             intake = _Intake(self._settings)
-            async with asyncio.timeout(self._settings.body_timeout_s):
+            async with asyncio.timeout(self._within_s):
                 more = True
                 while more:
                     event = await receive()

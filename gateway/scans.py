@@ -106,6 +106,7 @@ class Scans:
         self._metrics = metrics
         self._deadline_s = settings.deadline_ms / 1000
         self._in_flight = 0
+        self._carried = 0
         self._unpublished_bytes = 0
         self._flights: dict[tuple[str, bytes], _Flight] = {}
         self._recent: OrderedDict[str, Answer] = OrderedDict()
@@ -129,6 +130,9 @@ class Scans:
             raise Refusal(RefusalCode.DRAINING, "this gateway is stopping", remedy="try again, or another gateway")
         if self._in_flight >= self._settings.max_in_flight:
             raise _full("as many requests as it may take at one time", "gateway.max_in_flight")
+        if self._carried >= self._settings.max_in_flight:
+            # Requests leave at their deadline, their images stay in hand: those must be bounded, too.
+            raise _full("as many images as it may hold at one time", "gateway.max_in_flight")
         if self._unpublished_bytes >= self._settings.max_unpublished_bytes:
             raise _full("as many frames as it may keep while Kafka is away", "gateway.max_unpublished_bytes")
         if self._ledger.full:
@@ -216,8 +220,13 @@ class Scans:
         loop = asyncio.get_running_loop()
         flight = _Flight(scan_id, tenant, body.sha256, body.length, arrival, loop.create_future())
         self._flights[tenant.name, body.sha256] = flight
+        self._carried += 1
         flight.task = asyncio.create_task(self._carry(flight, body), name=f"scan-{scan_id}")
+        flight.task.add_done_callback(self._put_down)
         return flight
+
+    def _put_down(self, _: asyncio.Task[None]) -> None:
+        self._carried -= 1
 
     async def _carry(self, flight: _Flight, body: Body) -> None:
         """Bring one image to Kafka. Its end, whatever it is, settles the flight."""

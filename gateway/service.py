@@ -212,6 +212,8 @@ class Gateway:
             pause = min(pause * 2, _RETRY_MOST_S)
         await self._tail.wait_positioned()
         log.info("gateway ready", known=self._verdicts.known_count, scanners=self._verdicts.scanner_count())
+        # A gateway that hears no verdicts would answer everything by its deadline: rather start anew.
+        await self._tail.wait_ended()
 
     def _connected(self, connecting: asyncio.Task[None]) -> None:
         if not connecting.cancelled() and connecting.exception() is not None:

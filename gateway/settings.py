@@ -108,7 +108,8 @@ class GatewaySettings(BaseModel):
         64 * MIB, description="Largest image or video taken in; a larger one is answered 413."
     )
     body_timeout_s: Annotated[float, Field(gt=0, le=600)] = Field(
-        6.0, description="Seconds a client has to send its whole body; then it is answered 408."
+        3.0,
+        description="Seconds a client has to send its whole body, at most until the deadline; then it is answered 408.",
     )
     head_timeout_s: Annotated[float, Field(gt=0, le=600)] = Field(
         10.0, description="Seconds a client has to send a request's head; then it is disconnected."
@@ -124,7 +125,8 @@ class GatewaySettings(BaseModel):
         description="Folder of the files that hold large bodies while they are read. They never have a name.",
     )
     max_in_flight: Annotated[int, Field(ge=1)] = Field(
-        512, description="Requests answered at one time; one more is answered 503."
+        512,
+        description="Requests answered at one time, and images in hand until Kafka has them; one more is answered 503.",
     )
     max_in_flight_bytes: Annotated[int, Field(ge=1024)] = Field(
         512 * MIB, description="Bytes of all bodies held at one time; beyond it the answer is 503."
@@ -140,7 +142,7 @@ class GatewaySettings(BaseModel):
     known_entries: Annotated[int, Field(ge=0)] = Field(
         100_000, description="Verdicts kept in memory to answer the same bytes at once (about 1 KB each)."
     )
-    known_since_h: Annotated[float, Field(ge=0)] = Field(
+    known_since_h: Annotated[float, Field(ge=0, le=24 * 400)] = Field(
         24.0, description="Hours of past verdicts read at start to fill that memory."
     )
     recent_entries: Annotated[int, Field(ge=0)] = Field(

@@ -39,6 +39,10 @@ def check_tenants(tenants: Mapping[str, TenantSettings]) -> None:
             raise ValueError(
                 f"tenants.{name}: a name has 1 to 64 of a-z, 0-9, '-', '_' and starts with a letter or digit"
             ) from error
+        if "__" in name or name.endswith("_"):
+            raise ValueError(
+                f"tenants.{name}: '__' and a '_' at the end would be split in FEDIWARDEN_TENANTS__... names"
+            )
     for (one, first), (other, second) in combinations(tenants.items(), 2):
         if first.key is not None and second.key is not None:
             if first.key.get_secret_value() == second.key.get_secret_value():

@@ -57,11 +57,17 @@ class Scanning:
         self._active: set[asyncio.Task[None]] = set()
         self._room = asyncio.Event()
         self._room.set()
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def take(self) -> None:
-        """Read and start images until cancelled. Raises `BrokerRefused`."""
+        """Read and start images until cancelled. Raises `BrokerRefused`, or what kept an image from its end.
+
+        An image that came to no end holds back its partition's offset in this process for ever: another must take over.
+        """
         while True:
             await self._room.wait()
+            if self._failed.done():
+                self._failed.result()
             free = self._in_flight - len(self._active)
             for received in await self._consumer.poll(max_messages=free, timeout_s=POLL_TIMEOUT_S):
                 task = asyncio.create_task(self._see_through(received))
@@ -83,6 +89,8 @@ class Scanning:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._active.discard(task)
         self._room.set()
+        if not task.cancelled() and (error := task.exception()) is not None and not self._failed.done():
+            self._failed.set_exception(error)
 
     async def _see_through(self, received: Received) -> None:
         try:

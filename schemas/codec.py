@@ -22,6 +22,7 @@ from schemas.messages import MESSAGES, Message
 SCHEMA_HEADER = "schema"
 
 _READERS = {(message.SCHEMA, message.VERSION): message for message in MESSAGES}
+_MAJOR_DIGITS = 9
 _MAX_CONTAINER = 1 << 16  # no message holds more items; a hostile length prefix must not allocate
 
 
@@ -69,7 +70,8 @@ def decode(schema: str | None, value: bytes) -> Message:
         raise SchemaMissing("the record has no 'schema' header; was something else written to this topic?")
     name, _, version = schema.partition("/")
     major = version.partition(".")[0]
-    reader = _READERS.get((name, int(major))) if major.isascii() and major.isdecimal() else None
+    is_number = major.isascii() and major.isdecimal() and len(major) <= _MAJOR_DIGITS
+    reader = _READERS.get((name, int(major))) if is_number else None
     if reader is None:
         known = ", ".join(sorted(f"{n}/{v}" for n, v in _READERS))
         raise SchemaUnknown(f"schema {schema[:80]!r} is not read by this release ({known}); upgrade fediwarden")

@@ -1,5 +1,6 @@
 """Short videos made with PyAV's own encoders, for the tests."""
 
+import functools
 import io
 import math
 import os
@@ -8,6 +9,9 @@ from collections.abc import Sequence
 import av
 import numpy as np
 from PIL import Image
+
+SCENES = [(index * 22, 120, 255 - index * 22) for index in range(12)]
+"""The colours of `too_large`, 50 frames each at 30 a second."""
 
 os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder's banner off, its errors on
 
@@ -39,6 +43,7 @@ def encode(
         stream.width, stream.height = width, height
         stream.pix_fmt = "yuva420p" if alpha else "yuv420p"
         stream.codec_context.gop_size = gop
+        stream.codec_context.thread_count = 1  # libvpx's threads wait for each other in busy loops
         if rotation:
             stream.set_display_rotation(-rotation)
         for picture in pictures:
@@ -61,6 +66,13 @@ def solid(
     """A video of plain 64 x 48 frames, one a colour: to see which moments a sampler looked at."""
     pictures = [Image.new("RGB", (64, 48), colour) for colour in colours]
     return encode(pictures, codec=codec, container=container, fps=fps, gop=gop)
+
+
+@functools.cache
+def too_large() -> bytes:
+    """An h264 mp4 of 600 frames of 1280 x 720 in 12 scenes: more pixels than are decoded in full."""
+    pictures = [Image.new("RGB", (1280, 720), colour) for colour in SCENES]
+    return encode([pictures[index // 50] for index in range(600)], codec="libx264", container="mp4", fps=30)
 
 
 def heavy(size: int, *, seed: int = 0) -> bytes:

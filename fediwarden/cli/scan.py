@@ -99,7 +99,7 @@ def _post_all(files: list[Path], url: str, key: str | None, *, as_json: bool) ->
     headers = {"authorization": f"Bearer {key}"} if key else {}
     outcomes: list[Outcome] = []
     with (
-        httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT_S) as client,
+        httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT_S, trust_env=False) as client,
         Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress,
         ThreadPoolExecutor(CONCURRENCY) as pool,
     ):

@@ -4,6 +4,8 @@ import os
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.topics import FRAMES_MAX_BYTES
+
 
 class FrameSettings(BaseModel):
     """How files are turned into frames, and what a worker process may use up doing so."""
@@ -38,7 +40,12 @@ class FrameSettings(BaseModel):
     jpeg_quality: int = Field(
         default=85, ge=20, le=95, description="JPEG quality of a frame, before it steps down to fit max_bytes."
     )
-    max_bytes: int = Field(default=900_000, ge=50_000, description="Most bytes of all frames of one file together.")
+    max_bytes: int = Field(
+        default=FRAMES_MAX_BYTES,
+        ge=50_000,
+        le=FRAMES_MAX_BYTES,
+        description="Most bytes of all frames of one file together; a Kafka record holds no more.",
+    )
     jobs_per_worker: int = Field(
         default=5_000, ge=1, description="Files a worker process reads before a fresh one takes its place."
     )

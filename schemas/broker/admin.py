@@ -18,7 +18,8 @@ _REQUEST_TIMEOUT_MS = 15_000
 _START_TIMEOUT_S = 15.0
 _EFFECT_WITHIN_S = 20.0
 _REPLICAS = 3
-_NEEDED_TO_SERVE = ("cleanup.policy", "max.message.bytes")
+_NEEDED_TO_SERVE = ("cleanup.policy", "compression.type")
+_OWN_TO_TOPIC = 1  # DescribeConfigs' source of a setting that was made for this topic: DYNAMIC_TOPIC_CONFIG
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +57,21 @@ async def apply_topics(settings: BrokerSettings, specs: Sequence[TopicSpec] = TO
         changes = await _diff(admin, settings, specs)
         if not changes:
             return []
-        replicas, min_insync = await _replication(admin)
         by_name = {spec.full_name(settings.topic_prefix): spec for spec in specs}
         missing = [change.topic for change in changes if change.setting == "topic"]
-        await _create(admin, {name: by_name[name] for name in missing}, replicas, min_insync)
+        await _create(admin, {name: by_name[name] for name in missing})
         grown = {c.topic: NewPartitions(int(c.wanted)) for c in changes if c.setting == "partitions"}
         if grown:
             await admin.create_partitions(grown)
-        altered = {c.topic for c in changes if c.setting not in ("topic", "partitions")}
+        altered: dict[str, dict[str, str]] = {}
+        for change in changes:
+            if change.setting not in ("topic", "partitions"):
+                altered.setdefault(change.topic, {})[change.setting] = change.wanted
         if altered:
-            await _alter(admin, {name: by_name[name].config(min_insync=min_insync) for name in sorted(altered)})
+            # The AlterConfigs that aiokafka speaks replaces all of a topic's settings: those that stay are sent along.
+            present = await _read_configs(admin, list(altered))
+            kept = {name: {entry.name: entry.value for entry in own if entry.own} for name, own in present.items()}
+            await _alter(admin, {name: kept[name] | wanted for name, wanted in altered.items()})
         await _await_effect(admin, settings, specs)
         return changes
 
@@ -96,44 +102,65 @@ async def _admin(settings: BrokerSettings) -> AsyncIterator[AIOKafkaAdminClient]
             await admin.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One setting of a topic; `own` says that it was made for this topic."""
+
+    name: str
+    value: str
+    own: bool
+
+
 async def _diff(admin: AIOKafkaAdminClient, settings: BrokerSettings, specs: Sequence[TopicSpec]) -> list[TopicChange]:
-    _, min_insync = await _replication(admin)
     by_name = {spec.full_name(settings.topic_prefix): spec for spec in specs}
     there = set(await admin.list_topics())
     changes = [TopicChange(name, "topic", "missing", "present") for name in by_name if name not in there]
     present = [name for name in by_name if name in there]
     if not present:
         return changes
+    min_insync = {}
     for found in await admin.describe_topics(present):
-        wanted = by_name[found["topic"]].partitions
-        if len(found["partitions"]) < wanted:
-            changes.append(TopicChange(found["topic"], "partitions", str(len(found["partitions"])), str(wanted)))
-    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in present]
-    for response in await admin.describe_configs(resources):
-        for _code, _message, _kind, name, entries in response.resources:
-            actual = {entry[0]: entry[1] for entry in entries}
-            for setting, value in by_name[name].config(min_insync=min_insync).items():
-                if _normal(actual.get(setting)) != _normal(value):
-                    changes.append(TopicChange(name, setting, str(actual.get(setting)), value))
+        name, partitions = found["topic"], found["partitions"]
+        # Of the replicas that the topic has, not of the brokers that are up now: an outage must not lower it.
+        min_insync[name] = _min_insync(min((len(p["replicas"]) for p in partitions), default=1))
+        if len(partitions) < by_name[name].partitions:
+            changes.append(TopicChange(name, "partitions", str(len(partitions)), str(by_name[name].partitions)))
+    for name, entries in (await _read_configs(admin, present)).items():
+        actual = {entry.name: entry.value for entry in entries}
+        for setting, value in by_name[name].config(min_insync=min_insync.get(name, 1)).items():
+            is_stricter = setting == "min.insync.replicas" and int(actual.get(setting, "0")) > int(value)
+            if _normal(actual.get(setting)) != _normal(value) and not is_stricter:
+                changes.append(TopicChange(name, setting, str(actual.get(setting)), value))
     return changes
+
+
+async def _read_configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, list[_Entry]]:
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    return {
+        name: [_Entry(entry[0], entry[1], own=entry[3] == _OWN_TO_TOPIC) for entry in entries]
+        for response in await admin.describe_configs(resources)
+        for _code, _message, _kind, name, entries in response.resources
+    }
 
 
 def _normal(value: str | None) -> str | None:
     return ",".join(sorted(value.split(","))) if value is not None and "," in value else value
 
 
-async def _replication(admin: AIOKafkaAdminClient) -> tuple[int, int]:
-    """Replicas of a new topic and how many must have a record: 3 and 2 where there are three brokers, else 1 and 1."""
-    brokers = len((await admin.describe_cluster())["brokers"])
-    return (_REPLICAS, _REPLICAS - 1) if brokers >= _REPLICAS else (1, 1)
+def _min_insync(replicas: int) -> int:
+    """How many replicas must have a record before it counts as written: all but one, so that one may be away."""
+    return max(1, replicas - 1)
 
 
-async def _create(admin: AIOKafkaAdminClient, specs: dict[str, TopicSpec], replicas: int, min_insync: int) -> None:
+async def _create(admin: AIOKafkaAdminClient, specs: dict[str, TopicSpec]) -> None:
+    """Create topics with three replicas where there are three brokers, else with one."""
     if not specs:
         return
+    brokers = len((await admin.describe_cluster())["brokers"])
+    replicas = _REPLICAS if brokers >= _REPLICAS else 1
     response = await admin.create_topics(
         [
-            NewTopic(name, spec.partitions, replicas, topic_configs=spec.config(min_insync=min_insync))
+            NewTopic(name, spec.partitions, replicas, topic_configs=spec.config(min_insync=_min_insync(replicas)))
             for name, spec in specs.items()
         ]
     )

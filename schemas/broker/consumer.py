@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -10,9 +10,11 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka import errors as kafka
 
+from schemas.broker.closing import close_client
 from schemas.broker.errors import is_refusal, unavailable
 from schemas.broker.offsets import OffsetTracker
-from schemas.broker.records import Received, read_record
+from schemas.broker.reading import Reader
+from schemas.broker.records import Received
 from schemas.broker.settings import BrokerSettings
 from schemas.topics import TopicSpec
 
@@ -21,6 +23,8 @@ log = structlog.get_logger("schemas.broker")
 _COMMIT_EVERY_S = 0.5
 _START_TIMEOUT_S = 60.0
 _RETRY_S = 0.5
+_STOP_WITHIN_S = 5.0
+_NEVER_MS = 2**31 - 1
 
 
 class Consumer:
@@ -50,6 +54,7 @@ class Consumer:
         self._drain_s = drain_s
         self._session_timeout_s = session_timeout_s
         self._client: AIOKafkaConsumer | None = None
+        self._reader: Reader | None = None
         self._trackers: dict[TopicPartition, OffsetTracker] = {}
         self._epoch = 0
         self._may_hand_out = asyncio.Event()
@@ -67,6 +72,9 @@ class Consumer:
                 auto_offset_reset="earliest",
                 session_timeout_ms=int(self._session_timeout_s * 1000),
                 heartbeat_interval_ms=1_000,
+                # Full hands are no hang: whoever is not polled for long must stay in the group, for aiokafka does not
+                # let it in again before the next poll.
+                max_poll_interval_ms=_NEVER_MS,
                 rebalance_timeout_ms=int((self._drain_s + self._session_timeout_s) * 1000),
                 metadata_max_age_ms=10_000,
                 request_timeout_ms=15_000,
@@ -76,13 +84,13 @@ class Consumer:
             raise unavailable(self._settings.bootstrap_servers, error) from error
         client.subscribe(self._names, listener=_Rebalances(self))
         self._client = client
+        self._reader = Reader(client, self._topics)
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
                 await client.start()
         except (kafka.KafkaError, OSError, TimeoutError, ValueError) as error:
             self._client = None
-            with contextlib.suppress(kafka.KafkaError, OSError):
-                await client.stop()
+            await close_client(client, _STOP_WITHIN_S)
             raise unavailable(self._settings.bootstrap_servers, error) from error
         self._committer = asyncio.create_task(self._commit_often(), name="offset-commits")
 
@@ -95,10 +103,11 @@ class Consumer:
         if self._committer is not None:
             self._committer.cancel()
             await asyncio.gather(self._committer, return_exceptions=True)
-        await self._commit(client)
+        with contextlib.suppress(TimeoutError):  # without Kafka, aiokafka would look for a coordinator for ever
+            async with asyncio.timeout(_STOP_WITHIN_S):
+                await self._commit(client)
         self._forget()
-        with contextlib.suppress(kafka.KafkaError, OSError):
-            await client.stop()
+        await close_client(client, _STOP_WITHIN_S)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -114,8 +123,8 @@ class Consumer:
 
         Raises `BrokerRefused` when the cluster refuses us; outages are waited out.
         """
-        client = self._client
-        if client is None:
+        client, reader = self._client, self._reader
+        if client is None or reader is None:
             await asyncio.sleep(timeout_s)  # a loop around a stopped consumer must not starve the event loop
             return []
         try:
@@ -127,11 +136,12 @@ class Consumer:
             for name in self._names[:-1]:
                 lane = [tp for tp in client.assignment() if tp.topic == name]
                 if lane:
-                    records = await client.getmany(*lane, timeout_ms=0, max_records=max_messages)
+                    epoch = self._epoch
+                    records = await reader.read(lane, timeout_s=0.0, most=max_messages, epoch=epoch)
                     if records:
-                        return self._hand_out(records.values())
-            records = await client.getmany(timeout_ms=int(timeout_s * 1000), max_records=max_messages)
-            return self._hand_out(records.values())
+                        return self._hand_out(records, epoch)
+            epoch = self._epoch
+            return self._hand_out(await reader.read((), timeout_s=timeout_s, most=max_messages, epoch=epoch), epoch)
         except (kafka.ConsumerStoppedError, kafka.IllegalStateError):
             await asyncio.sleep(0)
             return []  # stopped, or reassigned under our feet: the next poll sees the new state
@@ -174,20 +184,15 @@ class Consumer:
     def _partition(self, received: Received) -> TopicPartition:
         return TopicPartition(received.topic.full_name(self._settings.topic_prefix), received.partition)
 
-    def _hand_out(self, batches: Iterable[Sequence[object]]) -> list[Received]:
-        if not self._may_hand_out.is_set():
+    def _hand_out(self, records: list[Received], epoch: int) -> list[Received]:
+        if not self._may_hand_out.is_set() or epoch != self._epoch:
             return []  # revoked while we waited: the next owner reads these again
-        order = {name: index for index, name in enumerate(self._names)}
-        handed = []
-        for batch in batches:
-            for record in batch:
-                received = read_record(record, self._topics, self._epoch)
-                self._track(received)
-                handed.append(received)
-        if handed:
+        for received in records:
+            self._track(received)
+        if records:
             self._idle.clear()
-        handed.sort(key=lambda received: order[received.topic.full_name(self._settings.topic_prefix)])
-        return handed
+        order = {name: index for index, name in enumerate(self._names)}
+        return sorted(records, key=lambda received: order[received.topic.full_name(self._settings.topic_prefix)])
 
     def _track(self, received: Received) -> None:
         tp = self._partition(received)
@@ -224,6 +229,8 @@ class Consumer:
     def _forget(self) -> None:
         self._epoch += 1
         self._trackers.clear()
+        if self._reader is not None:
+            self._reader.forget()
         self._idle.set()
 
     async def revoke(self) -> None:
@@ -238,6 +245,8 @@ class Consumer:
 
     def assign(self) -> None:
         """Called by aiokafka after a rebalance."""
+        if self._reader is not None:
+            self._reader.forget()
         self._may_hand_out.set()
 
 

@@ -1,7 +1,6 @@
 """Publishing: acks=all, idempotent, and tried again after the client library has given up."""
 
 import asyncio
-import contextlib
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -10,7 +9,8 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka import errors as kafka
 
-from schemas.broker.errors import BrokerUnavailable, PublishRefused, is_unpublishable, unavailable
+from schemas.broker.closing import close_client
+from schemas.broker.errors import BrokerError, BrokerUnavailable, PublishRefused, is_unpublishable, unavailable
 from schemas.broker.settings import BrokerSettings
 from schemas.codec import SCHEMA_HEADER, encode, schema_of
 from schemas.messages import Message
@@ -64,7 +64,7 @@ class Producer:
         """Flush what is pending, for at most ten seconds, and disconnect."""
         client, self._client = self._client, None
         if client is not None:
-            await _close(client)
+            await close_client(client, _STOP_TIMEOUT_S)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -129,11 +129,11 @@ class Producer:
                 return
             try:
                 self._client = await self._connect()
-            except BrokerUnavailable as error:
+            except BrokerError as error:
                 log.warning("no new Kafka producer yet", error=str(error))
                 return
         if dead is not None:
-            await _close(dead)
+            await close_client(dead, _STOP_TIMEOUT_S)
 
     async def _connect(self) -> AIOKafkaProducer:
         try:
@@ -154,12 +154,6 @@ class Producer:
             async with asyncio.timeout(_START_TIMEOUT_S):
                 await client.start()
         except (kafka.KafkaError, OSError, TimeoutError, ValueError) as error:
-            await _close(client)
+            await close_client(client, _STOP_TIMEOUT_S)
             raise unavailable(self._settings.bootstrap_servers, error) from error
         return client
-
-
-async def _close(client: AIOKafkaProducer) -> None:
-    with contextlib.suppress(kafka.KafkaError, OSError, TimeoutError):
-        async with asyncio.timeout(_STOP_TIMEOUT_S):
-            await client.stop()

@@ -1,7 +1,6 @@
 """Reading topics without a group: every partition, from the recent past, for ever."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
@@ -10,8 +9,10 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka import errors as kafka
 
+from schemas.broker.closing import close_client
 from schemas.broker.errors import is_refusal, unavailable
-from schemas.broker.records import Received, read_record
+from schemas.broker.reading import Reader
+from schemas.broker.records import Received
 from schemas.broker.settings import BrokerSettings
 from schemas.clock import now_ms
 from schemas.topics import TopicSpec
@@ -19,9 +20,10 @@ from schemas.topics import TopicSpec
 log = structlog.get_logger("schemas.broker")
 
 _START_TIMEOUT_S = 20.0
-_POLL_MS = 1_000
+_POLL_S = 1.0
 _NEW_PARTITIONS_EVERY_S = 30.0
 _RETRY_S = 0.5
+_STOP_WITHIN_S = 5.0
 _YIELD_EVERY = 100
 
 
@@ -47,18 +49,23 @@ class Tail:
         self._on_record = on_record
         self._client_id = client_id
         self._client: AIOKafkaConsumer | None = None
-        self._reader: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[None] | None = None
         self._behind: dict[TopicPartition, int] = {}
         self._positioned = asyncio.Event()
 
     @property
     def positioned(self) -> bool:
         """Whether what stood in the topics at start has been read, and reading goes on."""
-        return self._positioned.is_set() and self._reader is not None and not self._reader.done()
+        return self._positioned.is_set() and self._reading is not None and not self._reading.done()
 
     async def wait_positioned(self) -> None:
         """Wait until `positioned`."""
         await self._positioned.wait()
+
+    async def wait_ended(self) -> None:
+        """Wait until reading ends; raises what ended it, which is a fault of ours: outages are waited out."""
+        if self._reading is not None:
+            await asyncio.shield(self._reading)
 
     async def start(self) -> None:
         """Connect and begin to read. Raises `BrokerUnavailable` or `BrokerRefused`."""
@@ -77,22 +84,21 @@ class Tail:
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
                 await client.start()
-                await self._assign(client)
+                reader = Reader(client, self._topics)
+                await self._assign(client, reader)
         except (kafka.KafkaError, OSError, TimeoutError, ValueError) as error:
-            with contextlib.suppress(kafka.KafkaError, OSError):
-                await client.stop()
+            await close_client(client, _STOP_WITHIN_S)
             raise unavailable(self._settings.bootstrap_servers, error) from error
         self._client = client
-        self._reader = asyncio.create_task(self._read(client), name="tail")
+        self._reading = asyncio.create_task(self._read(client, reader), name="tail")
 
     async def stop(self) -> None:
         """Stop reading and disconnect."""
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.gather(self._reader, return_exceptions=True)
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)
         if self._client is not None:
-            with contextlib.suppress(kafka.KafkaError, OSError):
-                await self._client.stop()
+            await close_client(self._client, _STOP_WITHIN_S)
             self._client = None
 
     async def __aenter__(self) -> Self:
@@ -104,7 +110,7 @@ class Tail:
     ) -> None:
         await self.stop()
 
-    async def _assign(self, client: AIOKafkaConsumer) -> None:
+    async def _assign(self, client: AIOKafkaConsumer, reader: Reader) -> None:
         """Take every partition there is; new ones are read from `since_s` ago, the others from where we are."""
         before = {tp: await client.position(tp) for tp in client.assignment()}
         found = [
@@ -114,28 +120,28 @@ class Tail:
             return
         client.assign(found)
         for tp, offset in before.items():
-            client.seek(tp, offset)
+            reader.start_at(tp, offset)
         new = [tp for tp in found if tp not in before]
         ends = await client.end_offsets(new)
         starts = await client.offsets_for_times({tp: now_ms() - int(self._since_s * 1000) for tp in new})
         for tp in new:
             at = starts.get(tp)
             start = ends[tp] if at is None else at.offset
-            client.seek(tp, start)
+            reader.start_at(tp, start)
             if start < ends[tp]:
                 self._behind[tp] = ends[tp]
         if not self._behind:
             self._positioned.set()
 
-    async def _read(self, client: AIOKafkaConsumer) -> None:
+    async def _read(self, client: AIOKafkaConsumer, reader: Reader) -> None:
         loop = asyncio.get_running_loop()
         look_again_at = loop.time() + _NEW_PARTITIONS_EVERY_S
         while True:
             try:
                 if loop.time() >= look_again_at:
                     look_again_at = loop.time() + _NEW_PARTITIONS_EVERY_S
-                    await self._assign(client)
-                batches = await client.getmany(timeout_ms=_POLL_MS)
+                    await self._assign(client, reader)
+                records = await reader.read((), timeout_s=_POLL_S)
             except kafka.KafkaError as error:
                 if is_refusal(error):
                     log.error("tail refused", error=str(unavailable(self._settings.bootstrap_servers, error)))
@@ -143,12 +149,10 @@ class Tail:
                     log.warning("tail failed, trying again", error=repr(error))
                 await asyncio.sleep(_RETRY_S)
                 continue
-            for tp, records in batches.items():
-                for number, record in enumerate(records, 1):
-                    self._on_record(read_record(record, self._topics))
-                    if number % _YIELD_EVERY == 0:
-                        await asyncio.sleep(0)  # months of verdicts at start must not hold up the event loop
-                self._note_read(tp, records[-1].offset + 1)
+            for number, record in enumerate(records, 1):
+                self._on_record(record)
+                if number % _YIELD_EVERY == 0:
+                    await asyncio.sleep(0)  # months of verdicts at start must not hold up the event loop
             if self._behind:
                 await self._note_positions(client)
 

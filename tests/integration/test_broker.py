@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from schemas.broker import (
     BrokerSettings,
@@ -15,6 +17,7 @@ from schemas.broker import (
     Consumer,
     Producer,
     PublishRefused,
+    Received,
     Tail,
     TopicsNotReady,
     apply_topics,
@@ -266,3 +269,108 @@ def test_a_tail_of_empty_topics_is_positioned_at_once(broker):
             await asyncio.wait_for(tail.wait_positioned(), 10)
 
     asyncio.run(scenario())
+
+
+def test_a_batch_with_a_broken_checksum_costs_nothing_but_itself(make_kafka, tmp_path):
+    cluster = make_kafka(1)
+    broker = BrokerSettings(bootstrap_servers=cluster.bootstrap_servers)
+
+    async def write() -> None:
+        async with Producer(broker, client_id="test") as producer:
+            for number in range(60):
+                await publish(producer, range(number, number + 1))
+
+    async def read() -> tuple[list[str], list[Received], list[str]]:
+        seen, faults, tailed = [], [], []
+        async with (
+            Tail(broker, [IMAGES], since_s=3600, on_record=tailed.append, client_id="test"),
+            Consumer(broker, [IMAGES, IMAGES_BACKLOG], group="broken", client_id="test") as consumer,
+        ):
+            async with asyncio.timeout(60):
+                while len(seen) + len(faults) < 60 or len(tailed) < 60:
+                    for record in await consumer.poll(max_messages=7, timeout_s=0.5):
+                        if record.fault is not None:
+                            faults.append(record)
+                        else:
+                            seen.append(record.message.scan_id)
+                        consumer.done(record)
+            await until(lambda: sum(consumer.lag().values()) == 0)
+        return seen, faults, [record.message.scan_id for record in tailed if record.message is not None]
+
+    asyncio.run(write())
+    segment = max(cluster.directory.rglob("fediwarden.images-*/*.log"), key=lambda path: path.stat().st_size)
+    content = bytearray(segment.read_bytes())
+    second = content.index(b"ciphertext", content.index(b"ciphertext") + 500)
+    content[second] ^= 1
+    with segment.open("r+b") as file:
+        file.write(content[: second + 1])
+
+    seen, faults, tailed = asyncio.run(read())
+    assert [record.fault.reason for record in faults] == ["batch-unreadable"]
+    assert len(seen) == len(set(seen)) == 59
+    assert sorted(tailed) == sorted(seen)
+
+    async def again() -> list[str]:
+        async with Consumer(broker, [IMAGES], group="broken", client_id="test") as consumer:
+            return await drain(consumer)
+
+    assert asyncio.run(again()) == []
+
+
+def test_a_member_with_full_hands_stays_in_its_group(broker):
+    """aiokafka leaves a group that is not polled for max_poll_interval_ms, and would not let it in again."""
+
+    async def scenario() -> None:
+        async with Consumer(broker, [IMAGES], group="full-hands", client_id="test") as consumer:
+            assert consumer._client._coordinator._max_poll_interval > 20 * 86_400
+
+    asyncio.run(scenario())
+
+
+def test_a_consumer_stops_while_kafka_is_away(make_kafka):
+    cluster = make_kafka(1)
+    broker = BrokerSettings(bootstrap_servers=cluster.bootstrap_servers)
+
+    async def scenario() -> None:
+        async with Producer(broker, client_id="test") as producer:
+            await publish(producer, range(5))
+        consumer = Consumer(broker, [IMAGES], group="away", client_id="test")
+        await consumer.start()
+        records = await consumer.poll(max_messages=5, timeout_s=10)
+        cluster.kill_node(1)
+        for record in records:
+            consumer.done(record)
+        async with asyncio.timeout(30):
+            await consumer.stop()
+
+    asyncio.run(scenario())
+
+
+def test_settings_of_an_admins_own_are_kept_and_durability_is_never_lowered(kafka, broker):
+    async def scenario() -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+        await admin.start()
+        name = VERDICTS.full_name(broker.topic_prefix)
+        own = VERDICTS.config(min_insync=1) | {"retention.ms": "777", "flush.ms": "12345", "min.insync.replicas": "2"}
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, own)])
+        await until_config(admin, name, "retention.ms", "777")
+        assert [change.setting for change in await apply_topics(broker, [VERDICTS])] == ["retention.ms"]
+        await until_config(admin, name, "flush.ms", "12345")
+        await until_config(admin, name, "min.insync.replicas", "2")
+        own = VERDICTS.config(min_insync=1) | {"compression.type": "zstd"}
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, own)])
+        await until_config(admin, name, "compression.type", "zstd")
+        with pytest.raises(TopicsNotReady, match=r"compression\.type"):
+            await check_topics(broker, [VERDICTS])
+        await admin.close()
+
+    asyncio.run(scenario())
+
+
+async def until_config(admin: AIOKafkaAdminClient, name: str, setting: str, value: str) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            (response,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
+            if {entry[0]: entry[1] for entry in response.resources[0][4]}[setting] == value:
+                return
+            await asyncio.sleep(0.05)

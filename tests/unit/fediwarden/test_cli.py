@@ -1,3 +1,4 @@
+import asyncio
 import json
 import os
 import subprocess
@@ -11,6 +12,8 @@ from fediwarden import cli
 from fediwarden.children import Stopped
 from fediwarden.cli import scan
 from fediwarden.cli.options import nested_flags
+from fediwarden.settings import SettingsError, load_settings
+from fediwarden.up import run_up
 from schemas.keyring import Keyring
 
 HEAVY = ("aiokafka", "av", "cryptography", "fastapi", "httpx", "numpy", "onnxruntime", "PIL", "pydantic", "structlog")
@@ -263,3 +266,9 @@ def test_scan_does_not_hide_among_many_what_was_accepted_without_a_verdict(capsy
     assert "late.jpg" in shown
     assert "98.jpg" not in shown
     assert "100 files: 99 accept, 1 accept without a verdict" in shown
+
+
+def test_up_wants_a_port_it_can_tell_about(tmp_path: Path) -> None:
+    settings = load_settings({"data_dir": tmp_path, "gateway": {"port": 0}})
+    with pytest.raises(SettingsError, match="--port"):
+        asyncio.run(run_up(settings))

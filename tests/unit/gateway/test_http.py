@@ -398,7 +398,7 @@ def test_two_hundred_slow_and_two_hundred_leaving_clients_at_once_do_not_disturb
         await asyncio.gather(*leaving)
         return await asyncio.gather(*slow)
 
-    with running_gateway(body_timeout_s=2.0, deadline_ms=150) as running:
+    with running_gateway(deadline_ms=2000) as running:
         answers = asyncio.run(everybody(running.url, running.gateway.port))
         assert set(answers) == {b"HTTP/1.1 408"}
         with httpx.Client(base_url=running.url) as client:
@@ -409,3 +409,18 @@ def test_two_hundred_slow_and_two_hundred_leaving_clients_at_once_do_not_disturb
 def test_milliseconds_are_finer_than_the_event_loops_clock(client: httpx.Client) -> None:
     seen = [client.post(PICT_RS, content=pictures.make("garbage")).json()["milliseconds"] for _ in range(8)]
     assert any(value != int(value) for value in seen)
+
+
+def test_images_in_hand_are_bounded_also_after_their_requests_were_answered() -> None:
+    with running_gateway(deadline_ms=100, max_in_flight=4) as running, httpx.Client(base_url=running.url) as client:
+        first = [client.post(PICT_RS, content=png(seed)) for seed in range(4)]
+        assert [answer.json()["answered_by"] for answer in first] == ["deadline"] * 4
+        more = client.post(PICT_RS, content=png(4))
+        assert (more.status_code, more.json()["error"]["code"]) == (503, "full")
+        assert client.get("/healthz").status_code == 200
+
+
+def test_a_body_that_is_not_here_by_the_deadline_is_refused_by_then() -> None:
+    with running_gateway(deadline_ms=200, body_timeout_s=600) as running:
+        head = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\nx" % PICT_RS.encode()
+        assert talk(running, head, to_the_end=False).startswith(b"HTTP/1.1 408 ")

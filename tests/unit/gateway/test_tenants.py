@@ -5,7 +5,7 @@ from pydantic import SecretStr, ValidationError
 
 from gateway.refusals import Refusal, RefusalCode
 from gateway.settings import IPADDR, GatewaySettings, TenantSettings
-from gateway.tenants import Tenants
+from gateway.tenants import Tenants, check_tenants
 
 KEY = "0f3e9a7c51d2b846"
 OTHER_KEY = "another-key-of-a-tenant"
@@ -119,3 +119,9 @@ def test_a_tenants_key_does_not_show_in_its_settings() -> None:
 def test_a_body_limit_above_the_room_for_all_bodies_is_a_settings_error() -> None:
     with pytest.raises(ValidationError, match="max_in_flight_bytes"):
         GatewaySettings(max_body_bytes=2048, max_in_flight_bytes=1024)
+
+
+@pytest.mark.parametrize("name", ["a__b", "a_"])
+def test_a_name_that_an_environment_variable_would_split_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"tenants.{name}"):
+        check_tenants({name: TenantSettings()})

@@ -80,7 +80,9 @@ def test_an_unknown_minor_version_is_read():
     assert decode("verdict/1.9", encode(verdict())) == verdict()
 
 
-@pytest.mark.parametrize("schema", ["verdict/2", "verdict/", "verdict", "verdict/x", "verdict/²", "verdikt/1", "/1"])
+@pytest.mark.parametrize(
+    "schema", ["verdict/2", "verdict/", "verdict", "verdict/x", "verdict/²", "verdikt/1", "/1", "verdict/" + "1" * 5000]
+)
 def test_an_unknown_name_or_major_version_is_refused_by_name(schema):
     with pytest.raises(SchemaUnknown, match="upgrade fediwarden"):
         decode(schema, encode(verdict()))

@@ -19,6 +19,7 @@ from tests import pictures, videos
 from tests.pictures import BLUE, GREEN, RED, Colour
 
 SETTINGS = FrameSettings(workers=1)
+RED_SCENE, BLUE_SCENE = (230, 20, 20), (20, 20, 230)
 GREY_KINDS = {"jpeg-gray", "png-gray", "png-gray-alpha", "png-gray-16bit"}
 
 
@@ -138,6 +139,63 @@ def test_a_short_video_is_gone_through_frame_by_frame() -> None:
     colours[3] = colours[6] = (230, 20, 20)
     found = extract(videos.solid(colours, codec="libx264", container="mp4", fps=2), SETTINGS)
     assert any(near(dominant(found, index), (230, 20, 20)) for index in range(len(found.frames)))
+
+
+def scattered(pattern: str) -> list[Colour]:
+    """900 frames, 180 of them red: frames 3 and 6 of every ten, or anywhere."""
+    if pattern == "periodic":
+        return [RED_SCENE if index % 10 in (3, 6) else BLUE_SCENE for index in range(900)]
+    red = set(np.random.default_rng(int(pattern)).choice(900, 180, replace=False).tolist())
+    return [RED_SCENE if index in red else BLUE_SCENE for index in range(900)]
+
+
+def reds(found: FrameSet) -> int:
+    return sum(near(dominant(found, index), RED_SCENE) for index in range(len(found.frames)))
+
+
+@pytest.mark.parametrize(("codec", "container"), [("libx264", "mp4"), ("libvpx-vp9", "webm"), ("libsvtav1", "mp4")])
+@pytest.mark.parametrize("pattern", ["periodic", "1", "2", "3"])
+def test_two_scattered_frames_in_ten_of_a_video_of_900_are_seen(codec: str, container: str, pattern: str) -> None:
+    found = extract(videos.solid(scattered(pattern), codec=codec, container=container, fps=30, gop=250), SETTINGS)
+    assert len(found.frames) <= 8
+    assert reds(found) >= 1
+
+
+@pytest.mark.parametrize("gop", [12, 250])
+@pytest.mark.parametrize("pattern", ["periodic", "1", "2", "3"])
+def test_they_are_seen_in_a_video_too_large_to_decode_every_frame(
+    pattern: str, gop: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pictures are small, and so is what may be decoded in full."""
+    monkeypatch.setattr("gateway.frames.video._FULL_COST", 100 * 64 * 48)
+    found = extract(videos.solid(scattered(pattern), codec="libx264", container="mp4", fps=30, gop=gop), SETTINGS)
+    assert len(found.frames) <= 8
+    assert reds(found) >= 1
+    assert found.frames[-1].at_ms > 0.8 * found.duration_ms
+
+
+def test_a_video_too_large_to_decode_every_frame_is_sampled_over_all_its_time() -> None:
+    found = extract(videos.too_large(), SETTINGS)
+    assert len(found.frames) == 8
+    shown = [round(frame.at_ms * 30 / 1000) // 50 for frame in found.frames]
+    assert len(set(shown)) == 8
+    assert {0, 1, 2} & set(shown)
+    assert {9, 10, 11} & set(shown)
+    for index, scene in enumerate(shown):
+        assert near(dominant(found, index), videos.SCENES[scene], 12)
+
+
+@pytest.mark.parametrize("full_cost", [0, 600_000_000], ids=["sampled", "every frame"])
+def test_at_most_eight_frames_are_given_and_a_flash_of_one_of_900_may_be_missed(
+    full_cost: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The documented limit: with eight scenes to show, one frame of a ninth has no place."""
+    monkeypatch.setattr("gateway.frames.video._FULL_COST", full_cost)
+    colours: list[Colour] = [(0, 30 * (index * 8 // 900), 200) for index in range(900)]
+    colours[333] = RED_SCENE
+    found = extract(videos.solid(colours, codec="libx264", container="mp4", fps=30, gop=250), SETTINGS)
+    assert len(found.frames) == 8
+    assert reds(found) == 0
 
 
 @pytest.mark.parametrize("kind", pictures.BAD_KINDS)

@@ -19,7 +19,7 @@ from PIL import Image
 from gateway.frames.frame import FrameSet, Unreadable, UnreadableReason
 from gateway.frames.pool import FramePool, PoolStopped
 from gateway.frames.settings import FrameSettings
-from tests import pictures
+from tests import pictures, videos
 from tests.unit.gateway.frames.planted import PLANTED
 
 
@@ -307,6 +307,11 @@ def test_a_picture_that_needs_no_shrinking_is_read_inside_the_closed_sandbox(kin
     Image.new("RGB", (300, 200), (30, 120, 60)).save(buffer, kind)
     frames = real.give(buffer.getvalue()).frames
     assert [(frame.width, frame.height) for frame in frames] == [(300, 200)]
+
+
+def test_a_video_too_large_to_decode_every_frame_is_read_inside_the_closed_sandbox(real: "Real") -> None:
+    found = real.give(videos.too_large())
+    assert (found.width, found.height, len(found.frames)) == (1280, 720, 8)
 
 
 def test_a_heavy_video_is_read_within_its_limits(real: "Real") -> None:

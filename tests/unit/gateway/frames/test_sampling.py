@@ -4,11 +4,12 @@ import functools
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gateway.frames.sampling import ASSURED, Sampler, Signature, even_times, signature
+from gateway.frames.sampling import ASSURED, Sampler, Signature, even_times, scattered_times, signature
 
 DURATIONS = st.lists(st.integers(1, 500), min_size=1, max_size=120)
 
@@ -103,3 +104,41 @@ def test_a_recompressed_picture_has_the_same_signature_within_a_little() -> None
     again = signature(Image.open(out))
     assert np.abs(signature(picture) - again).mean() < 6
     assert np.abs(signature(picture) - signature(pictures.scene(3, colour=pictures.BLUE))).mean() > 20
+
+
+def test_scattered_times_reach_both_ends_with_one_moment_in_each_part_and_differ_by_seed() -> None:
+    times = scattered_times(6400, 64, 7)
+    assert (times[0], times[-1], len(times)) == (0, 6400, 66)
+    assert all(index <= moment / 100 < index + 1 for index, moment in enumerate(times[1:-1]))
+    assert times == scattered_times(6400, 64, 7)
+    assert len(set(times) & set(scattered_times(6400, 64, 8))) == 2
+
+
+def found_in_sample(pictures: list[int], count: int, assured: float, seed: int) -> bool:
+    """Whether picture -1 is among those chosen from a sample of `count` of the `pictures`, each shown as long."""
+    total = 100 * len(pictures)
+    indices = [min(int(moment // 100), len(pictures) - 1) for moment in scattered_times(total, count, seed)]
+    sampler: Sampler[int] = Sampler([1] * len(indices), 8, assured=assured)
+    for index in indices:
+        sampler.see(mark(pictures[index] + 1), functools.partial(int, pictures[index]))
+    chosen = [picture for _, picture in sampler.chosen()]
+    assert len(chosen) <= 8
+    return -1 in chosen
+
+
+@pytest.mark.parametrize("others", [1, 3, 900], ids=["one picture", "three pictures", "all different"])
+def test_a_fifth_of_the_time_is_found_in_a_sample_of_66_whatever_its_pattern(others: int) -> None:
+    """The chance to miss it is 1 in 90,000 a video; the seeds are fixed."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        pictures = [index % others for index in range(900)]
+        red = rng.choice(900, 180, replace=False) if seed % 2 else [i for i in range(900) if i % 10 in (3, 6)]
+        for index in red:
+            pictures[int(index)] = -1
+        assert found_in_sample(pictures, 64, 2 / 66, seed), (others, seed)
+
+
+def test_of_the_smallest_sample_a_fifth_of_the_time_is_missed_about_once_in_fourteen() -> None:
+    pictures = [-1 if index % 10 in (3, 6) else 0 for index in range(900)]
+    missed = sum(not found_in_sample(pictures, 12, 1 / 14, seed) for seed in range(500))
+    assert 15 <= missed <= 60

@@ -10,6 +10,7 @@ import pytest
 from gateway.frames.frame import Frame, FrameSet
 from gateway.frames.settings import FrameSettings
 from gateway.frames.worker import pack, unpack
+from schemas.topics import FRAMES_MAX_BYTES
 
 FOUND = FrameSet("image/gif", 640, 480, 900, (Frame(b"\xff\xd8", 512, 384, 0, bytes(32), 100),) * 2)
 
@@ -60,3 +61,8 @@ print(json.dumps([held.as_dict(), held.missing, held.complete]))
 def test_every_setting_says_what_it_is_for() -> None:
     assert all(field.description for field in FrameSettings.model_fields.values())
     assert FrameSettings().workers >= 2
+
+
+def test_a_frame_set_is_never_allowed_to_outgrow_its_record() -> None:
+    with pytest.raises(ValueError, match="max_bytes"):
+        FrameSettings(max_bytes=FRAMES_MAX_BYTES + 1)

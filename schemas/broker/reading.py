@@ -1,0 +1,145 @@
+"""Reading records so that one batch that cannot be read costs nothing but itself."""
+
+from collections.abc import Mapping, Sequence
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import errors as kafka
+
+from schemas.broker.records import Received, read_record
+from schemas.codec import CodecError
+from schemas.topics import TopicSpec
+
+log = structlog.get_logger("schemas.broker")
+
+_TRIES = 3
+_SINGLES = 50
+_CAREFUL_POLL_MS = 100
+
+
+class BatchUnreadable(CodecError):
+    """The broker's bytes at this offset are no batch: a checksum that does not fit, or a compression we do not know."""
+
+    reason = "batch-unreadable"
+
+
+class Reader:
+    """Records from an aiokafka consumer, in order of each partition, none left out.
+
+    When aiokafka cannot unpack one partition's batch, its `getmany` raises and forgets what it had taken from others,
+    whose positions have moved on by then. A reader therefore remembers where each partition goes on, goes back there,
+    and reads one partition at a time, the faulty one record by record, until all can be read again. An offset that
+    stays unreadable is handed on as a `Received` with the fault `BatchUnreadable`, and passed.
+    """
+
+    def __init__(self, client: AIOKafkaConsumer, topics: Mapping[str, TopicSpec]) -> None:
+        self._client = client
+        self._topics = topics
+        self._next: dict[TopicPartition, int] = {}
+        self._failures: dict[TopicPartition, int] = {}
+        self._singles: dict[TopicPartition, int] = {}
+        self._careful = False
+
+    def start_at(self, tp: TopicPartition, offset: int) -> None:
+        """Go on reading `tp` at `offset`."""
+        self._client.seek(tp, offset)
+        self._next[tp] = offset
+
+    def forget(self) -> None:
+        """The partitions were taken away: their next owner starts where the group committed."""
+        self._next.clear()
+        self._failures.clear()
+        self._singles.clear()
+
+    async def read(
+        self, partitions: Sequence[TopicPartition], *, timeout_s: float, most: int | None = None, epoch: int = 0
+    ) -> list[Received]:
+        """At most `most` records of `partitions` (all when empty); [] when `timeout_s` seconds pass without one.
+
+        Raises aiokafka's errors, but for those about a batch's bytes.
+        """
+        if self._careful:
+            return await self._read_one_by_one(partitions, most, epoch)
+        try:
+            batches = await self._client.getmany(*partitions, timeout_ms=int(timeout_s * 1000), max_records=most)
+        except Exception as error:
+            if _is_stop(error):
+                raise
+            for tp in self._client.assignment():
+                await self._go_back(tp)
+            if not _is_batch_fault(error):
+                raise
+            log.error("a fetch cannot be read, reading partition by partition", error=repr(error))
+            self._careful = True
+            return []
+        return [received for records in batches.values() for received in self._take(records, epoch)]
+
+    async def _read_one_by_one(
+        self, partitions: Sequence[TopicPartition], most: int | None, epoch: int
+    ) -> list[Received]:
+        taken: list[Received] = []
+        for tp in partitions or sorted(self._client.assignment()):
+            room = None if most is None else most - len(taken)
+            if room == 0:
+                return taken
+            single = tp in self._failures  # what came before the fault in one call would be forgotten with it
+            try:
+                batches = await self._client.getmany(tp, timeout_ms=_CAREFUL_POLL_MS, max_records=1 if single else room)
+            except Exception as error:
+                if _is_stop(error):
+                    raise
+                await self._go_back(tp)
+                if not _is_batch_fault(error):
+                    raise
+                taken += self._note_failure(tp, error, epoch) if single else []
+                self._failures.setdefault(tp, 0)
+            else:
+                for records in batches.values():
+                    taken += self._take(records, epoch)
+                self._note_success(tp, any(batches.values()))
+        if not self._failures:
+            self._careful = False
+        return taken
+
+    def _take(self, records: Sequence[ConsumerRecord], epoch: int) -> list[Received]:
+        for record in records[-1:]:
+            self._next[TopicPartition(record.topic, record.partition)] = record.offset + 1
+        return [read_record(record, self._topics, epoch) for record in records]
+
+    async def _go_back(self, tp: TopicPartition) -> None:
+        offset = self._next.get(tp)
+        if offset is None:
+            offset = await self._client.committed(tp)
+        if offset is None:
+            await self._client.seek_to_beginning(tp)
+            offset = await self._client.position(tp)
+        self.start_at(tp, offset)
+
+    def _note_success(self, tp: TopicPartition, found: bool) -> None:
+        """Trust a partition again once it has nothing more for now, or gave many single records without a fault."""
+        if tp in self._failures:
+            self._singles[tp] = self._singles.get(tp, 0) + 1
+            if not found or self._singles[tp] >= _SINGLES:
+                del self._failures[tp], self._singles[tp]
+
+    def _note_failure(self, tp: TopicPartition, error: Exception, epoch: int) -> list[Received]:
+        self._failures[tp] += 1
+        if self._failures[tp] < _TRIES:
+            return []
+        offset = self._next[tp]
+        log.error("offset cannot be read, passing it", topic=tp.topic, partition=tp.partition, offset=offset)
+        self.start_at(tp, offset + 1)
+        self._failures[tp] = 0
+        fault = BatchUnreadable(f"{type(error).__name__}: {error}")
+        return [Received(self._topics[tp.topic], tp.partition, offset, 0, None, None, fault, 0, epoch)]
+
+
+def _is_stop(error: Exception) -> bool:
+    """Whether there is no assignment to go on with."""
+    return isinstance(error, (kafka.ConsumerStoppedError, kafka.IllegalStateError))
+
+
+def _is_batch_fault(error: Exception) -> bool:
+    """Whether a batch's bytes are at fault: Kafka's two words for it, or whatever a decompressor raises."""
+    faults = (kafka.CorruptRecordException, kafka.UnsupportedCodecError)
+    return isinstance(error, faults) or not isinstance(error, (kafka.KafkaError, OSError))
