@@ -1,5 +1,6 @@
 """Stills and animations, decoded by Pillow (JPEG XL by its plugin)."""
 
+import hashlib
 import io
 import warnings
 from collections.abc import Sequence
@@ -42,7 +43,8 @@ def extract_image(data: bytes, media_type: str, settings: FrameSettings, budget:
         with Image.open(io.BytesIO(data), formats=[_FORMATS[media_type]]) as image:
             budget.check_size(*image.size)
             if len(durations) > 1:
-                return _animation(image, durations, settings, budget)
+                seed = int.from_bytes(hashlib.sha256(data).digest())
+                return _animation(image, durations, settings, budget, seed)
             return _still(image, media_type, settings)
     except Unreadable:
         raise
@@ -88,6 +90,9 @@ def _inspect(data: bytes, media_type: str, budget: Budget) -> containers.Duratio
 def _avif_durations(data: bytes) -> containers.Durations:
     """An image sequence's frame durations from its track's sample table; a still has none."""
     if data[8:12] != b"avis":
+        if any(kind == b"moov" for kind, _, _ in containers.boxes(data)):
+            # Some software would play the track and some show the picture: a verdict on one would vouch for both.
+            raise Unreadable(UnreadableReason.UNSUPPORTED, "an AVIF picture with a video track beside it")
         return ()
     best: list[int] = []
     try:
@@ -125,11 +130,11 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _animation(
-    image: ImageFile.ImageFile, durations: Sequence[int], settings: FrameSettings, budget: Budget
+    image: ImageFile.ImageFile, durations: Sequence[int], settings: FrameSettings, budget: Budget, seed: int
 ) -> Footage:
     """Goes through every frame: each builds on the one before, so there is no jumping ahead."""
     width, height = image.size
-    sampler: Sampler[Image.Image] = Sampler(durations, settings.max_frames)
+    sampler: Sampler[Image.Image] = Sampler(durations, settings.max_frames, seed=seed)
     for index in range(len(durations)):
         budget.check_time(f"decoding frame {index + 1} of {len(durations)}")
         try:

@@ -31,11 +31,12 @@ _NEARLY = 0.95  # two frames in ten add up to a little less than a fifth when ti
 _ALIKE = 6.0  # mean difference of samples (0-255) up to which two frames are the same picture, recompression included
 
 
-def even_times(total: int, count: int) -> list[float]:
-    """`count` moments over [0, total]: the first and the last included, equal steps between."""
-    if count == 1:
-        return [total / 2]
-    return [total * index / (count - 1) for index in range(count)]
+def even_times(total: int, count: int, phase: float = 0.5) -> list[float]:
+    """One moment in each of `count` equal parts of [0, total], each at the same `phase` (0 to 1) of its part.
+
+    Whatever fills an unbroken stretch of one part's length holds one of them, whichever the phase.
+    """
+    return [total * (index + phase) / count for index in range(count)]
 
 
 def scattered_times(total: int, count: int, seed: int) -> list[float]:
@@ -51,9 +52,17 @@ def scattered_times(total: int, count: int, seed: int) -> list[float]:
 
 
 def signature(image: Image.Image) -> Signature:
-    """256 point samples of a frame: cheap, and equal for equal pictures. Shape (16, 16, 3)."""
-    small = image.resize((_SIDE, _SIDE), Image.Resampling.NEAREST)
-    if small.mode in ("RGBA", "LA", "PA", "P"):
+    """A frame as 16 x 16 means of all its pixels: equal for equal pictures. Shape (16, 16, 3).
+
+    Every pixel counts: samples at known places could be copied over from a harmless picture.
+    """
+    if image.mode.startswith("I"):  # 16 bits of grey, which `convert` would clip
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode not in ("L", "LA", "RGB", "RGBA"):
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    small = image.reduce((max(1, image.width // (2 * _SIDE)), max(1, image.height // (2 * _SIDE))))
+    small = small.resize((_SIDE, _SIDE), Image.Resampling.BOX)
+    if small.mode in ("RGBA", "LA", "PA"):
         rgba = small.convert("RGBA")
         small = Image.new("RGB", small.size, (128, 128, 128))
         small.paste(rgba, mask=rgba.getchannel("A"))
@@ -64,8 +73,9 @@ class Sampler(Generic[T]):
     """Goes along all frames once, keeps the few that may be needed, and chooses at the end.
 
     `durations` holds each frame's milliseconds (all > 0); `count` is how many may be chosen, 1 to 8: the promises
-    hold for 8, with fewer it does what it can. Memory: at most `count` + 5 + 2 / `assured` kept frames, and 1.5 KB a
-    frame for signatures.
+    hold for 8, with fewer it does what it can. `seed`, taken from the file's digest, shifts the moments that are looked
+    at in any case: who makes two pictures that pass for one cannot know by heart which of them is looked at. Memory: at
+    most `count` + 5 + 2 / `assured` kept frames, and 1.5 KB a frame for signatures.
 
     For a sample of the frames, give as durations how many of the moments fall on each, and the share that counts as
     frequent as `assured`: less than a fifth, for a sample's shares are off by chance. The pictures with the largest
@@ -77,7 +87,7 @@ class Sampler(Generic[T]):
     tried.
     """
 
-    def __init__(self, durations: Sequence[int], count: int, *, assured: float = ASSURED) -> None:
+    def __init__(self, durations: Sequence[int], count: int, *, assured: float = ASSURED, seed: int = 0) -> None:
         if not durations:
             raise ValueError("durations must name at least one frame")
         self._assured = assured
@@ -88,9 +98,9 @@ class Sampler(Generic[T]):
         self._count = count
         self._everything = len(durations) <= count
         total = self._ends[-1]
-        self._even = self._indices(even_times(total, count))
-        least = min(count, 5)
-        self._least = self._indices([total * (index + 0.5) / least for index in range(least)])
+        phase = random.Random(seed).random()  # noqa: S311 - it need not be secret
+        self._even = self._indices(even_times(total, count, phase))
+        self._least = self._indices(even_times(total, min(count, 5), phase))
         self._wanted = set(self._even) | set(self._least)
         self._kept: dict[int, T] = {}
         self._signatures: list[Signature] = []

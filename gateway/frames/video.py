@@ -181,14 +181,15 @@ class _Plan:
 
     weights: dict[int, int]
     assured: float
+    seed: int
     complete: bool
 
 
 def _plan(track: _Track, pixels: int, data: bytes) -> _Plan:
     """All frames by their durations, or those at as many scattered moments as can be afforded, 14 at the least."""
-    if _cost(track, range(len(track.stamps)), pixels) <= _FULL_COST:
-        return _Plan(dict(enumerate(track.durations)), ASSURED, complete=True)
     seed = int.from_bytes(hashlib.sha256(data).digest())
+    if _cost(track, range(len(track.stamps)), pixels) <= _FULL_COST:
+        return _Plan(dict(enumerate(track.durations)), ASSURED, seed, complete=True)
     weights: dict[int, int] = {}
     for count in _SCATTERED:
         times = scattered_times(track.ends[-1], count, seed)
@@ -196,7 +197,7 @@ def _plan(track: _Track, pixels: int, data: bytes) -> _Plan:
         weights = Counter(min(bisect.bisect_right(track.ends, time), last) for time in times)
         if _cost(track, weights, pixels) <= _SCATTERED_COST:
             break
-    return _Plan(weights, (2 if count > 32 else 1) / len(times), complete=False)
+    return _Plan(weights, (2 if count > 32 else 1) / len(times), seed, complete=False)
 
 
 def _cost(track: _Track, indices: Iterable[int], pixels: int) -> int:
@@ -218,7 +219,7 @@ def _look(
     """(start in ms, frame) of the chosen ones among the planned frames, and the first frame as decoded."""
     indices = list(plan.weights)
     sampler: Sampler[tuple[int, VideoFrame]] = Sampler(
-        list(plan.weights.values()), settings.max_frames, assured=plan.assured
+        list(plan.weights.values()), settings.max_frames, assured=plan.assured, seed=plan.seed
     )
     first: VideoFrame | None = None
     latest: VideoFrame | None = None
