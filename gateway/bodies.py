@@ -136,9 +136,9 @@ class Bodies:
         if isinstance(error, TimeoutError):
             return Refusal(
                 RefusalCode.BODY_TOO_SLOW,
-                f"the body was not here after {self._settings.body_timeout_s:g} s",
+                f"the body was not here after {self._within_s:g} s",
                 field="body",
-                remedy="send it faster, or raise gateway.body_timeout_s",
+                remedy="send it faster, or raise gateway.body_timeout_s and gateway.deadline_ms",
             )
         if isinstance(error, OSError):
             log.error("body not held", error=str(error), spool_dir=str(self._settings.spool_dir))

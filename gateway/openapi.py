@@ -176,8 +176,8 @@ _REFUSALS: Responses = {
             body_too_slow=_error(
                 RefusalCode.BODY_TOO_SLOW,
                 "body",
-                "the body was not here after 6 s",
-                "send it faster, or raise gateway.body_timeout_s",
+                "the body was not here after 3 s",
+                "send it faster, or raise gateway.body_timeout_s and gateway.deadline_ms",
             )
         ),
     },
