@@ -84,7 +84,7 @@ class Consumer:
             raise unavailable(self._settings.bootstrap_servers, error) from error
         client.subscribe(self._names, listener=_Rebalances(self))
         self._client = client
-        self._reader = Reader(client, self._topics)
+        self._reader = Reader(client, self._topics, epoch=lambda: self._epoch)
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
                 await client.start()
@@ -136,12 +136,10 @@ class Consumer:
             for name in self._names[:-1]:
                 lane = [tp for tp in client.assignment() if tp.topic == name]
                 if lane:
-                    epoch = self._epoch
-                    records = await reader.read(lane, timeout_s=0.0, most=max_messages, epoch=epoch)
+                    records = await reader.read(lane, timeout_s=0.0, most=max_messages)
                     if records:
-                        return self._hand_out(records, epoch)
-            epoch = self._epoch
-            return self._hand_out(await reader.read((), timeout_s=timeout_s, most=max_messages, epoch=epoch), epoch)
+                        return self._hand_out(records)
+            return self._hand_out(await reader.read((), timeout_s=timeout_s, most=max_messages))
         except (kafka.ConsumerStoppedError, kafka.IllegalStateError):
             await asyncio.sleep(0)
             return []  # stopped, or reassigned under our feet: the next poll sees the new state
@@ -184,9 +182,10 @@ class Consumer:
     def _partition(self, received: Received) -> TopicPartition:
         return TopicPartition(received.topic.full_name(self._settings.topic_prefix), received.partition)
 
-    def _hand_out(self, records: list[Received], epoch: int) -> list[Received]:
-        if not self._may_hand_out.is_set() or epoch != self._epoch:
-            return []  # revoked while we waited: the next owner reads these again
+    def _hand_out(self, records: list[Received]) -> list[Received]:
+        if not self._may_hand_out.is_set():
+            return []  # being taken away: the next owner reads these again
+        records = [received for received in records if received.epoch == self._epoch]
         for received in records:
             self._track(received)
         if records:

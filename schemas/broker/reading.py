@@ -1,6 +1,6 @@
 """Reading records so that one batch that cannot be read costs nothing but itself."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -32,9 +32,12 @@ class Reader:
     stays unreadable is handed on as a `Received` with the fault `BatchUnreadable`, and passed.
     """
 
-    def __init__(self, client: AIOKafkaConsumer, topics: Mapping[str, TopicSpec]) -> None:
+    def __init__(
+        self, client: AIOKafkaConsumer, topics: Mapping[str, TopicSpec], *, epoch: Callable[[], int] = lambda: 0
+    ) -> None:
         self._client = client
         self._topics = topics
+        self._epoch = epoch
         self._next: dict[TopicPartition, int] = {}
         self._failures: dict[TopicPartition, int] = {}
         self._singles: dict[TopicPartition, int] = {}
@@ -52,14 +55,15 @@ class Reader:
         self._singles.clear()
 
     async def read(
-        self, partitions: Sequence[TopicPartition], *, timeout_s: float, most: int | None = None, epoch: int = 0
+        self, partitions: Sequence[TopicPartition], *, timeout_s: float, most: int | None = None
     ) -> list[Received]:
         """At most `most` records of `partitions` (all when empty); [] when `timeout_s` seconds pass without one.
 
-        Raises aiokafka's errors, but for those about a batch's bytes.
+        Each bears the epoch of the moment it was taken: partitions may come and go while this waits. Raises aiokafka's
+        errors, but for those about a batch's bytes.
         """
         if self._careful:
-            return await self._read_one_by_one(partitions, most, epoch)
+            return await self._read_one_by_one(partitions, most)
         try:
             batches = await self._client.getmany(*partitions, timeout_ms=int(timeout_s * 1000), max_records=most)
         except Exception as error:
@@ -72,11 +76,9 @@ class Reader:
             log.error("a fetch cannot be read, reading partition by partition", error=repr(error))
             self._careful = True
             return []
-        return [received for records in batches.values() for received in self._take(records, epoch)]
+        return [received for records in batches.values() for received in self._take(records)]
 
-    async def _read_one_by_one(
-        self, partitions: Sequence[TopicPartition], most: int | None, epoch: int
-    ) -> list[Received]:
+    async def _read_one_by_one(self, partitions: Sequence[TopicPartition], most: int | None) -> list[Received]:
         taken: list[Received] = []
         for tp in partitions or sorted(self._client.assignment()):
             room = None if most is None else most - len(taken)
@@ -90,20 +92,23 @@ class Reader:
                     raise
                 await self._go_back(tp)
                 if not _is_batch_fault(error):
+                    if taken:
+                        return taken  # of other partitions, which have moved on; the error will come again
                     raise
-                taken += self._note_failure(tp, error, epoch) if single else []
+                taken += self._note_failure(tp, error) if single else []
                 self._failures.setdefault(tp, 0)
             else:
                 for records in batches.values():
-                    taken += self._take(records, epoch)
+                    taken += self._take(records)
                 self._note_success(tp, any(batches.values()))
         if not self._failures:
             self._careful = False
         return taken
 
-    def _take(self, records: Sequence[ConsumerRecord], epoch: int) -> list[Received]:
+    def _take(self, records: Sequence[ConsumerRecord]) -> list[Received]:
         for record in records[-1:]:
             self._next[TopicPartition(record.topic, record.partition)] = record.offset + 1
+        epoch = self._epoch()
         return [read_record(record, self._topics, epoch) for record in records]
 
     async def _go_back(self, tp: TopicPartition) -> None:
@@ -122,7 +127,7 @@ class Reader:
             if not found or self._singles[tp] >= _SINGLES:
                 del self._failures[tp], self._singles[tp]
 
-    def _note_failure(self, tp: TopicPartition, error: Exception, epoch: int) -> list[Received]:
+    def _note_failure(self, tp: TopicPartition, error: Exception) -> list[Received]:
         self._failures[tp] += 1
         if self._failures[tp] < _TRIES:
             return []
@@ -131,7 +136,7 @@ class Reader:
         self.start_at(tp, offset + 1)
         self._failures[tp] = 0
         fault = BatchUnreadable(f"{type(error).__name__}: {error}")
-        return [Received(self._topics[tp.topic], tp.partition, offset, 0, None, None, fault, 0, epoch)]
+        return [Received(self._topics[tp.topic], tp.partition, offset, 0, None, None, fault, 0, self._epoch())]
 
 
 def _is_stop(error: Exception) -> bool:

@@ -374,3 +374,26 @@ async def until_config(admin: AIOKafkaAdminClient, name: str, setting: str, valu
             if {entry[0]: entry[1] for entry in response.resources[0][4]}[setting] == value:
                 return
             await asyncio.sleep(0.05)
+
+
+def test_a_poll_that_waits_through_a_rebalance_hands_out_what_comes_after_it(broker):
+    async def scenario() -> None:
+        async with (
+            Producer(broker, client_id="test") as producer,
+            Consumer(broker, [IMAGES], group="waiting", client_id="one") as one,
+        ):
+            await until(lambda: one.assigned == IMAGES.partitions)
+            waiting = asyncio.create_task(one.poll(max_messages=50, timeout_s=40))
+            async with Consumer(broker, [IMAGES], group="waiting", client_id="two") as two:
+                await until(lambda: one.assigned == two.assigned == IMAGES.partitions // 2)
+            await until(lambda: one.assigned == IMAGES.partitions)
+            assert not waiting.done()
+            await publish(producer, range(1))
+            async with asyncio.timeout(30):
+                (received,) = await waiting
+            assert received.message == numbered(0)
+            one.done(received)
+        async with Consumer(broker, [IMAGES], group="waiting", client_id="three") as three:
+            assert await drain(three) == []
+
+    asyncio.run(scenario())
