@@ -49,6 +49,7 @@ def make_cluster(directory: Path, *, nodes: int = 1, port: int | None = None) ->
         nodes=nodes,
         heap_mb=384,
         min_free_gb=0.5,
+        java_options=("-XX:TieredStopAtLevel=1",),  # a test's Kafka does not live to earn the optimising compiler
     )
 
 

@@ -182,9 +182,6 @@ logger.config.level = warn
             str(java),
             f"-Xmx{self.heap_mb}m",
             "-XX:+UseSerialGC",
-            # The quick compiler alone: serving in 3 s and 2-3 ms CPU an image from the start, where the optimising
-            # one burns 7 ms for the first quarter of a minute to reach 1.6 after 75 s (50 images/s, 40 KB each).
-            "-XX:TieredStopAtLevel=1",
             "-XX:+ExitOnOutOfMemoryError",
             "-XX:-UsePerfData",
             f"-XX:ErrorFile={self.directory / 'logs' / 'hs_err_%p.log'}",
