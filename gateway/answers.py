@@ -122,6 +122,8 @@ def ledger_entry(answer: Answer, *, status: int, gateway: str) -> AnswerGiven:
         answered_at=answer.answered_at,
         milliseconds=answer.milliseconds,
         gateway=gateway,
+        accepted=answer.accepted,
+        carried_by=answer.carried_by,
     )
 
 

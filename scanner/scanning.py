@@ -154,6 +154,7 @@ class Scanning:
             frame_count=len(message.frames),
             pdq=tuple(frame.pdq for frame in message.frames),
             media_type=message.media_type,
+            length=message.length,
             models=self._models,
             policy=self._policy_id,
             stage=Stage.LIVE if received.topic == IMAGES else Stage.BACKLOG,

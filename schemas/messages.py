@@ -49,6 +49,15 @@ class Stage(StrEnum):
     BACKLOG = "backlog"
 
 
+class EnforcementOutcome(StrEnum):
+    """What one try of the enforcer came to."""
+
+    ABSENT = "absent"
+    REMOVED = "removed"
+    WOULD_REMOVE = "would_remove"
+    FAILED = "failed"
+
+
 class Message(BaseModel):
     """Base of every message: frozen, validated when made and when read, unknown fields ignored."""
 
@@ -120,6 +129,7 @@ class Verdict(Message):
 
     `scores` holds the worst frame's score per ``model/label``; `models` names every model (name -> id) and
     `policy` the policy's id, both digests of content. `partition`/`offset` say where the image was read from.
+    `length` is the judged file's bytes, 0 where an older scanner did not say: pict-rs files it under hash and length.
     """
 
     SCHEMA: ClassVar[str] = "verdict"
@@ -133,6 +143,7 @@ class Verdict(Message):
     frame_count: Annotated[int, Field(ge=1)] = 1
     pdq: tuple[PdqHash, ...] = ()
     media_type: str = ""
+    length: Annotated[int, Field(ge=0)] = 0
     models: dict[str, str]
     policy: str
     hash_list: str = ""
@@ -147,7 +158,12 @@ class Verdict(Message):
 
 
 class AnswerGiven(Message):
-    """What the gateway answered, and why (topic answers; key sha256): the ledger's entry for one request."""
+    """What the gateway answered, and why (topic answers; key sha256): the ledger's entry for one request.
+
+    `accepted` is what the client was told, None where an older gateway did not say. `carried_by` is the scan id under
+    which the image went to be judged: another request's where the same bytes were on their way already, "" where
+    nothing went (known bytes, unreadable ones).
+    """
 
     SCHEMA: ClassVar[str] = "answer-given"
     scan_id: ScanId
@@ -162,6 +178,8 @@ class AnswerGiven(Message):
     answered_at: EpochMs
     milliseconds: Annotated[float, Field(ge=0)]
     gateway: str = ""
+    accepted: bool | None = None
+    carried_by: str = ""
 
 
 class ScannerAnnounced(Message):
@@ -198,5 +216,35 @@ class ImageFailed(Message):
     failed_at: EpochMs
 
 
-MESSAGES: tuple[type[Message], ...] = (ImageSubmitted, Verdict, AnswerGiven, ScannerAnnounced, ImageFailed)
+class EnforcementReported(Message):
+    """What the enforcer found in a tenant's pict-rs for a rejected image, and did (topic enforcements; key sha256).
+
+    One for each look: `check` 0 is the first, 1 to 3 those after 5 s, 30 s and 5 min; `attempt` counts the tries of
+    that look from 1 (pict-rs may be away). `final` says that no further look follows. `aliases` are the names pict-rs
+    served it under. Never pixels.
+    """
+
+    SCHEMA: ClassVar[str] = "enforcement-reported"
+    scan_id: ScanId
+    tenant: TenantName
+    sha256: Sha256
+    outcome: EnforcementOutcome
+    check: Annotated[int, Field(ge=0)]
+    attempt: Annotated[int, Field(ge=1)]
+    final: bool = False
+    aliases: tuple[str, ...] = ()
+    detail: str = ""
+    judged_at: EpochMs
+    enforced_at: EpochMs
+    enforcer: str = ""
+
+
+MESSAGES: tuple[type[Message], ...] = (
+    ImageSubmitted,
+    Verdict,
+    AnswerGiven,
+    ScannerAnnounced,
+    ImageFailed,
+    EnforcementReported,
+)
 """Every message there is; `schemas.codec` dispatches on this."""

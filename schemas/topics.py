@@ -6,7 +6,15 @@ topics from this table. The names carry a configurable prefix (default ``fediwar
 
 from dataclasses import dataclass, field
 
-from schemas.messages import AnswerGiven, ImageFailed, ImageSubmitted, Message, ScannerAnnounced, Verdict
+from schemas.messages import (
+    AnswerGiven,
+    EnforcementReported,
+    ImageFailed,
+    ImageSubmitted,
+    Message,
+    ScannerAnnounced,
+    Verdict,
+)
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
@@ -91,7 +99,7 @@ IMAGES_ARCHIVE = TopicSpec(
     "images.archive",
     key="sha256",
     messages=(ImageSubmitted,),
-    writers=("scanner",),
+    writers=("scanner", "enforcer"),
     readers=("scanner",),
     partitions=12,
     cleanup="compact,delete",
@@ -157,7 +165,7 @@ ORIGINS = TopicSpec(
 ENFORCEMENTS = TopicSpec(
     "enforcements",
     key="sha256",
-    messages=(),
+    messages=(EnforcementReported,),
     writers=("enforcer",),
     readers=("federation_audit",),
     retention_ms=THIRTEEN_MONTHS_MS,

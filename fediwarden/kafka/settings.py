@@ -26,8 +26,8 @@ class KafkaSettings(BrokerSettings):
     min_free_gb: float = Field(2.0, ge=0.0, description="Free disk that the embedded Kafka needs to start, in GB.")
     java_options: tuple[str, ...] = Field(
         (),
-        description="More options for the embedded Kafka's Java. -XX:TieredStopAtLevel=1 (the quick compiler alone) spares"
-        " CPU in its first minute and costs twice as much a message after it.",
+        description="More options for the embedded Kafka's Java. -XX:TieredStopAtLevel=1 (the quick compiler alone)"
+        " spares CPU in its first minute and costs twice as much a message after it.",
     )
     home: Path | None = Field(
         default_factory=_read_kafka_home,

@@ -1,6 +1,7 @@
 """The bytes of every message version, read for ever.
 
-A golden file is never changed; a new version gets a new file. `python -m tests.contract.test_golden` writes the
+A golden file is never changed; a new version gets a new file, and so do new optional fields: ``<name>-1.1`` holds
+version 1 as it is written since they came. `python -m tests.contract.test_golden` writes the
 files that are missing.
 """
 
@@ -13,7 +14,16 @@ from schemas.messages import MESSAGES
 from tests.unit.schemas.samples import SAMPLES
 
 GOLDEN = Path(__file__).parent / "golden"
-FILES = sorted(GOLDEN.glob("*.msgpack"))
+FILES = sorted(GOLDEN.glob("*.msgpack"), key=lambda path: path.stem)
+
+
+def _schema(stem: str) -> str:
+    """``verdict-1.1`` is of schema ``verdict/1``."""
+    name, _, version = stem.rpartition("-")
+    return f"{name}/{version.partition('.')[0]}"
+
+
+NEWEST = {_schema(path.stem): path.stem for path in FILES}.values()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -24,13 +34,14 @@ def test_golden_bytes_are_read_as_the_message_they_were(path):
 
 
 def test_every_message_has_golden_bytes():
-    assert {path.stem for path in FILES} == {schema_of(SAMPLES[name]).replace("/", "-") for name in SAMPLES}
+    assert {path.stem for path in FILES} == set(SAMPLES)
+    assert all(schema_of(message) == _schema(name) for name, message in SAMPLES.items())
     assert {(type(message).SCHEMA, type(message).VERSION) for message in SAMPLES.values()} == {
         (message.SCHEMA, message.VERSION) for message in MESSAGES
     }
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in FILES if path.stem in NEWEST], ids=lambda path: path.stem)
 def test_the_current_release_still_writes_the_golden_bytes(path):
     assert encode(SAMPLES[path.stem]) == path.read_bytes()
 

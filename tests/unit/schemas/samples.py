@@ -5,6 +5,8 @@ from schemas.messages import (
     AnsweredBy,
     AnswerGiven,
     Decision,
+    EnforcementOutcome,
+    EnforcementReported,
     FrameInfo,
     ImageFailed,
     ImageSubmitted,
@@ -61,6 +63,7 @@ def verdict(**changes: object) -> Verdict:
         "frame_count": 8,
         "pdq": (PDQ,) * 8,
         "media_type": "image/gif",
+        "length": 123_456,
         "models": MODELS,
         "policy": "default-cpu:0011223344556677",
         "hash_list": "",
@@ -76,23 +79,33 @@ def verdict(**changes: object) -> Verdict:
     return Verdict.model_validate(fields | changes)
 
 
+def answer(**changes: object) -> AnswerGiven:
+    """The ledger's entry of a refused image."""
+    fields: dict[str, object] = {
+        "scan_id": "01JD0000000000000000000000",
+        "tenant": "default",
+        "sha256": SHA256,
+        "status": 406,
+        "decision": Decision.REJECT,
+        "answered_by": AnsweredBy.VERDICT,
+        "reason": "",
+        "length": 123_456,
+        "media_type": "image/gif",
+        "answered_at": 1_795_000_000_260,
+        "milliseconds": 260.5,
+        "gateway": "gateway-1",
+        "accepted": False,
+        "carried_by": "01JD0000000000000000000000",
+    }
+    return AnswerGiven.model_validate(fields | changes)
+
+
 SAMPLES: dict[str, Message] = {
     "image-submitted-1": image(),
-    "verdict-1": verdict(),
-    "answer-given-1": AnswerGiven(
-        scan_id="01JD0000000000000000000000",
-        tenant="default",
-        sha256=SHA256,
-        status=406,
-        decision=Decision.REJECT,
-        answered_by=AnsweredBy.VERDICT,
-        reason="",
-        length=123_456,
-        media_type="image/gif",
-        answered_at=1_795_000_000_260,
-        milliseconds=260.5,
-        gateway="gateway-1",
-    ),
+    "verdict-1": verdict(length=0),
+    "verdict-1.1": verdict(),
+    "answer-given-1": answer(accepted=None, carried_by=""),
+    "answer-given-1.1": answer(),
     "scanner-announced-1": ScannerAnnounced(
         scanner="host-4711-abcdef",
         group="fediwarden-scanner",
@@ -113,5 +126,19 @@ SAMPLES: dict[str, Message] = {
         offset=17,
         scanner="host-4711-abcdef",
         failed_at=1_795_000_000_000,
+    ),
+    "enforcement-reported-1": EnforcementReported(
+        scan_id="01JD0000000000000000000000",
+        tenant="default",
+        sha256=SHA256,
+        outcome=EnforcementOutcome.REMOVED,
+        check=1,
+        attempt=2,
+        final=False,
+        aliases=("5f0c9f6e-0b9a-4b0e-9d3b-7c8b1a2d3e4f.gif",),
+        detail="",
+        judged_at=1_795_000_000_250,
+        enforced_at=1_795_000_005_300,
+        enforcer="host-4712-abcdef",
     ),
 }
