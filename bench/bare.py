@@ -19,6 +19,7 @@ from bench.pictures import make_pictures
 from fediwarden.settings import load_settings
 from scanner.models.loading import load_models
 from scanner.models.model import Model
+from scanner.models.registry import fetch, load_registry
 from scanner.scoring import score_frames
 
 FRAME_SIDE = 512
@@ -65,6 +66,7 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = load_settings().scanner
     assert settings.models_dir is not None  # Settings derive it from cache_dir
+    fetch(load_registry(), settings.models, settings.models_dir)
     models = load_models(settings.models, settings.models_dir, device=settings.device, threads=settings.threads)
     pictures = make_pictures(arguments.pictures)
     runs = [run_bare(models, pictures, batch, arguments.seconds / len(BATCHES)) for batch in BATCHES]
