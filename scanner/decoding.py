@@ -27,13 +27,16 @@ class PreparedImage:
     milliseconds: float
 
 
+THREAD_NAME = "decode"
+
+
 class Decoder:
     """Decrypts, decodes and prepares, `threads` images at a time (Pillow releases the GIL where it matters)."""
 
     def __init__(self, keyring: Keyring, models: Sequence[Model], *, threads: int) -> None:
         self._keyring = keyring
         self._models = tuple(models)
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=THREAD_NAME)
 
     async def decode(self, message: ImageSubmitted) -> PreparedImage:
         """Return the image's prepared frames. Raises `ImageUnjudgeable`."""

@@ -14,12 +14,18 @@ class FailureReason(StrEnum):
     """The frames are no JPEGs that decode, or not as many as announced."""
     MODEL_FAILED = "model-failed"
     """A model raised on this image, and works on others."""
+    MODEL_HUNG = "model-hung"
+    """A model did not come back from this image, several times, the last time with no other image beside it."""
     SCORES_INVALID = "scores-invalid"
     """A model gave no probabilities for this image, and does for others."""
     UNEXPECTED = "unexpected"
     """A fault in the scanner itself; the log has the traceback."""
     UNPUBLISHABLE = "unpublishable"
     """Kafka will never take what was to be published for this image."""
+
+
+class ImageSuspected(Exception):
+    """A model did not come back from the batch that this image was in; the image may be why, or another, or neither."""
 
 
 class ImageUnjudgeable(Exception):

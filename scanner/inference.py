@@ -2,20 +2,27 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import structlog
 
 from scanner.batches import Batcher
 from scanner.decoding import PreparedImage
-from scanner.failures import FailureReason, ImageUnjudgeable
+from scanner.failures import FailureReason, ImageSuspected, ImageUnjudgeable
 from scanner.models.loading import warm
-from scanner.models.model import Model, ModelBroken
+from scanner.models.model import Model, ModelBroken, ModelHung
 from scanner.scoring import FrameScores, PreparedFrame, ScoresUnusable, score_frames
 
 log = structlog.get_logger("scanner.inference")
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+THREAD_NAME = "inference"
+_LOOKS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +37,7 @@ class ImageScores:
 @dataclass(slots=True)
 class _Waiting:
     image: PreparedImage
+    alone: bool
     scores: asyncio.Future[ImageScores] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -37,27 +45,31 @@ class Inference:
     """Scores images in one thread, `batch` frames at a time. `run` must be running for `score` to return.
 
     `expect` announces an image that is being decoded, `withdraw` that it will not come: so that a batch can wait for
-    what is about to arrive (at most `max_wait_s`) and never waits otherwise.
+    what is about to arrive (at most `max_wait_s`) and never waits otherwise. A call into a model that takes longer than
+    `hang_s` seconds is given up, and with it this object: the thread is lost.
     """
 
-    def __init__(self, models: Sequence[Model], *, batch: int, max_wait_s: float) -> None:
+    def __init__(self, models: Sequence[Model], *, batch: int, max_wait_s: float, hang_s: float) -> None:
         self._models = tuple(models)
         self._batch = batch
         self._batcher: Batcher[_Waiting] = Batcher(
-            max_weight=batch, max_wait_s=max_wait_s, weigh=lambda waiting: len(waiting.image.frames)
+            max_weight=batch,
+            max_wait_s=max_wait_s,
+            weigh=lambda waiting: batch if waiting.alone else len(waiting.image.frames),
         )
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
+        self._hang_s = hang_s
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=THREAD_NAME)
         self.expect = self._batcher.expect
         self.withdraw = self._batcher.withdraw
 
-    async def score(self, image: PreparedImage) -> ImageScores:
-        """Score an announced image. Raises `ImageUnjudgeable`."""
-        waiting = _Waiting(image)
+    async def score(self, image: PreparedImage, *, alone: bool = False) -> ImageScores:
+        """Score an announced image, `alone` or in a batch. Raises `ImageUnjudgeable` or `ImageSuspected`."""
+        waiting = _Waiting(image, alone)
         self._batcher.put(waiting)
         return await waiting.scores
 
     async def run(self) -> None:
-        """Take batches until `close`. Raises `ModelBroken` when a model stops working altogether."""
+        """Take batches until `close`. Raises `ModelBroken` or `ModelHung` when a model stops working altogether."""
         try:
             while batch := await self._batcher.take():
                 await self._score_batch(batch)
@@ -71,6 +83,11 @@ class Inference:
     async def _score_batch(self, batch: list[_Waiting]) -> None:
         try:
             await self._score(batch)
+        except ModelHung:
+            for waiting in batch:
+                if not waiting.scores.done():
+                    waiting.scores.set_exception(ImageSuspected())
+            raise
         except Exception as error:  # noqa: BLE001  (a model may raise anything)
             if len(batch) == 1:
                 await self._blame(batch[0], error)
@@ -81,7 +98,7 @@ class Inference:
 
     async def _score(self, batch: list[_Waiting]) -> None:
         frames = [frame for waiting in batch for frame in waiting.image.frames]
-        scores, milliseconds = await asyncio.get_running_loop().run_in_executor(self._thread, self._infer, frames)
+        scores, milliseconds = await self._in_thread(self._infer, frames)
         ended = time.perf_counter()
         start = 0
         for waiting in batch:
@@ -90,6 +107,14 @@ class Inference:
             if not waiting.scores.done():
                 waiting.scores.set_result(ImageScores(scores[start:end], milliseconds, ended))
             start = end
+
+    async def _in_thread(self, work: Callable[[Argument], Result], argument: Argument) -> Result:
+        call = asyncio.get_running_loop().run_in_executor(self._thread, work, argument)
+        for _look in range(_LOOKS):  # several short waits: time that this process itself was stopped is no hang
+            done, _pending = await asyncio.wait((call,), timeout=self._hang_s / _LOOKS)
+            if done:
+                return call.result()
+        raise ModelHung(f"a model has not come back for {self._hang_s:g} s (scanner.hang_s)")
 
     def _infer(self, frames: list[PreparedFrame]) -> tuple[list[FrameScores], float]:
         started = time.perf_counter()
@@ -101,10 +126,9 @@ class Inference:
 
         Without this, a scanner whose GPU died would send every image to images.dead.
         """
-        loop = asyncio.get_running_loop()
         try:
             for model in self._models:
-                await loop.run_in_executor(self._thread, warm, model)
+                await self._in_thread(warm, model)
         except ModelBroken:
             log.error("model_broken", error=repr(error))
             raise

@@ -2,31 +2,48 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 
 import structlog
 
 from scanner.announcing import RateMeter
 from scanner.decoding import Decoder, PreparedImage
-from scanner.failures import FailureReason, ImageUnjudgeable
+from scanner.failures import FailureReason, ImageSuspected, ImageUnjudgeable
 from scanner.inference import ImageScores, Inference
 from scanner.models.model import Model
 from scanner.policy import Judgement, Policy
 from schemas.broker import Consumer, Producer, PublishRefused, Received
 from schemas.clock import now_ms
 from schemas.messages import Decision, ImageFailed, ImageSubmitted, Stage, Timings, Verdict
-from schemas.topics import IMAGES, IMAGES_ARCHIVE, IMAGES_DEAD, VERDICTS
+from schemas.topics import IMAGES, IMAGES_ARCHIVE, IMAGES_BACKLOG, IMAGES_DEAD, VERDICTS, TopicSpec
 
 log = structlog.get_logger("scanner.scanning")
 
-POLL_TIMEOUT_S = 1.0
+POLL_TIMEOUT_S = 0.5
+
+LATE_AFTER_MS = 500
+"""Milliseconds past its deadline after which an image is late: the clocks of two machines may differ by as much."""
+
+LIVE_FOR_ONE_OF_BACKLOG = 19
+"""So many live images are judged for one of the backlog, at most, while both lanes have some: 5 % are the backlog's."""
+
+PUT_BEHIND_AT_ONCE = 64
+"""Late images that are moved at a time; each holds its record in memory, most of them some 40 KB."""
+
+HANGS = 3
+"""So many hung models cost an image its judgement; from the second try on it had the model to itself."""
 
 
 class Scanning:
-    """Takes images from `consumer`, at most `in_flight` at a time, and sees each through to `done`.
+    """Takes images from `consumer` and sees each through to `done`.
 
     An image is done when its verdict is published (and its frames archived, if it is kept), or when images.dead says
     why it cannot be judged. Whatever is cancelled before is not done and is read again by another scanner.
+
+    The live lane goes first, at most `in_flight` images of it at a time; those that are late already are put behind
+    the others, unchanged, in the backlog, so that what can still be judged in time is. The backlog is judged whatever
+    its deadlines, at most `backlog_in_flight` at a time (a fresh image waits for these few alone): whenever no live
+    image is in hand, and else one for every 19 live ones, which is 5 % of a scanner's time: an image is an image.
     """
 
     def __init__(
@@ -41,6 +58,7 @@ class Scanning:
         policy: Policy,
         meter: RateMeter,
         in_flight: int,
+        backlog_in_flight: int,
         archive: bool,
     ) -> None:
         self._scanner = scanner
@@ -53,10 +71,13 @@ class Scanning:
         self._policy_id = policy.id
         self._meter = meter
         self._in_flight = in_flight
+        self._backlog_in_flight = backlog_in_flight
         self._archive = archive
-        self._active: set[asyncio.Task[None]] = set()
-        self._room = asyncio.Event()
-        self._room.set()
+        self._live: set[asyncio.Task[None]] = set()
+        self._backlog: set[asyncio.Task[None]] = set()
+        self._put_behind: set[asyncio.Task[None]] = set()
+        self._live_since_backlog = 0
+        self._changed = asyncio.Event()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def take(self) -> None:
@@ -64,33 +85,88 @@ class Scanning:
 
         An image that came to no end holds back its partition's offset in this process for ever: another must take over.
         """
-        while True:
-            await self._room.wait()
-            if self._failed.done():
-                self._failed.result()
-            free = self._in_flight - len(self._active)
-            for received in await self._consumer.poll(max_messages=free, timeout_s=POLL_TIMEOUT_S):
-                task = asyncio.create_task(self._see_through(received))
-                self._active.add(task)
-                task.add_done_callback(self._ended)
-            if len(self._active) >= self._in_flight:
-                self._room.clear()
+        lanes = [asyncio.create_task(lane, name="lane") for lane in (self._take_live(), self._take_backlog())]
+        try:
+            await asyncio.gather(*lanes)
+        finally:
+            for lane in lanes:
+                lane.cancel()
 
     async def finish(self, within_s: float) -> int:
         """Let what was started end within so many seconds; return how many images were given up."""
-        if self._active:
-            await asyncio.wait(self._active, timeout=within_s)
-        left = list(self._active)
+        active = [*self._live, *self._backlog, *self._put_behind]
+        if active:
+            await asyncio.wait(active, timeout=within_s)
+        left = [task for task in active if not task.done()]
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
         return len(left)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._active.discard(task)
-        self._room.set()
+    async def _take_live(self) -> None:
+        while True:
+            await self._until(lambda: self._live_room() > 0 and len(self._put_behind) < PUT_BEHIND_AT_ONCE)
+            for received in await self._poll(IMAGES, most=self._live_room()):
+                if _is_late(received):
+                    self._start(self._put_behind, self._move_behind(received))
+                else:
+                    # An empty backlog saves up no more than one fill of `in_flight` owes it.
+                    most_owed = self._in_flight + LIVE_FOR_ONE_OF_BACKLOG
+                    self._live_since_backlog = min(self._live_since_backlog + 1, most_owed)
+                    self._start(self._live, self._see_through(received))
+
+    async def _take_backlog(self) -> None:
+        while True:
+            await self._until(lambda: self._backlog_room() > 0)
+            for received in await self._poll(IMAGES_BACKLOG, most=self._backlog_room()):
+                self._live_since_backlog = max(0, self._live_since_backlog - LIVE_FOR_ONE_OF_BACKLOG)
+                self._start(self._backlog, self._see_through(received))
+
+    def _live_room(self) -> int:
+        return self._in_flight - len(self._live)
+
+    def _backlog_room(self) -> int:
+        """How many images of the backlog may be taken now."""
+        room = self._backlog_in_flight - len(self._backlog)
+        if not self._live:
+            return room
+        return min(room, self._live_since_backlog // LIVE_FOR_ONE_OF_BACKLOG)
+
+    async def _poll(self, lane: TopicSpec, *, most: int) -> list[Received]:
+        return await self._consumer.poll(max_messages=most, timeout_s=POLL_TIMEOUT_S, topic=lane)
+
+    async def _until(self, true: Callable[[], bool]) -> None:
+        """Wait until `true`; raises what kept an image from its end."""
+        while True:
+            if self._failed.done():
+                self._failed.result()
+            if true():
+                return
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _start(self, tasks: set[asyncio.Task[None]], work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        tasks.add(task)
+        task.add_done_callback(lambda ended: self._ended(tasks, ended))
+        self._changed.set()
+
+    def _ended(self, tasks: set[asyncio.Task[None]], task: asyncio.Task[None]) -> None:
+        tasks.discard(task)
+        self._changed.set()
         if not task.cancelled() and (error := task.exception()) is not None and not self._failed.done():
             self._failed.set_exception(error)
+
+    async def _move_behind(self, received: Received) -> None:
+        """Put a late image behind the fresh ones; done is what the backlog has. What it refuses is judged here."""
+        assert received.message is not None and received.key is not None
+        try:
+            await self._producer.publish(IMAGES_BACKLOG, received.message, key=received.key)
+        except PublishRefused as error:
+            log.warning("late_image_not_moved", partition=received.partition, offset=received.offset, error=str(error))
+            await self._see_through(received)
+            return
+        self._consumer.done(received)
 
     async def _see_through(self, received: Received) -> None:
         try:
@@ -119,7 +195,11 @@ class Scanning:
                 FailureReason.NOT_AN_IMAGE, f"a {message.SCHEMA} message stands in topic {received.topic.name}"
             )
         image = await self._decode(message)
-        scores = await self._inference.score(image)
+        try:
+            scores = await self._inference.score(image, alone=message.hung > 0)
+        except ImageSuspected:
+            await self._try_once_more(message)
+            return
         judgement = self._policy.judge(scores.frames)
         verdict = self._verdict(received, message, judgement, _timings(queued, started, image, scores))
         keep = self._archive and judgement.decision is not Decision.REJECT
@@ -141,6 +221,17 @@ class Scanning:
         except BaseException:
             self._inference.withdraw()
             raise
+
+    async def _try_once_more(self, message: ImageSubmitted) -> None:
+        """Leave an image that a model may have hung on to another scanner, but not to one scanner after another.
+
+        Raises `ImageUnjudgeable` at the last of `HANGS`.
+        """
+        hung = message.hung + 1
+        if hung >= HANGS:
+            raise ImageUnjudgeable(FailureReason.MODEL_HUNG, f"no model came back from it in {hung} tries")
+        log.warning("image_suspected", scan_id=message.scan_id, hung=hung)
+        await self._producer.publish(IMAGES_BACKLOG, message.model_copy(update={"hung": hung}), key=message.sha256)
 
     def _verdict(self, received: Received, message: ImageSubmitted, judgement: Judgement, timings: Timings) -> Verdict:
         return Verdict(
@@ -189,6 +280,14 @@ class Scanning:
             await self._producer.publish(IMAGES_DEAD, failed, key=scan_id.encode())
         except PublishRefused as error:
             log.error("failure_not_recorded", scan_id=scan_id, error=str(error))
+
+
+def _is_late(received: Received) -> bool:
+    """Whether nobody waits for this image any more. What cannot be read, or has no key, is not for moving."""
+    message = received.message
+    if not isinstance(message, ImageSubmitted) or received.key is None:
+        return False
+    return now_ms() > message.deadline_at + LATE_AFTER_MS
 
 
 def _timings(queued: float, started: float, image: PreparedImage, scores: ImageScores) -> Timings:

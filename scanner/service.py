@@ -5,19 +5,24 @@ import os
 import secrets
 import signal
 import socket
+import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import structlog
 
 from scanner.announcing import Announcer, RateMeter
+from scanner.decoding import THREAD_NAME as DECODING
 from scanner.decoding import Decoder
+from scanner.inference import THREAD_NAME as INFERENCE
 from scanner.inference import Inference
 from scanner.models.loading import load_models, warm
-from scanner.models.model import Model, ModelError
+from scanner.models.model import Model, ModelError, ModelHung
 from scanner.models.onnx_session import usable_cores
 from scanner.policy import Policy, load_policy
-from scanner.scanning import Scanning
+from scanner.scanning import LIVE_FOR_ONE_OF_BACKLOG, Scanning
 from scanner.scoring import score_labels
 from scanner.settings import ScannerSettings
 from schemas.broker import BrokerSettings, Consumer, Producer, check_topics
@@ -30,6 +35,8 @@ LANES = (IMAGES, IMAGES_BACKLOG)
 MIN_IN_FLIGHT = 16
 CUDA_BATCH = 32
 MAX_CPU_BATCH = 8
+SUSPECTS_WITHIN_S = 3.0
+THREADS_END_WITHIN_S = 0.5
 NEEDED_TOPICS = (*LANES, VERDICTS, IMAGES_ARCHIVE, IMAGES_DEAD, SCANNERS)
 
 
@@ -46,10 +53,23 @@ async def run_scanner(
     `models` and `policy` take the place of those that the settings name.
     Raises `ModelError`, `ModelBroken`, `PolicyError`, or a `schemas.broker.BrokerError` when it cannot start or go
     on; each message names the remedy.
+
+    Ends the process at once where a thread does not end, for Python would wait for it: with status 0 at a stop, with
+    `ModelHung.exit_code` where a model has hung for `settings.hang_s` seconds.
     """
     stop = asyncio.Event()
+    status = 0
     with _stopping_at_signals(stop):
-        await serve(settings, broker, keyring, stop, models=models, policy=policy)
+        try:
+            await serve(settings, broker, keyring, stop, models=models, policy=policy)
+        except ModelHung as hung:
+            log.error("model_hung", error=str(hung), then="ending this process, what is in hand goes to others")
+            status = hung.exit_code
+    if status or _is_a_thread_stuck():
+        log.warning("process_ended_hard", status=status)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 async def serve(
@@ -61,7 +81,7 @@ async def serve(
     models: Sequence[Model] | None = None,
     policy: Policy | None = None,
 ) -> None:
-    """Judge images until `stop` is set; otherwise as `run_scanner`."""
+    """Judge images until `stop` is set; otherwise as `run_scanner`, but for raising `ModelHung`."""
     await check_topics(broker, NEEDED_TOPICS)
     # Loading takes a second of CPU: not on the event loop.
     models = await asyncio.to_thread(_load, settings, models)
@@ -69,13 +89,21 @@ async def serve(
     scanner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
     batch = settings.batch or _batch_for(models)
+    in_flight = settings.in_flight or max(4 * batch, MIN_IN_FLIGHT)
     decoder = Decoder(keyring, models, threads=settings.decode_threads)
-    inference = Inference(models, batch=batch, max_wait_s=settings.max_wait_ms / 1000.0)
+    inference = Inference(models, batch=batch, max_wait_s=settings.max_wait_ms / 1000.0, hang_s=settings.hang_s)
     meter = RateMeter()
     try:
         async with (
             Producer(broker, client_id=scanner) as producer,
-            Consumer(broker, LANES, group=settings.group, client_id=scanner) as consumer,
+            Consumer(
+                broker,
+                LANES,
+                group=settings.group,
+                client_id=scanner,
+                session_timeout_s=settings.session_timeout_s,
+                instance=settings.instance,
+            ) as consumer,
         ):
             scanning = Scanning(
                 scanner=scanner,
@@ -86,7 +114,9 @@ async def serve(
                 models=models,
                 policy=policy,
                 meter=meter,
-                in_flight=settings.in_flight or max(4 * batch, MIN_IN_FLIGHT),
+                in_flight=in_flight,
+                # Enough to keep the model busy, and for the backlog's share where it waits behind many live ones.
+                backlog_in_flight=16,
                 archive=settings.archive,
             )
             announcer = Announcer(
@@ -126,8 +156,9 @@ async def _run_until(
         await asyncio.wait([stopped, *parts], return_when=asyncio.FIRST_COMPLETED)
         failure = next((part.exception() for part in parts if part.done() and not part.cancelled()), None)
         taking.cancel()
-        # Without a working model nothing in hand can be finished; all of it is handed back.
-        given_up = await scanning.finish(within_s=0.0 if inferring.done() else stop_s)
+        # Without a working model nothing in hand can be finished; but what a model hung on is put aside.
+        without_model_s = SUSPECTS_WITHIN_S if isinstance(failure, ModelHung) else 0.0
+        given_up = await scanning.finish(within_s=without_model_s if inferring.done() else stop_s)
         if given_up:
             log.warning("images_handed_back", count=given_up)
         announcing.cancel()
@@ -139,6 +170,15 @@ async def _run_until(
         for task in (stopped, taking, announcing, inferring):
             task.cancel()
         await asyncio.gather(stopped, *parts, return_exceptions=True)
+
+
+def _is_a_thread_stuck() -> bool:
+    """Whether one of our threads is in a call that does not come back."""
+    ours = [thread for thread in threading.enumerate() if thread.name.startswith((DECODING, INFERENCE))]
+    give_up_at = time.monotonic() + THREADS_END_WITHIN_S
+    for thread in ours:
+        thread.join(max(0.0, give_up_at - time.monotonic()))
+    return any(thread.is_alive() for thread in ours)
 
 
 def _batch_for(models: Sequence[Model]) -> int:

@@ -42,16 +42,36 @@ class ScannerSettings(BaseModel):
         0,
         ge=0,
         le=1024,
-        description="Most images read from Kafka and not yet answered, per scanner; 0 chooses: 4 per frame of a batch,"
-        " at least 16.",
+        description="Most images read from the live lane and not yet answered, per scanner; 0 chooses: 4 per frame of a"
+        " batch, at least 16. Of the backlog it takes a few at a time: 2 per frame of a batch, or 5 % of this.",
     )
     threads: int = Field(0, ge=0, le=256, description="Threads that inference may use; 0 means one per core.")
     decode_threads: int = Field(2, ge=1, le=64, description="Images decrypted and decoded at a time.")
+    hang_s: float = Field(
+        60.0,
+        gt=0.0,
+        le=3600.0,
+        description="Seconds that scoring one batch may take; a scanner whose model takes longer ends itself, to be"
+        " started again.",
+    )
     archive: bool = Field(
         True, description="Whether the (encrypted) frames of images that are kept go to images.archive, for replay."
     )
     group: Annotated[str, Field(min_length=1, max_length=100)] = Field(
         "fediwarden-scanner", description="Kafka consumer group; scanners of one group share the work."
+    )
+    instance: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[a-zA-Z0-9._-]+$")] | None = Field(
+        None,
+        description="A name that no other scanner of the group has (Kafka's static membership): one that is started"
+        " again within session_timeout_s has its partitions back at once. `fediwarden up` names its scanners itself."
+        " Unset, a scanner that stops gives its partitions to the others at once.",
+    )
+    session_timeout_s: float = Field(
+        6.0,
+        ge=1.0,
+        le=300.0,
+        description="Seconds without a sign of life after which Kafka gives a scanner's partitions to others. The"
+        " brokers' group.min.session.timeout.ms (6 s where nobody changed it, 1 s in the embedded Kafka) is the least.",
     )
     announce_s: float = Field(
         5.0, gt=0.0, le=300.0, description="Seconds between a scanner's announcements of what it judges with."

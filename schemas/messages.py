@@ -90,7 +90,10 @@ class SealedFrames(BaseModel):
 
 
 class ImageSubmitted(Message):
-    """An image that waits to be judged (topics images, images.backlog, images.archive; key sha256)."""
+    """An image that waits to be judged (topics images, images.backlog, images.archive; key sha256).
+
+    `hung` is how many times a scanner's model did not come back from a batch that the image was in.
+    """
 
     SCHEMA: ClassVar[str] = "image-submitted"
     scan_id: ScanId
@@ -103,6 +106,7 @@ class ImageSubmitted(Message):
     frames: Annotated[tuple[FrameInfo, ...], Field(min_length=1, max_length=8)]
     sealed: SealedFrames
     gateway: str = ""
+    hung: Annotated[int, Field(ge=0)] = 0
 
 
 class RuleFired(BaseModel):

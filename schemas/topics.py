@@ -95,6 +95,19 @@ IMAGES_BACKLOG = TopicSpec(
     segment_ms=5 * MINUTE_MS,
     max_message_bytes=IMAGE_MAX_BYTES,
 )
+# An image turned against later must leave the disk within the hour. Kafka compacts rolled segments alone, all of a
+# partition at once, when the oldest record not yet compacted is max.compaction.lag.ms old: 45 min, plus a few for the
+# cleaner's own work, are within the hour, and by then every segment has rolled (10 min, or a tick of the janitor's; 22
+# at worst). Each pass rewrites what is kept: with the 5 GB full, 5 GB every 45 min (2 MB/s, 170 GB a day), whatever the
+# number of images; the dirty ratio, which would start passes between, stays out of it. Segments of 8 MiB keep the
+# compacted ones small, for retention drops whole segments, and a compacted one is as young as its youngest record.
+# Tombstones stay a day, Kafka's default, so that a slow replay sees them; they hold no pixels.
+_ARCHIVE_COMPACTION = {
+    "max.compaction.lag.ms": str(45 * MINUTE_MS),
+    "min.cleanable.dirty.ratio": "0.9",
+    "segment.bytes": str(8 << 20),
+}
+
 IMAGES_ARCHIVE = TopicSpec(
     "images.archive",
     key="sha256",
@@ -105,9 +118,9 @@ IMAGES_ARCHIVE = TopicSpec(
     cleanup="compact,delete",
     retention_ms=7 * DAY_MS,
     retention_bytes=5 << 30,
-    segment_ms=HOUR_MS,
+    segment_ms=10 * MINUTE_MS,
     max_message_bytes=IMAGE_MAX_BYTES,
-    extra=_COMPACTION,
+    extra=_ARCHIVE_COMPACTION,
 )
 VERDICTS = TopicSpec(
     "verdicts",

@@ -1,6 +1,7 @@
 """What the scanner asks of a model, and how a model gets its id."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -24,6 +25,15 @@ class ModelBroken(Exception):
 
     Not a `ModelError`: no setting is wrong, and a fresh start of the process may mend it.
     """
+
+
+class ModelHung(Exception):
+    """A model does not come back from a call. Its thread cannot be ended: the process must be, at once.
+
+    Not a `ModelError`: no setting is wrong, and a fresh start of the process may mend it.
+    """
+
+    exit_code = os.EX_TEMPFAIL
 
 
 class Model(Protocol):

@@ -1,19 +1,32 @@
-"""Our Kafka client: the one place that imports aiokafka. Producer, group consumer, tail, and topic administration."""
+"""Our Kafka client, the only importer of aiokafka: producer, group consumer, tail, history, topic administration."""
 
 from schemas.broker.admin import TopicChange, apply_topics, check_topics, diff_topics
 from schemas.broker.consumer import Consumer
-from schemas.broker.errors import BrokerError, BrokerRefused, BrokerUnavailable, PublishRefused, TopicsNotReady
+from schemas.broker.erasing import Bounds, Partition, PartitionLogs, open_logs
+from schemas.broker.errors import (
+    BrokerError,
+    BrokerRefused,
+    BrokerUnavailable,
+    InstanceTaken,
+    PublishRefused,
+    TopicsNotReady,
+)
+from schemas.broker.history import read_history
 from schemas.broker.producer import Producer, Published
 from schemas.broker.records import Received
 from schemas.broker.settings import BrokerSettings
 from schemas.broker.tail import Tail
 
 __all__ = [
+    "Bounds",
     "BrokerError",
     "BrokerRefused",
     "BrokerSettings",
     "BrokerUnavailable",
     "Consumer",
+    "InstanceTaken",
+    "Partition",
+    "PartitionLogs",
     "Producer",
     "PublishRefused",
     "Published",
@@ -24,4 +37,6 @@ __all__ = [
     "apply_topics",
     "check_topics",
     "diff_topics",
+    "open_logs",
+    "read_history",
 ]

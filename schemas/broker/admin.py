@@ -44,7 +44,7 @@ class TopicChange:
 
 async def diff_topics(settings: BrokerSettings, specs: Sequence[TopicSpec] = TOPICS) -> list[TopicChange]:
     """What differs between `specs` and the cluster. Raises `BrokerUnavailable` or `BrokerRefused`."""
-    async with _admin(settings) as admin:
+    async with open_admin(settings) as admin:
         return await _diff(admin, settings, specs)
 
 
@@ -53,7 +53,7 @@ async def apply_topics(settings: BrokerSettings, specs: Sequence[TopicSpec] = TO
 
     Raises `BrokerUnavailable`, `BrokerRefused`, or `TopicsNotReady` where the cluster refuses a change.
     """
-    async with _admin(settings) as admin:
+    async with open_admin(settings) as admin:
         changes = await _diff(admin, settings, specs)
         if not changes:
             return []
@@ -69,7 +69,7 @@ async def apply_topics(settings: BrokerSettings, specs: Sequence[TopicSpec] = TO
                 altered.setdefault(change.topic, {})[change.setting] = change.wanted
         if altered:
             # The AlterConfigs that aiokafka speaks replaces all of a topic's settings: those that stay are sent along.
-            present = await _read_configs(admin, list(altered))
+            present = await read_configs(admin, list(altered))
             kept = {name: {entry.name: entry.value for entry in own if entry.own} for name, own in present.items()}
             await _alter(admin, {name: kept[name] | wanted for name, wanted in altered.items()})
         await _await_effect(admin, settings, specs)
@@ -84,7 +84,8 @@ async def check_topics(settings: BrokerSettings, specs: Sequence[TopicSpec]) -> 
 
 
 @asynccontextmanager
-async def _admin(settings: BrokerSettings) -> AsyncIterator[AIOKafkaAdminClient]:
+async def open_admin(settings: BrokerSettings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A connected admin client; aiokafka's errors inside become `BrokerUnavailable` or `BrokerRefused`."""
     try:
         admin = AIOKafkaAdminClient(
             client_id="fediwarden-topics", request_timeout_ms=_REQUEST_TIMEOUT_MS, **settings.client_options()
@@ -103,7 +104,7 @@ async def _admin(settings: BrokerSettings) -> AsyncIterator[AIOKafkaAdminClient]
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class ConfigEntry:
     """One setting of a topic; `own` says that it was made for this topic."""
 
     name: str
@@ -125,7 +126,7 @@ async def _diff(admin: AIOKafkaAdminClient, settings: BrokerSettings, specs: Seq
         min_insync[name] = _min_insync(min((len(p["replicas"]) for p in partitions), default=1))
         if len(partitions) < by_name[name].partitions:
             changes.append(TopicChange(name, "partitions", str(len(partitions)), str(by_name[name].partitions)))
-    for name, entries in (await _read_configs(admin, present)).items():
+    for name, entries in (await read_configs(admin, present)).items():
         actual = {entry.name: entry.value for entry in entries}
         for setting, value in by_name[name].config(min_insync=min_insync.get(name, 1)).items():
             is_stricter = setting == "min.insync.replicas" and int(actual.get(setting, "0")) > int(value)
@@ -134,10 +135,11 @@ async def _diff(admin: AIOKafkaAdminClient, settings: BrokerSettings, specs: Seq
     return changes
 
 
-async def _read_configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, list[_Entry]]:
+async def read_configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, list[ConfigEntry]]:
+    """The settings in force of the topics `names`, by full name. Raises aiokafka's errors."""
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
     return {
-        name: [_Entry(entry[0], entry[1], own=entry[3] == _OWN_TO_TOPIC) for entry in entries]
+        name: [ConfigEntry(entry[0], entry[1], own=entry[3] == _OWN_TO_TOPIC) for entry in entries]
         for response in await admin.describe_configs(resources)
         for _code, _message, _kind, name, entries in response.resources
     }

@@ -1,7 +1,9 @@
-"""Consuming in a group: lanes by priority, and offsets that are committed only when everything before them is done."""
+"""Consuming in a group: offsets are committed only when everything before them is done."""
 
 import asyncio
 import contextlib
+import time
+from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -11,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka import errors as kafka
 
 from schemas.broker.closing import close_client
-from schemas.broker.errors import is_refusal, unavailable
+from schemas.broker.errors import InstanceTaken, is_refusal, unavailable
 from schemas.broker.offsets import OffsetTracker
 from schemas.broker.reading import Reader
 from schemas.broker.records import Received
@@ -25,15 +27,24 @@ _START_TIMEOUT_S = 60.0
 _RETRY_S = 0.5
 _STOP_WITHIN_S = 5.0
 _NEVER_MS = 2**31 - 1
+_HEARTBEAT_AT_MOST_S = 1.0
+_HEARTBEATS_A_SESSION = 3
+_NO_PARTITIONS_WAIT_S = 0.1
+_EXPELLED_TIMES = 3
+_EXPELLED_WITHIN_S = 60.0
 
 
 class Consumer:
     """A member of a consumer group. Also an async context manager.
 
-    `topics` are lanes in order of priority: `poll` hands out a later lane's records only when the earlier lanes have
-    none. What `poll` handed out is told `done` in any order; the offset that is committed is always the contiguous
-    front. When partitions are taken away, nothing new is handed out, work in hand gets `drain_s` seconds to finish,
-    and what is done is committed; the rest is read again by the partition's next owner.
+    What `poll` handed out is told `done` in any order; the offset that is committed is always the contiguous front.
+    When partitions are taken away, nothing new is handed out, work in hand gets `drain_s` seconds to finish, and what
+    is done is committed; the rest is read again by the partition's next owner.
+
+    Kafka gives a member's partitions to others when it has not heard of it for `session_timeout_s` seconds, or when it
+    leaves. `instance` is Kafka's static membership (``group.instance.id``): such a member does not leave at `stop`, and
+    whoever comes back under the same name within the session time-out has its partitions at once, without a rebalance.
+    The name must be this member's own: of two that bear it, the one that came first ends with `InstanceTaken`.
     """
 
     def __init__(
@@ -45,14 +56,17 @@ class Consumer:
         client_id: str,
         drain_s: float = 3.0,
         session_timeout_s: float = 10.0,
+        instance: str | None = None,
     ) -> None:
         self._settings = settings
-        self._names = [topic.full_name(settings.topic_prefix) for topic in topics]
-        self._topics = dict(zip(self._names, topics, strict=True))
+        self._topics = {topic.full_name(settings.topic_prefix): topic for topic in topics}
         self._group = settings.topic_prefix + group
         self._client_id = client_id
         self._drain_s = drain_s
         self._session_timeout_s = session_timeout_s
+        self._instance = instance
+        self._expelled_at: deque[float] = deque(maxlen=_EXPELLED_TIMES)
+        self._impersonated = False
         self._client: AIOKafkaConsumer | None = None
         self._reader: Reader | None = None
         self._trackers: dict[TopicPartition, OffsetTracker] = {}
@@ -70,8 +84,11 @@ class Consumer:
                 client_id=self._client_id,
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
+                group_instance_id=self._instance,
                 session_timeout_ms=int(self._session_timeout_s * 1000),
-                heartbeat_interval_ms=1_000,
+                heartbeat_interval_ms=int(
+                    min(_HEARTBEAT_AT_MOST_S, self._session_timeout_s / _HEARTBEATS_A_SESSION) * 1000
+                ),
                 # Full hands are no hang: whoever is not polled for long must stay in the group, for aiokafka does not
                 # let it in again before the next poll.
                 max_poll_interval_ms=_NEVER_MS,
@@ -82,7 +99,7 @@ class Consumer:
             )
         except OSError as error:
             raise unavailable(self._settings.bootstrap_servers, error) from error
-        client.subscribe(self._names, listener=_Rebalances(self))
+        client.subscribe(list(self._topics), listener=_Rebalances(self))
         self._client = client
         self._reader = Reader(client, self._topics, epoch=lambda: self._epoch)
         try:
@@ -95,7 +112,10 @@ class Consumer:
         self._committer = asyncio.create_task(self._commit_often(), name="offset-commits")
 
     async def stop(self) -> None:
-        """Commit what is done and leave the group. What was handed out and is not done is read again by others."""
+        """Commit what is done and leave the group (a member with an `instance` stays in it until its session ends).
+
+        What was handed out and is not done is read again by the partitions' next owner.
+        """
         client, self._client = self._client, None
         if client is None:
             return
@@ -118,34 +138,41 @@ class Consumer:
     ) -> None:
         await self.stop()
 
-    async def poll(self, *, max_messages: int, timeout_s: float) -> list[Received]:
-        """At most `max_messages` records of the first lane that has any; [] when `timeout_s` passes without one.
+    async def poll(self, *, max_messages: int, timeout_s: float, topic: TopicSpec | None = None) -> list[Received]:
+        """At most `max_messages` records, of `topic` alone when it is named; [] when `timeout_s` passes without one.
 
-        Raises `BrokerRefused` when the cluster refuses us; outages are waited out.
+        One poll for each topic may run at a time; partitions of `topic` that come while it waits are seen by the next.
+        Raises `BrokerRefused` when the cluster refuses us, `InstanceTaken` when another goes by our name; outages are
+        waited out.
         """
         client, reader = self._client, self._reader
         if client is None or reader is None:
             await asyncio.sleep(timeout_s)  # a loop around a stopped consumer must not starve the event loop
             return []
+        if self._impersonated:
+            raise InstanceTaken(
+                f"another member of group {self._group} goes by the name {self._instance!r}, which was ours: "
+                "give each scanner a scanner.instance of its own, or none"
+            )
         try:
             async with asyncio.timeout(timeout_s):
                 await self._may_hand_out.wait()
         except TimeoutError:
             return []
         try:
-            for name in self._names[:-1]:
-                lane = [tp for tp in client.assignment() if tp.topic == name]
-                if lane:
-                    records = await reader.read(lane, timeout_s=0.0, most=max_messages)
-                    if records:
-                        return self._hand_out(records)
-            return self._hand_out(await reader.read((), timeout_s=timeout_s, most=max_messages))
+            partitions = self._partitions_of(client, topic)
+            if topic is not None and not partitions:
+                await asyncio.sleep(min(timeout_s, _NO_PARTITIONS_WAIT_S))
+                return []
+            return self._hand_out(await reader.read(partitions, timeout_s=timeout_s, most=max_messages))
         except (kafka.ConsumerStoppedError, kafka.IllegalStateError):
             await asyncio.sleep(0)
             return []  # stopped, or reassigned under our feet: the next poll sees the new state
         except kafka.KafkaError as error:
             if is_refusal(error):
                 raise unavailable(self._settings.bootstrap_servers, error) from error
+            if type(error) is kafka.KafkaError:  # what aiokafka makes of a coordinator's answer that it does not know
+                self._note_expelled()
             log.warning("poll failed, trying again", group=self._group, error=repr(error))
             await asyncio.sleep(_RETRY_S)
             return []
@@ -182,6 +209,13 @@ class Consumer:
     def _partition(self, received: Received) -> TopicPartition:
         return TopicPartition(received.topic.full_name(self._settings.topic_prefix), received.partition)
 
+    def _partitions_of(self, client: AIOKafkaConsumer, topic: TopicSpec | None) -> list[TopicPartition]:
+        """Our partitions of `topic`; [] (all, for the reader) for None."""
+        if topic is None:
+            return []
+        name = topic.full_name(self._settings.topic_prefix)
+        return [tp for tp in client.assignment() if tp.topic == name]
+
     def _hand_out(self, records: list[Received]) -> list[Received]:
         if not self._may_hand_out.is_set():
             return []  # being taken away: the next owner reads these again
@@ -190,8 +224,7 @@ class Consumer:
             self._track(received)
         if records:
             self._idle.clear()
-        order = {name: index for index, name in enumerate(self._names)}
-        return sorted(records, key=lambda received: order[received.topic.full_name(self._settings.topic_prefix)])
+        return records
 
     def _track(self, received: Received) -> None:
         tp = self._partition(received)
@@ -232,15 +265,34 @@ class Consumer:
             self._reader.forget()
         self._idle.set()
 
-    async def revoke(self) -> None:
+    def _note_expelled(self) -> None:
+        """Note that the group does not know us any more, and whether that is another member's doing.
+
+        When two bear one `instance`, the group forgets the one at each join of the other. Once may be our own fault
+        (asleep for longer than the session), thrice within a minute is not. aiokafka names no instance in its
+        heartbeats, so that the broker's own word for this (FENCED_INSTANCE_ID) does not reach us.
+        """
+        self._expelled_at.append(time.monotonic())
+        often = len(self._expelled_at) == _EXPELLED_TIMES
+        if self._instance is not None and often and self._expelled_at[-1] - self._expelled_at[0] < _EXPELLED_WITHIN_S:
+            self._impersonated = True
+
+    async def revoke(self, *, had_partitions: bool) -> None:
         """Called by aiokafka before a rebalance: finish, commit, let go."""
+        client = self._client
+        # aiokafka forgets its generation when the group does not know it any more; a rebalance leaves it in place.
+        if had_partitions and client is not None and client._coordinator.generation < 0:
+            self._note_expelled()
         self._may_hand_out.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._drain_s):
                 await self._idle.wait()
-        if self._client is not None:
-            await self._commit(self._client)
+        if client is not None:
+            await self._commit(client)
         self._forget()
+        if self._impersonated and client is not None:
+            client._subscription.abort_waiters(kafka.KafkaError("the group has another member of our name"))
+            await asyncio.Event().wait()  # to join again would throw out the other one; `poll` ends this process
 
     def assign(self) -> None:
         """Called by aiokafka after a rebalance."""
@@ -256,7 +308,7 @@ class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         if revoked:
             log.info("partitions revoked", count=len(revoked))
-        await self._consumer.revoke()
+        await self._consumer.revoke(had_partitions=bool(revoked))
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         log.info("partitions assigned", count=len(assigned))

@@ -5,6 +5,7 @@
     BrokerError
     ├── BrokerUnavailable   no broker answered in the time given: try again later
     ├── BrokerRefused       credentials, certificates or ACLs: an admin must act
+    │   └── InstanceTaken   another member of the group goes by our name
     ├── PublishRefused      this message can never be published (too large, no such topic)
     └── TopicsNotReady      topics are missing or wrong: run `fediwarden topics apply`
 """
@@ -40,6 +41,10 @@ class BrokerUnavailable(BrokerError):
 
 class BrokerRefused(BrokerError):
     """The cluster refuses us: credentials, certificates or ACLs."""
+
+
+class InstanceTaken(BrokerRefused):
+    """Two members of a group bear one static name (``group.instance.id``); this one gives way."""
 
 
 class PublishRefused(BrokerError):

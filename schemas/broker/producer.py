@@ -76,10 +76,17 @@ class Producer:
         await self.stop()
 
     async def publish(
-        self, topic: TopicSpec, message: Message | None, *, key: bytes, give_up_after: float | None = None
+        self,
+        topic: TopicSpec,
+        message: Message | None,
+        *,
+        key: bytes,
+        partition: int | None = None,
+        give_up_after: float | None = None,
     ) -> Published:
         """Publish `message` (None: a tombstone) and wait until every in-sync replica has it.
 
+        It goes to the partition that belongs to `key`, or to `partition` where one is named that the topic has.
         Tries until it succeeds or `give_up_after` seconds are over (None: for ever).
         Raises `BrokerUnavailable` when it gives up, `PublishRefused` when the message can never be published.
         """
@@ -88,19 +95,33 @@ class Producer:
         name = topic.full_name(self._settings.topic_prefix)
         try:
             async with asyncio.timeout(give_up_after):
-                return await self._publish(name, value, key, headers)
+                return await self._publish(name, value, key, headers, partition)
         except TimeoutError as error:
             self._note_failure(error)
             raise BrokerUnavailable(f"could not publish to {name} within {give_up_after} s") from error
 
-    async def _publish(self, name: str, value: bytes | None, key: bytes, headers: list[tuple[str, bytes]]) -> Published:
+    async def partition_count(self, topic: TopicSpec) -> int:
+        """How many partitions `topic` has now. Raises `BrokerUnavailable`."""
+        name = topic.full_name(self._settings.topic_prefix)
+        try:
+            if self._client is None:
+                raise kafka.ProducerClosed
+            return len(await self._client.partitions_for(name))
+        except kafka.KafkaError as error:
+            raise BrokerUnavailable(f"the partitions of {name} are not known: {error!r}") from error
+
+    async def _publish(
+        self, name: str, value: bytes | None, key: bytes, headers: list[tuple[str, bytes]], partition: int | None
+    ) -> Published:
         pause = _RETRY_FIRST_S
         while True:
             client = self._client
             try:
                 if client is None:
                     raise kafka.ProducerClosed
-                written = await client.send_and_wait(name, value, key=key, headers=headers)
+                if partition is not None and partition not in await client.partitions_for(name):
+                    partition = None  # the topic was made anew; aiokafka asserts
+                written = await client.send_and_wait(name, value, key=key, headers=headers, partition=partition)
                 self._note_success()
                 return Published(written.partition, written.offset)
             except kafka.KafkaError as error:

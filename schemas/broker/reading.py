@@ -139,6 +139,16 @@ class Reader:
         return [Received(self._topics[tp.topic], tp.partition, offset, 0, None, None, fault, 0, self._epoch())]
 
 
+async def find_partitions(client: AIOKafkaConsumer, name: str) -> set[int]:
+    """The partitions of the topic `name`; raises aiokafka's errors."""
+    partitions = client.partitions_for_topic(name)
+    if not partitions:
+        # aiokafka knows only topics that it was asked for; asking for the offsets of partition 0 adds this one.
+        await client.end_offsets([TopicPartition(name, 0)])
+        partitions = client.partitions_for_topic(name)
+    return partitions or {0}
+
+
 def _is_stop(error: Exception) -> bool:
     """Whether there is no assignment to go on with."""
     return isinstance(error, (kafka.ConsumerStoppedError, kafka.IllegalStateError))

@@ -11,7 +11,7 @@ from aiokafka import errors as kafka
 
 from schemas.broker.closing import close_client
 from schemas.broker.errors import is_refusal, unavailable
-from schemas.broker.reading import Reader
+from schemas.broker.reading import Reader, find_partitions
 from schemas.broker.records import Received
 from schemas.broker.settings import BrokerSettings
 from schemas.clock import now_ms
@@ -114,7 +114,9 @@ class Tail:
         """Take every partition there is; new ones are read from `since_s` ago, the others from where we are."""
         before = {tp: await client.position(tp) for tp in client.assignment()}
         found = [
-            TopicPartition(name, partition) for name in self._topics for partition in await _partitions(client, name)
+            TopicPartition(name, partition)
+            for name in self._topics
+            for partition in await find_partitions(client, name)
         ]
         if set(found) == set(before):
             return
@@ -166,12 +168,3 @@ class Tail:
             del self._behind[tp]
         if not self._behind:
             self._positioned.set()
-
-
-async def _partitions(client: AIOKafkaConsumer, name: str) -> set[int]:
-    partitions = client.partitions_for_topic(name)
-    if not partitions:
-        # aiokafka knows only topics that it was asked for; asking for the offsets of partition 0 adds this one.
-        await client.end_offsets([TopicPartition(name, 0)])
-        partitions = client.partitions_for_topic(name)
-    return partitions or {0}

@@ -15,6 +15,7 @@ from schemas.broker import (
     BrokerSettings,
     BrokerUnavailable,
     Consumer,
+    InstanceTaken,
     Producer,
     PublishRefused,
     Received,
@@ -132,24 +133,28 @@ def test_without_kafka_starting_fails_by_name_and_publishing_gives_up_when_told(
     asyncio.run(scenario())
 
 
-def test_an_earlier_lane_is_handed_out_before_a_later_one(broker):
+def test_a_poll_may_ask_for_one_topic_while_another_waits_for_the_other(broker):
     async def scenario():
-        async with Producer(broker, client_id="test") as producer:
+        async with (
+            Producer(broker, client_id="test") as producer,
+            Consumer(broker, [IMAGES, IMAGES_BACKLOG], group="lanes", client_id="test") as consumer,
+        ):
+            await until(lambda: consumer.assigned == IMAGES.partitions + IMAGES_BACKLOG.partitions)
+            waiting = asyncio.create_task(consumer.poll(max_messages=50, timeout_s=40, topic=IMAGES))
             await publish(producer, range(100, 110), IMAGES_BACKLOG)
-            await publish(producer, range(10))
-        async with Consumer(broker, [IMAGES, IMAGES_BACKLOG], group="lanes", client_id="test") as consumer:
-            lanes = []
-            first = await consumer.poll(max_messages=1, timeout_s=10)
-            client = consumer._client
-            await until(lambda: all(client.highwater(tp) is not None for tp in client.assignment()))
-            records = first
-            while records:
-                lanes += [record.topic.name for record in records]
-                for record in records:
-                    consumer.done(record)
-                records = await consumer.poll(max_messages=3, timeout_s=1)
-        assert lanes[1:].index("images.backlog") == lanes[1:].count("images")
-        assert len(lanes) == 20
+            seen = []
+            while len(seen) < 10:
+                seen += await consumer.poll(max_messages=4, timeout_s=10, topic=IMAGES_BACKLOG)
+            assert {record.topic for record in seen} == {IMAGES_BACKLOG}
+            assert not waiting.done()
+            await publish(producer, range(1))
+            async with asyncio.timeout(30):
+                (live,) = await waiting
+            assert live.topic == IMAGES
+            for record in (live, *seen):
+                consumer.done(record)
+        async with Consumer(broker, [IMAGES, IMAGES_BACKLOG], group="lanes", client_id="again") as consumer:
+            assert await drain(consumer) == []
 
     asyncio.run(scenario())
 
@@ -395,5 +400,77 @@ def test_a_poll_that_waits_through_a_rebalance_hands_out_what_comes_after_it(bro
             one.done(received)
         async with Consumer(broker, [IMAGES], group="waiting", client_id="three") as three:
             assert await drain(three) == []
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("returning", ["leader", "follower"])  # the group's leader hands out the partitions
+def test_a_static_member_that_comes_back_has_its_partitions_and_the_others_notice_nothing(broker, returning):
+    async def scenario() -> None:
+        async with (
+            Producer(broker, client_id="test") as producer,
+            member(broker, "static", "a") as leader,
+            member(broker, "static", "b") as follower,
+        ):
+            await until(lambda: leader.assigned == follower.assigned == IMAGES.partitions // 2)
+            going, staying = (leader, follower) if returning == "leader" else (follower, leader)
+            had, others, epoch = going._client.assignment(), staying._client.assignment(), staying._epoch
+            await going.stop()
+            await publish(producer, range(30))
+            async with member(broker, "static", going._instance) as back:
+                await until(lambda: back.assigned > 0)
+                assert back._client.assignment() == had
+                assert set(await drain(back)) | set(await drain(staying)) == names(range(30))
+                assert (staying._client.assignment(), staying._epoch) == (others, epoch)
+        async with Consumer(broker, [IMAGES], group="static", client_id="after") as after:
+            assert await drain(after, quiet_s=10) == []
+
+    asyncio.run(scenario())
+
+
+def test_of_two_members_with_one_name_the_older_gives_way_and_says_so(broker):
+    async def scenario() -> None:
+        async with (
+            Producer(broker, client_id="test") as producer,
+            member(broker, "twins", "a") as older,
+        ):
+            await until(lambda: older.assigned == IMAGES.partitions)
+            async with member(broker, "twins", "a") as newer:
+                with pytest.raises(InstanceTaken, match=r"name 'a'.*scanner\.instance"):
+                    async with asyncio.timeout(60):
+                        while True:
+                            await older.poll(max_messages=1, timeout_s=0.1)
+                await older.stop()
+                await publish(producer, range(5))
+                assert set(await drain(newer, quiet_s=10)) == names(range(5))
+
+    asyncio.run(scenario())
+
+
+def member(broker: BrokerSettings, group: str, instance: str) -> Consumer:
+    return Consumer(broker, [IMAGES], group=group, client_id=instance, instance=instance, session_timeout_s=6.0)
+
+
+def test_a_message_goes_to_the_partition_that_is_named_if_there_is_one_and_else_to_its_keys(broker):
+    async def scenario() -> None:
+        async with Producer(broker, client_id="test") as producer:
+            assert await producer.partition_count(IMAGES) == IMAGES.partitions
+            usual = (await producer.publish(IMAGES, image(), key=b"k")).partition
+            for named in range(IMAGES.partitions):
+                assert (await producer.publish(IMAGES, image(), key=b"k", partition=named)).partition == named
+            beyond = await producer.publish(IMAGES, image(), key=b"k", partition=IMAGES.partitions)
+            assert beyond.partition == usual
+
+    asyncio.run(scenario())
+
+
+def test_the_partitions_of_a_topic_that_is_not_there_are_not_known(broker):
+    async def scenario() -> None:
+        producer = Producer(broker, client_id="test")
+        with pytest.raises(BrokerUnavailable, match="images"):
+            await producer.partition_count(IMAGES)
+        async with producer:
+            with pytest.raises(BrokerUnavailable, match="not-there"):
+                await producer.partition_count(dataclasses.replace(VERDICTS, name="not-there"))
 
     asyncio.run(scenario())

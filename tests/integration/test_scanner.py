@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +19,10 @@ from PIL import Image
 
 from scanner.models.model import ModelBroken, Prepared, Probabilities
 from scanner.policy import Policy, parse_policy
+from scanner.scanning import HANGS, LIVE_FOR_ONE_OF_BACKLOG
 from scanner.service import LANES, serve
 from scanner.settings import ScannerSettings
-from schemas.broker import BrokerSettings, Producer, Received, Tail, TopicsNotReady
+from schemas.broker import BrokerSettings, Producer, Published, PublishRefused, Received, Tail, TopicsNotReady
 from schemas.clock import now_ms
 from schemas.keyring import Keyring
 from schemas.messages import (
@@ -134,7 +136,7 @@ def jpeg(colour: tuple[int, int, int]) -> bytes:
     return buffer.getvalue()
 
 
-def submitted(scan_id: str, *jpegs: bytes, keyring: Keyring = KEYRING) -> ImageSubmitted:
+def submitted(scan_id: str, *jpegs: bytes, keyring: Keyring = KEYRING, deadline_in_s: float = 3600.0) -> ImageSubmitted:
     sha256 = hashlib.sha256(scan_id.encode()).digest()
     frame = FrameInfo(at_ms=0, width=64, height=48, pdq=bytes(range(32)), pdq_quality=100)
     return ImageSubmitted(
@@ -144,7 +146,7 @@ def submitted(scan_id: str, *jpegs: bytes, keyring: Keyring = KEYRING) -> ImageS
         length=1234,
         media_type="image/jpeg",
         received_at=now_ms(),
-        deadline_at=now_ms() + 3000,
+        deadline_at=now_ms() + int(deadline_in_s * 1000),
         frames=(frame,) * len(jpegs),
         sealed=keyring.seal(jpegs, sha256=sha256, tenant="default"),
         gateway="test",
@@ -256,6 +258,186 @@ def test_the_backlog_is_judged_too_and_says_so(fresh_kafka: BrokerSettings) -> N
 
     verdict = asyncio.run(scenario())
     assert (verdict.stage, verdict.topic) == (Stage.BACKLOG, "images.backlog")
+
+
+def test_what_is_late_goes_behind_unchanged_and_is_judged_there(fresh_kafka: BrokerSettings) -> None:
+    late = [submitted(f"late-{number}", jpeg((0, 0, 0)), deadline_in_s=-60.0) for number in range(30)]
+    fresh = [submitted(f"fresh-{number}", jpeg((0, 0, 0))) for number in range(3)]
+
+    async def scenario() -> Observed:
+        moved = Observed()
+        async with (
+            observing(fresh_kafka) as (observed, producer),
+            Tail(fresh_kafka, [IMAGES_BACKLOG], since_s=60.0, on_record=moved.note, client_id="test"),
+        ):
+            await submit(producer, *late, *fresh)
+            async with scanning(fresh_kafka, models=[RedModel()]):
+                await observed.until(lambda: len(observed.verdicts) == 33)
+                await moved.until(lambda: len(moved.records) == 30)
+            assert await uncommitted(fresh_kafka) == 0
+        assert sorted(image.scan_id for image in late) == sorted(record.message.scan_id for record in moved.records)
+        assert all(record.message in late and record.key == record.message.sha256 for record in moved.records)
+        return observed
+
+    observed = asyncio.run(scenario())
+    assert len(observed.messages(VERDICTS)) == 33
+    stages = {scan_id: (verdict.stage, verdict.topic) for scan_id, verdict in observed.verdicts.items()}
+    assert {stages[image.scan_id] for image in late} == {(Stage.BACKLOG, "images.backlog")}
+    assert {stages[image.scan_id] for image in fresh} == {(Stage.LIVE, "images")}
+
+
+def test_what_the_backlog_refuses_is_judged_where_it_stands(
+    fresh_kafka: BrokerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refused(Producer):
+        async def publish(self, topic: TopicSpec, *args: Any, **options: Any) -> Published:
+            if topic == IMAGES_BACKLOG:
+                raise PublishRefused("too large")
+            return await super().publish(topic, *args, **options)
+
+    async def scenario() -> Verdict:
+        async with observing(fresh_kafka) as (observed, producer):
+            monkeypatch.setattr("scanner.service.Producer", Refused)
+            async with scanning(fresh_kafka, models=[RedModel()]):
+                await submit(producer, submitted("late", jpeg((0, 0, 0)), deadline_in_s=-60.0))
+                await observed.until(lambda: observed.verdicts)
+            assert await uncommitted(fresh_kafka) == 0
+            return observed.verdicts["late"]
+
+    assert asyncio.run(scenario()).stage is Stage.LIVE
+
+
+LIVE, BEHIND = (200, 0, 0), (100, 0, 0)
+
+
+def test_the_backlog_has_its_share_while_the_live_lane_is_full_and_no_more(fresh_kafka: BrokerSettings) -> None:
+    judged: list[str] = []
+    full = threading.Event()
+
+    def note(batch: Sequence[Prepared]) -> Probabilities | None:
+        for colour in batch:
+            if colour[0] > 150:
+                full.wait()
+            judged.append("live" if colour[0] > 150 else "backlog" if colour[0] < 110 else "grey")
+        return None
+
+    async def scenario() -> None:
+        async with observing(fresh_kafka) as (observed, producer):
+            await submit(producer, *(submitted(f"l{n}", jpeg(LIVE)) for n in range(300)))
+            await submit(producer, *(submitted(f"b{n}", jpeg(BEHIND)) for n in range(40)), topic=IMAGES_BACKLOG)
+            async with scanning(fresh_kafka, models=[RedModel(note)], batch=1, in_flight=100):
+                await observed.until(lambda: observed.announcements)
+                full.set()
+                await observed.until(lambda: len(observed.verdicts) == 340)
+
+    asyncio.run(scenario())
+    lanes = [lane for lane in judged if lane != "grey"]
+    while_both_wait = lanes[lanes.index("live") : lanes.index("live") + 240]
+    share = 240 // (1 + LIVE_FOR_ONE_OF_BACKLOG)
+    assert share - 1 <= while_both_wait.count("backlog") <= 2 * share
+
+
+def test_a_fresh_image_waits_for_a_few_of_the_backlog_alone(fresh_kafka: BrokerSettings) -> None:
+    judged: list[str] = []
+    model_is_busy, fresh_is_in_hand = threading.Event(), threading.Event()
+
+    class Watching(RedModel):
+        def prepare(self, image: Image.Image) -> Prepared:
+            prepared = super().prepare(image)
+            if prepared[0] > 150:
+                fresh_is_in_hand.set()
+            return prepared
+
+    def note(batch: Sequence[Prepared]) -> Probabilities | None:
+        for colour in batch:
+            if round(float(colour[0])) != 127:  # the warm-up's grey
+                model_is_busy.set()
+                fresh_is_in_hand.wait()
+                judged.append("live" if colour[0] > 150 else "backlog")
+        return None
+
+    async def scenario() -> None:
+        async with observing(fresh_kafka) as (observed, producer):
+            await submit(producer, *(submitted(f"b{n}", jpeg(BEHIND)) for n in range(40)), topic=IMAGES_BACKLOG)
+            async with scanning(fresh_kafka, models=[Watching(note)], batch=1):
+                await asyncio.to_thread(model_is_busy.wait, PATIENCE_S)
+                await submit(producer, submitted("fresh", jpeg(LIVE)))
+                await observed.until(lambda: len(observed.verdicts) == 41)
+
+    asyncio.run(scenario())
+    assert judged.index("live") <= 2
+
+
+def test_an_image_that_models_hang_on_ends_three_scanners_and_no_more(
+    fresh_kafka: BrokerSettings, tmp_path: Path
+) -> None:
+    async def scenario() -> Observed:
+        async with observing(fresh_kafka) as (observed, producer):
+            goods = [submitted(f"good-{number}", jpeg((10, 10, 10))) for number in range(12)]
+            await submit(producer, *goods[:6], submitted("hangs", jpeg((0, 255, 0))), *goods[6:])
+            for _ in range(HANGS):
+                async with scanner_process(fresh_kafka, tmp_path, "hang_s=1.0, batch=4") as process:
+                    assert await process.wait() == os.EX_TEMPFAIL
+            async with scanner_process(fresh_kafka, tmp_path, "hang_s=1.0, batch=4") as process:
+                await observed.until(lambda: len(observed.verdicts) == 12 and observed.failures)
+                process.terminate()
+                assert await process.wait() == 0
+            assert await uncommitted(fresh_kafka) == 0
+            return observed
+
+    observed = asyncio.run(scenario())
+    assert [(failure.scan_id, failure.reason) for failure in observed.failures] == [("hangs", "model-hung")]
+    assert set(observed.verdicts) == {f"good-{number}" for number in range(12)}
+
+
+def test_a_scanner_stops_although_its_model_hangs(fresh_kafka: BrokerSettings, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with (
+            observing(fresh_kafka) as (observed, producer),
+            scanner_process(fresh_kafka, tmp_path, "hang_s=3600.0, stop_s=0.2") as process,
+        ):
+            await submit(producer, submitted("hangs", jpeg((0, 255, 0))))
+            assert process.stdout is not None
+            while b"hanging" not in await process.stdout.readline():
+                pass
+            process.terminate()
+            assert await process.wait() == 0
+            await observed.until(lambda: observed.announcements[-1].leaving)
+            assert observed.verdicts == {}
+            async with scanning(fresh_kafka, models=[RedModel()]):
+                await observed.until(lambda: "hangs" in observed.verdicts)
+
+    asyncio.run(scenario())
+
+
+def test_a_scanner_stopped_under_load_loses_nothing_and_contradicts_nobody(
+    fresh_kafka: BrokerSettings, tmp_path: Path
+) -> None:
+    reds = {f"s{number}": (number * 37) % 256 for number in range(300)}
+
+    async def scenario() -> Observed:
+        async with (
+            observing(fresh_kafka) as (observed, producer),
+            scanner_process(fresh_kafka, tmp_path) as going,
+            scanning(fresh_kafka, models=[RedModel()]),
+        ):
+            await observed.until(lambda: len({each.scanner for each in observed.announcements}) == 2)
+            sending = asyncio.create_task(submit(producer, *(submitted(n, jpeg((r, 0, 0))) for n, r in reds.items())))
+            await observed.until(lambda: len({verdict.scanner for verdict in observed.verdicts.values()}) == 2)
+            going.terminate()
+            assert await going.wait() == 0
+            await sending
+            await observed.until(lambda: len(observed.verdicts) == len(reds))
+        assert await uncommitted(fresh_kafka) == 0
+        return observed
+
+    observed = asyncio.run(scenario())
+    assert set(observed.verdicts) == set(reds)
+    said: dict[str, set[Any]] = {}
+    for verdict in observed.messages(VERDICTS):
+        assert isinstance(verdict, Verdict)
+        said.setdefault(verdict.scan_id, set()).add((verdict.decision, verdict.scores["red/red"], verdict.sha256))
+    assert all(len(each) == 1 for each in said.values())
 
 
 def spoil_on_green(batch: Sequence[Prepared]) -> Probabilities | None:
@@ -392,38 +574,66 @@ def test_a_scanner_without_its_topics_says_which_command_makes_them(kafka: Broke
 
 
 PROCESS = """
-import asyncio, sys
+import asyncio, sys, threading
 from pathlib import Path
 from scanner.service import run_scanner
 from scanner.settings import ScannerSettings
 from schemas.broker import BrokerSettings
 from schemas.keyring import Keyring
 from tests.integration.test_scanner import RED_POLICY
-from tests.unit.scanner.stub_models import RedModel
+from tests.unit.scanner.stub_models import RedModel, is_green
 
 broker = BrokerSettings(bootstrap_servers=sys.argv[1], topic_prefix=sys.argv[2])
 keyring = Keyring.load(Path(sys.argv[3]))
-asyncio.run(run_scanner(ScannerSettings(), broker, keyring, models=[RedModel()], policy=RED_POLICY))
+def hang_on_green(batch):
+    if any(is_green(colour) for colour in batch):
+        print("hanging", flush=True)
+        threading.Event().wait()
+
+settings = ScannerSettings(announce_s=0.2, {settings})
+asyncio.run(run_scanner(settings, broker, keyring, models=[RedModel(hang_on_green)], policy=RED_POLICY))
 """
+
+
+@contextlib.asynccontextmanager
+async def scanner_process(
+    broker: BrokerSettings, folder: Path, settings: str = ""
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A scanner in a process of its own, with a model that hangs on a green picture."""
+    KEYRING.save(folder / "keys.json")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        PROCESS.format(settings=settings),
+        broker.bootstrap_servers,
+        broker.topic_prefix,
+        str(folder / "keys.json"),
+        cwd=Path(__file__).parents[2],
+        stdout=asyncio.subprocess.PIPE,
+        limit=16 << 20,  # of what nobody reads
+    )
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_scanner_process_ends_cleanly_at_a_signal(
     fresh_kafka: BrokerSettings, tmp_path: Path, number: signal.Signals
 ) -> None:
-    KEYRING.save(tmp_path / "keys.json")
-    arguments = [fresh_kafka.bootstrap_servers, fresh_kafka.topic_prefix, str(tmp_path / "keys.json")]
-
     async def scenario() -> None:
-        async with observing(fresh_kafka) as (observed, producer):
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-c", PROCESS, *arguments, cwd=Path(__file__).parents[2], env=os.environ
-            )
+        async with (
+            observing(fresh_kafka) as (observed, producer),
+            scanner_process(fresh_kafka, tmp_path) as process,
+        ):
             await submit(producer, submitted("one", jpeg((250, 0, 0))))
             await observed.until(lambda: observed.verdicts)
             process.send_signal(number)
-            async with asyncio.timeout(PATIENCE_S):
-                assert await process.wait() == 0
+            assert await process.wait() == 0
             await observed.until(lambda: observed.announcements[-1].leaving)
             assert await uncommitted(fresh_kafka) == 0
 

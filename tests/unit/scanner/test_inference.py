@@ -1,6 +1,7 @@
 """The inference thread: scores find their image, one bad image costs nobody else, a broken model stops everything."""
 
 import asyncio
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,9 +9,9 @@ import pytest
 from PIL import Image
 
 from scanner.decoding import PreparedImage
-from scanner.failures import FailureReason, ImageUnjudgeable
+from scanner.failures import FailureReason, ImageSuspected, ImageUnjudgeable
 from scanner.inference import ImageScores, Inference
-from scanner.models.model import ModelBroken, Prepared, Probabilities
+from scanner.models.model import ModelBroken, ModelHung, Prepared, Probabilities
 from scanner.scoring import ScoresUnusable, score_frames, score_labels
 from tests.unit.scanner.stub_models import RedModel, is_green
 
@@ -23,7 +24,7 @@ def image_of(model: RedModel, *colours: tuple[int, int, int]) -> PreparedImage:
 
 def score_all(model: RedModel, images: Sequence[PreparedImage], batch: int = 8) -> list[ImageScores | BaseException]:
     async def run() -> list[ImageScores | BaseException]:
-        inference = Inference([model], batch=batch, max_wait_s=0.005)
+        inference = Inference([model], batch=batch, max_wait_s=0.005, hang_s=60.0)
         running = asyncio.create_task(inference.run())
         for _ in images:
             inference.expect()
@@ -92,6 +93,47 @@ def test_a_model_that_fails_on_plain_grey_too_is_broken_and_blames_no_image() ->
     model = RedModel(break_down)
     with pytest.raises(ModelBroken, match="model 'red' fails on a plain grey picture: out of memory"):
         score_all(model, [image_of(model, (255, 0, 0))])
+
+
+def test_a_model_that_does_not_come_back_ends_the_inference_and_brings_its_batch_under_suspicion() -> None:
+    release = threading.Event()
+
+    def hang_on_green(batch: Sequence[Prepared]) -> Probabilities | None:
+        if any(is_green(colour) for colour in batch):
+            release.wait()
+        return None
+
+    async def run() -> None:
+        model = RedModel(hang_on_green)
+        inference = Inference([model], batch=2, max_wait_s=1.0, hang_s=0.2)
+        for _ in range(4):
+            inference.expect()
+        images = [image_of(model, colour) for colour in ((1, 0, 0), (2, 0, 0), (3, 0, 0), GREEN)]
+        scores = [asyncio.create_task(inference.score(image)) for image in images]
+        with pytest.raises(ModelHung, match=r"0\.2 s"):
+            await inference.run()
+        outcomes = await asyncio.gather(*scores, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [ImageScores, ImageScores, ImageSuspected, ImageSuspected]
+        release.set()
+
+    asyncio.run(run())
+
+
+def test_a_suspect_has_the_model_to_itself() -> None:
+    async def run() -> list[int]:
+        model = RedModel()
+        inference = Inference([model], batch=8, max_wait_s=1.0, hang_s=60.0)
+        for _ in range(6):
+            inference.expect()
+        images = [image_of(model, (red, 0, 0)) for red in range(6)]
+        scores = [asyncio.create_task(inference.score(image, alone=red == 2)) for red, image in enumerate(images)]
+        running = asyncio.create_task(inference.run())
+        await asyncio.gather(*scores)
+        inference.close()
+        await running
+        return model.batches
+
+    assert asyncio.run(run()) == [2, 1, 3]
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,7 @@ def answer(**changes: object) -> AnswerGiven:
 
 SAMPLES: dict[str, Message] = {
     "image-submitted-1": image(),
+    "image-submitted-1.1": image(hung=1),
     "verdict-1": verdict(length=0),
     "verdict-1.1": verdict(),
     "answer-given-1": answer(accepted=None, carried_by=""),

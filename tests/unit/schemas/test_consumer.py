@@ -1,0 +1,155 @@
+"""The group consumer through rebalances, failing commits and late news of what is done, against a Kafka of dicts."""
+
+import asyncio
+from types import SimpleNamespace
+
+from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import errors as kafka
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from schemas.broker import BrokerSettings, Consumer, Received
+from schemas.broker.reading import Reader
+from schemas.topics import IMAGES
+
+TOPIC = IMAGES.full_name("t.")
+PARTITIONS = [TopicPartition(TOPIC, number) for number in range(2)]
+
+
+ASSIGNMENTS = st.just(set(PARTITIONS)) | st.sets(st.sampled_from(PARTITIONS))
+
+
+class Cluster:
+    """What aiokafka's consumer shows of a cluster: logs with gaps, committed offsets, an assignment that changes."""
+
+    def __init__(self) -> None:
+        self.logs: dict[TopicPartition, list[int]] = {tp: [] for tp in PARTITIONS}
+        self.committed_offsets = dict.fromkeys(PARTITIONS, 0)
+        self.positions: dict[TopicPartition, int] = {}
+        self.refuses_commits = False
+        self._coordinator = SimpleNamespace(generation=1)
+
+    def give(self, partitions: set[TopicPartition]) -> None:
+        """A new assignment; reading begins where the group committed."""
+        self.positions = {tp: self.committed_offsets[tp] for tp in partitions}
+
+    def assignment(self) -> frozenset[TopicPartition]:
+        return frozenset(self.positions)
+
+    async def getmany(
+        self, *partitions: TopicPartition, timeout_ms: int, max_records: int
+    ) -> dict[TopicPartition, list[ConsumerRecord]]:
+        found: dict[TopicPartition, list[ConsumerRecord]] = {}
+        for tp in sorted(partitions or self.positions):
+            offsets = [offset for offset in self.logs[tp] if offset >= self.positions[tp]][:max_records]
+            if offsets:
+                found[tp] = [record(tp, offset) for offset in offsets]
+                self.positions[tp] = offsets[-1] + 1
+                max_records -= len(offsets)
+            if max_records == 0:
+                break
+        return found
+
+    async def commit(self, offsets: dict[TopicPartition, int]) -> None:
+        if self.refuses_commits or not offsets.keys() <= self.positions.keys():
+            raise kafka.CommitFailedError
+        self.committed_offsets |= offsets
+
+
+def record(tp: TopicPartition, offset: int) -> ConsumerRecord:
+    return ConsumerRecord(tp.topic, tp.partition, offset, 0, 0, b"key", None, None, 3, 0, ())
+
+
+class Rebalancing(RuleBasedStateMachine):
+    """What is committed never passes a record that nobody finished, and in the end all of it is committed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.cluster = Cluster()
+        self.in_hand: list[tuple[Received, int]] = []
+        self.finished: set[tuple[TopicPartition, int]] = set()
+        self.assignments = 0
+
+    @initialize()
+    def join(self) -> None:
+        async def make() -> Consumer:
+            return Consumer(BrokerSettings(topic_prefix="t."), [IMAGES], group="g", client_id="c", drain_s=0.0)
+
+        self.consumer = self.runner.run(make())
+        self.consumer._client = self.cluster
+        self.consumer._reader = Reader(self.cluster, {TOPIC: IMAGES}, epoch=lambda: self.consumer._epoch)
+        self.cluster.give(set(PARTITIONS))
+        self.consumer.assign()
+
+    @rule(tp=st.sampled_from(PARTITIONS), gap=st.integers(1, 3), count=st.integers(1, 4))
+    def publish(self, tp: TopicPartition, gap: int, count: int) -> None:
+        log = self.cluster.logs[tp]
+        for _ in range(count):
+            log.append((log[-1] if log else -1) + gap)
+
+    @rule(most=st.integers(1, 8))
+    def poll(self, most: int) -> None:
+        taken = self.runner.run(self.consumer.poll(max_messages=most, timeout_s=1, topic=IMAGES))
+        assert len(taken) <= most
+        self.in_hand += [(received, self.assignments) for received in taken]
+
+    @precondition(lambda self: self.in_hand)
+    @rule(oldest=st.booleans(), data=st.data())
+    def finish(self, oldest: bool, data: st.DataObject) -> None:
+        received, since = self.in_hand.pop(0 if oldest else data.draw(st.integers(0, len(self.in_hand) - 1)))
+        self.consumer.done(received)
+        if since == self.assignments:  # else the partition was taken away meanwhile: it is another's to finish
+            self.finished.add((PARTITIONS[received.partition], received.offset))
+
+    @rule(refused=st.booleans())
+    def commit(self, refused: bool) -> None:
+        self.cluster.refuses_commits = refused
+        self.runner.run(self.consumer._commit(self.cluster))
+        self.cluster.refuses_commits = False
+
+    @rule(
+        kept=st.just(set(PARTITIONS)) | st.sets(st.sampled_from(PARTITIONS)),
+        expelled=st.booleans(),
+        others_finish=st.integers(0, 3),
+    )
+    def rebalance(self, kept: set[TopicPartition], expelled: bool, others_finish: int) -> None:
+        self.cluster.refuses_commits = expelled
+        self.runner.run(self.consumer.revoke(had_partitions=bool(self.cluster.positions)))
+        self.cluster.refuses_commits = False
+        assert self.runner.run(self.consumer.poll(max_messages=9, timeout_s=0)) == []
+        self.assignments += 1
+        for tp in PARTITIONS:
+            if tp not in kept:
+                self._another_finishes(tp, others_finish)
+        self.cluster.give(kept)
+        self.consumer.assign()
+
+    def _another_finishes(self, tp: TopicPartition, count: int) -> None:
+        committed = self.cluster.committed_offsets[tp]
+        for offset in [offset for offset in self.cluster.logs[tp] if offset >= committed][:count]:
+            self.finished.add((tp, offset))
+            self.cluster.committed_offsets[tp] = offset + 1
+
+    @invariant()
+    def nothing_unfinished_is_passed(self) -> None:
+        for tp, committed in self.cluster.committed_offsets.items():
+            assert all((tp, offset) in self.finished for offset in self.cluster.logs[tp] if offset < committed)
+
+    def teardown(self) -> None:
+        if hasattr(self, "consumer"):
+            self.rebalance(set(PARTITIONS), expelled=False, others_finish=0)
+            while taken := self.runner.run(self.consumer.poll(max_messages=5, timeout_s=0.1)):
+                for received in reversed(taken):
+                    self.consumer.done(received)
+                    self.finished.add((PARTITIONS[received.partition], received.offset))
+            self.runner.run(self.consumer._commit(self.cluster))
+            self.nothing_unfinished_is_passed()
+            for tp, log in self.cluster.logs.items():
+                assert not log or self.cluster.committed_offsets[tp] == log[-1] + 1
+        self.runner.close()
+
+
+TestRebalancing = Rebalancing.TestCase
+TestRebalancing.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
