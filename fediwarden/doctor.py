@@ -13,11 +13,13 @@ from enum import StrEnum
 from functools import partial
 
 import httpx
+from pydantic import SecretStr
 
 from fediwarden.kafka.cluster import PORT_REMEDY
 from fediwarden.kafka.preflight import find_listener
 from fediwarden.kafka.settings import LOOPBACK
 from fediwarden.settings import Settings
+from gateway.enforcement.pict_rs import PictRs, PictRsError
 from gateway.frames.pool import FramePool
 from scanner.models.model import ModelError
 from scanner.models.registry import ModelDamaged, ModelMissing, load_registry, read_weights
@@ -63,8 +65,7 @@ async def examine(settings: Settings, *, pict_rs: str | None = None) -> list[Fin
         lambda: _look_at_kafka(settings),
         lambda: _look_at_gateway(settings),
     ]
-    named = [pict_rs, *(tenant.pict_rs for tenant in settings.tenants.values())]
-    looks += [partial(_look_at_pict_rs, url) for url in dict.fromkeys(each.rstrip("/") for each in named if each)]
+    looks += [partial(_look_at_pict_rs, url, key) for url, key in _named_pict_rs(settings, pict_rs).items()]
     return [finding for look in looks for finding in await look()]
 
 
@@ -225,7 +226,17 @@ async def _look_at_gateway(settings: Settings) -> list[Finding]:
         return [*findings, Finding("gateway", Health.FAIL, detail, remedy)]
 
 
-async def _look_at_pict_rs(url: str) -> list[Finding]:
+def _named_pict_rs(settings: Settings, besides: str | None) -> dict[str, SecretStr | None]:
+    """The address of every pict-rs once, with its API key where a tenant has it."""
+    named: dict[str, SecretStr | None] = {besides.rstrip("/"): None} if besides else {}
+    for tenant in settings.tenants.values():
+        if tenant.pict_rs:
+            url = tenant.pict_rs.rstrip("/")
+            named[url] = named.get(url) or tenant.pict_rs_api_key
+    return named
+
+
+async def _look_at_pict_rs(url: str, api_key: SecretStr | None = None) -> list[Finding]:
     try:
         async with httpx.AsyncClient(timeout=_ANSWER_WITHIN_S, trust_env=False) as client:
             answer = await client.get(f"{url.rstrip('/')}/healthz")
@@ -236,4 +247,11 @@ async def _look_at_pict_rs(url: str) -> list[Finding]:
     if not answer.is_success:
         detail = f"{url} answers its health check with {answer.status_code}"
         return [Finding("pict-rs", Health.FAIL, detail, "see pict-rs's log")]
-    return [Finding("pict-rs", Health.OK, f"healthy at {url}")]
+    if api_key is None:
+        return [Finding("pict-rs", Health.OK, f"healthy at {url}")]
+    try:
+        async with PictRs(url, api_key.get_secret_value(), answer_within_s=_ANSWER_WITHIN_S) as pict_rs:
+            await pict_rs.check()
+    except PictRsError as error:
+        return [Finding("pict-rs", Health.FAIL, str(error), "until then the enforcer cannot remove anything there")]
+    return [Finding("pict-rs", Health.OK, f"healthy at {url}, and takes our API key")]

@@ -28,6 +28,8 @@ from pydantic_settings.exceptions import SettingsError as EnvironmentError_
 
 from fediwarden.kafka.settings import KafkaSettings
 from fediwarden.logs import LogSettings
+from gateway.enforcement.settings import EnforcerSettings
+from gateway.erasure.settings import ErasureSettings
 from gateway.settings import GatewaySettings, TenantSettings
 from gateway.tenants import check_tenants
 from scanner.settings import ScannerSettings
@@ -80,6 +82,12 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = Field(default_factory=KafkaSettings, description="The embedded Kafka, or one of your own.")
     gateway: GatewaySettings = Field(default_factory=GatewaySettings, description="The HTTP side.")
     scanner: ScannerSettings = Field(default_factory=ScannerSettings, description="The side that judges.")
+    enforcer: EnforcerSettings = Field(
+        default_factory=EnforcerSettings, description="What removes from pict-rs what is rejected too late."
+    )
+    erasure: ErasureSettings = Field(
+        default_factory=ErasureSettings, description="The janitor, which erases judged images from Kafka."
+    )
     tenants: dict[str, TenantSettings] = Field(
         default_factory=lambda: {"default": TenantSettings()},
         description="Who may post images, by name. Default: one tenant, without a key, from loopback.",
@@ -112,6 +120,12 @@ class Settings(BaseSettings):
         if "models_dir" not in self.scanner.model_fields_set:
             scanner = self.scanner.model_copy(update={"models_dir": self.cache_dir / "models"})
             object.__setattr__(self, "scanner", scanner)  # frozen for everyone else
+        if self.gateway.spool_dir is None:
+            gateway = self.gateway.model_copy(update={"spool_dir": self.data_dir / "spool"})
+            object.__setattr__(self, "gateway", gateway)
+        if not self.erasure.groups:
+            erasure = self.erasure.model_copy(update={"groups": (self.scanner.group,)})
+            object.__setattr__(self, "erasure", erasure)
         return self
 
     @property

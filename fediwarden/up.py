@@ -1,10 +1,13 @@
-"""`fediwarden up`: everything on one machine. Fetches what is missing, starts Kafka, scanners and the gateway, and
-keeps them running until it is told to stop."""
+"""`fediwarden up`: everything on one machine. Fetches what is missing, starts Kafka, enforcer, scanners and the
+gateway, and keeps them running until it is told to stop."""
 
 import asyncio
 import fcntl
+import hashlib
 import http.client
 import os
+import re
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -35,6 +38,7 @@ _NOTICE_EVERY_S = 15.0
 _HTTP_TIMEOUT_S = 2.0
 _GATEWAY_STOPS_WITHIN_MORE_S = 10.0
 _SCANNER_STOPS_WITHIN_S = 30.0
+_ENFORCER_STOPS_WITHIN_MORE_S = 15.0
 
 Echo = Callable[[str], None]
 
@@ -117,8 +121,16 @@ async def _start(settings: Settings, scanners: int, children: Supervisor, say: E
         await check_topics(broker, TOPICS)
     started_at = now_ms()
     environment = environment_of(settings)
+    # Stopped after those whose verdicts it carries out.
+    enforcer_stops_within_s = settings.enforcer.stop_s + _ENFORCER_STOPS_WITHIN_MORE_S
+    children.start(_service("enforcer", "enforcer", environment, enforcer_stops_within_s))
     names = ["scanner"] if scanners == 1 else [f"scanner-{number}" for number in range(1, scanners + 1)]
-    children.start(*(_service(name, "scanner", environment, _SCANNER_STOPS_WITHIN_S) for name in names))
+    children.start(
+        *(
+            _service(name, "scanner", environment_of(_with_instance(settings, name)), _SCANNER_STOPS_WITHIN_S)
+            for name in names
+        )
+    )
     gateway_stops_within_s = settings.gateway.drain_s + _GATEWAY_STOPS_WITHIN_MORE_S
     children.start(_service("gateway", "gateway", environment, gateway_stops_within_s))
     await _await_services(settings, broker, scanners, started_at)
@@ -133,6 +145,18 @@ def _service(name: str, command: str, environment: dict[str, str], stop_within_s
         environment=environment,
         stop_within_s=stop_within_s,
     )
+
+
+def _with_instance(settings: Settings, name: str) -> Settings:
+    """The settings of the scanner `name`, which has its partitions back at once when it is started again.
+
+    The host's name, and the data directory, which no two `up` of one machine share, tell those of one cluster apart.
+    """
+    host = re.sub(r"[^a-zA-Z0-9._-]", "-", socket.gethostname())[:100]
+    place = hashlib.sha256(str(settings.data_dir).encode()).hexdigest()[:8]
+    base = settings.scanner.instance or f"{host}-{place}"
+    scanner = settings.scanner.model_copy(update={"instance": f"{base}-{name}"})
+    return settings.model_copy(update={"scanner": scanner})
 
 
 async def _fetch(settings: Settings, children: Supervisor) -> tuple[Path, ...]:
@@ -281,12 +305,21 @@ def describe(settings: Settings, scanners: int) -> list[str]:
         f"  gateway   {url}  (API: {url}/openapi.json, metrics: {url}/metrics)",
         f"  kafka     {kafka}  {where}".rstrip(),
         f"  scanners  {scanners}, with {', '.join(settings.scanner.models)}",
+        f"  enforcer  {_enforcement(settings)}",
         f"  data      {settings.data_dir}",
         "Try it:",
         f"  curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' {url}/api/v1/scan/{_key(settings)}",
         "Ctrl-C stops everything.",
         "",
     ]
+
+
+def _enforcement(settings: Settings) -> str:
+    enforced = [name for name, tenant in settings.tenants.items() if tenant.pict_rs_api_key is not None]
+    if not enforced:
+        return "removes nothing from pict-rs: no tenant has pict_rs_api_key (docs/pict-rs.md)"
+    rehearsing = " (dry run: only reports)" if settings.enforcer.dry_run else ""
+    return f"removes what is rejected late from the pict-rs of {', '.join(enforced)}{rehearsing}"
 
 
 def _key(settings: Settings) -> str:

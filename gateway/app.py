@@ -11,12 +11,13 @@ from fastapi.routing import APIRoute
 from gateway import openapi
 from gateway.answers import Answer, answer_reply, json_status, ledger_entry, pict_rs_status, refusal_reply, report_reply
 from gateway.bodies import Bodies
+from gateway.flights import Arrival
 from gateway.ledger import Ledger
 from gateway.metrics import Metrics
 from gateway.readiness import Part, readiness_reply
 from gateway.refusals import ClientGone, Refusal, RefusalCode
 from gateway.replies import Receive, Reply, Scope, Send
-from gateway.scans import Arrival, Scans
+from gateway.scans import Scans
 from gateway.tenants import Tenants
 
 log = structlog.get_logger("gateway.app")
@@ -146,6 +147,7 @@ class Endpoints:
             failed = Refusal(RefusalCode.INTERNAL, "the gateway failed", remedy="its log says why; try again")
             return self._refuse(failed, body_unread=body_unread)
         status = status_of(answer)
+        # Before the reply: a gateway that is killed now has still said what it let through.
         self._ledger.record(ledger_entry(answer, status=status, gateway=self._gateway))
         self._metrics.count_answer(answer.answered_by, answer.decision, arrival.milliseconds / 1000.0)
         if not answer.accepted:

@@ -141,7 +141,7 @@ class Bodies:
                 remedy="send it faster, or raise gateway.body_timeout_s and gateway.deadline_ms",
             )
         if isinstance(error, OSError):
-            log.error("body not held", error=str(error), spool_dir=str(self._settings.spool_dir))
+            log.error("body not held", error=str(error), body_dir=str(self._settings.body_dir))
             return Refusal(
                 RefusalCode.FULL,
                 "there is no room to hold the body",
@@ -219,7 +219,7 @@ class _Intake:
             _write_all(self._fd, piece)
 
     def _move_to_file(self) -> None:
-        with tempfile.TemporaryFile(dir=self._settings.spool_dir, buffering=0) as file:
+        with tempfile.TemporaryFile(dir=self._settings.body_dir, buffering=0) as file:
             fd = os.dup(file.fileno())
         try:
             offset = 0

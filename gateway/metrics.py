@@ -62,6 +62,11 @@ class Metrics:
             ("reason",),
             registry=self.registry,
         )
+        self.hedges = Counter(
+            "fediwarden_gateway_hedges",
+            "Images published a second time because the scanner they waited for has fallen silent.",
+            registry=self.registry,
+        )
         self.unpublished = Counter(
             "fediwarden_gateway_scans_given_up",
             "Images that were answered for but could not be handed to Kafka.",

@@ -16,13 +16,18 @@ import uvicorn
 
 from gateway.app import Endpoints, create_app
 from gateway.bodies import Bodies
+from gateway.delivery import Delivery
 from gateway.edge import edge_protocol
+from gateway.flights import Flights
 from gateway.frames.pool import FramePool
 from gateway.ledger import Ledger
 from gateway.metrics import Metrics
 from gateway.readiness import Part
 from gateway.scans import Scans
 from gateway.settings import GatewaySettings, TenantSettings
+from gateway.spool.errors import SpoolUnusable
+from gateway.steering import Steering
+from gateway.storage import Storage, open_storage
 from gateway.tenants import Tenants
 from gateway.verdicts import Verdicts
 from schemas.broker import (
@@ -30,16 +35,18 @@ from schemas.broker import (
     BrokerSettings,
     BrokerUnavailable,
     Producer,
+    Received,
     Tail,
     TopicsNotReady,
     check_topics,
 )
 from schemas.keyring import Keyring
-from schemas.topics import ANSWERS, IMAGES, SCANNERS, VERDICTS
+from schemas.messages import ScannerAnnounced, Verdict
+from schemas.topics import ANSWERS, IMAGES, IMAGES_BACKLOG, SCANNERS, VERDICTS
 
 log = structlog.get_logger("gateway")
 
-_TOPICS = (IMAGES, ANSWERS, VERDICTS, SCANNERS)
+_TOPICS = (IMAGES, IMAGES_BACKLOG, ANSWERS, VERDICTS, SCANNERS)
 _BACKLOG = 2048
 _RETRY_FIRST_S = 0.25
 _RETRY_MOST_S = 2.0
@@ -54,7 +61,7 @@ class CannotStart(Exception):
 class Gateway:
     """One gateway. `serve` returns when `stop` was called and everything in hand is answered and handed on.
 
-    Raises `CannotStart` from the constructor or `start`: invalid tenants, an unusable spool folder, a taken port.
+    Raises `CannotStart` from the constructor or `start`: invalid tenants, an unusable folder, a taken port.
     """
 
     def __init__(
@@ -65,46 +72,68 @@ class Gateway:
         keyring: Keyring,
     ) -> None:
         try:
-            known_tenants = Tenants(tenants)
+            self._tenants = Tenants(tenants)
         except ValueError as error:
             raise CannotStart(str(error)) from error
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._settings = settings
         self._broker = broker
+        self._keyring = keyring
         self._metrics = Metrics(deadline_s=settings.deadline_ms / 1000)
         self._verdicts = Verdicts(known_entries=settings.known_entries, recent_entries=settings.recent_entries)
+        self._steering = Steering(deadline_s=settings.deadline_ms / 1000)
         self._producer = Producer(broker, client_id=f"fediwarden-gateway-{self.name}")
         self._tail = Tail(
             broker,
             (VERDICTS, SCANNERS),
             since_s=settings.known_since_h * 3600,
-            on_record=self._verdicts.observe,
+            on_record=self._observe,
             client_id=f"fediwarden-gateway-{self.name}",
         )
-        self._ledger = Ledger(self._producer, most=settings.ledger_entries)
         self._frames = FramePool(settings.frames)
         self._bodies = Bodies(settings)
-        self._scans = Scans(
+        self._opened = contextlib.AsyncExitStack()
+        self._socket: socket.socket | None = None
+        self._server: _Server | None = None
+        self._kafka_fault = "not connected yet"
+        self._started_kafka = False
+        self._stopping = False
+        self._drained_by = 0.0
+
+    def _assemble(self, storage: Storage) -> None:
+        """Put together what keeps things on disk, and what depends on that."""
+        settings, metrics = self._settings, self._metrics
+        self._storage = storage
+        self._ledger = Ledger(self._producer, journal=storage.own.journal, most=settings.ledger_entries)
+        self._delivery = Delivery(producer=self._producer, storage=storage, steering=self._steering, metrics=metrics)
+        self._flights = Flights(
             settings,
             gateway=self.name,
             frames=self._frames,
-            keyring=keyring,
-            producer=self._producer,
+            keyring=self._keyring,
+            delivery=self._delivery,
+            verdicts=self._verdicts,
+            metrics=metrics,
+        )
+        self._scans = Scans(
+            settings,
+            flights=self._flights,
+            delivery=self._delivery,
             verdicts=self._verdicts,
             ledger=self._ledger,
-            metrics=self._metrics,
+            metrics=metrics,
         )
-        self._metrics.watch("bytes_in_flight", "Bytes of all bodies held now.", lambda: self._bodies.held_bytes)
-        self._metrics.watch("known", "Verdicts in memory.", lambda: self._verdicts.known_count)
-        self._metrics.watch("scanners", "Healthy scanners heard of lately.", self._verdicts.scanner_count)
-        self._metrics.watch("ledger_waiting", "Answers that Kafka does not have yet.", lambda: self._ledger.waiting)
+        metrics.watch("bytes_in_flight", "Bytes of all bodies held now.", lambda: self._bodies.held_bytes)
+        metrics.watch("known", "Verdicts in memory.", lambda: self._verdicts.known_count)
+        metrics.watch("scanners", "Healthy scanners heard of lately.", self._verdicts.scanner_count)
+        metrics.watch("ledger_waiting", "Answers that Kafka does not have yet.", lambda: self._ledger.waiting)
         endpoints = Endpoints(
             gateway=self.name,
-            tenants=known_tenants,
+            tenants=self._tenants,
             bodies=self._bodies,
             scans=self._scans,
             ledger=self._ledger,
-            metrics=self._metrics,
+            metrics=metrics,
             parts=self.parts,
         )
         self._server = _Server(
@@ -123,10 +152,6 @@ class Gateway:
                 timeout_graceful_shutdown=max(1, round(settings.drain_s)),
             )
         )
-        self._socket: socket.socket | None = None
-        self._kafka_fault = "not connected yet"
-        self._started_kafka = False
-        self._drained_by = 0.0
 
     @property
     def port(self) -> int:
@@ -140,22 +165,36 @@ class Gateway:
         positioned = self._tail.positioned
         workers = self._frames.ready
         scanners = self._verdicts.scanner_count()
+        spooled = self._storage.images
         return (
             Part("serving", True, not self._scans.draining, "stopping" if self._scans.draining else ""),
             Part("kafka", True, kafka, "" if kafka else self._kafka_fault),
             Part("verdicts", True, positioned, "" if positioned else "past verdicts are still being read"),
             Part("frame_workers", True, workers, "" if workers else "no frame worker is ready"),
+            Part(
+                "spool",
+                False,
+                not spooled,
+                f"{spooled or 'no'} image{'s wait' if spooled != 1 else ' waits'} on disk for Kafka",
+            ),
             Part("scanners", False, scanners > 0, f"{scanners} announced"),
         )
 
     async def start(self) -> None:
         """Take the port and start the frame workers. Kafka is connected to by `serve`."""
-        self._check_spool_dir()
-        self._socket = _listen(self._settings.host, self._settings.port)
+        self._check_body_dir()
         try:
+            storage = await self._opened.enter_async_context(open_storage(self._settings))
+            self._assemble(storage)
+            for shelf in (storage.own, *storage.left):
+                await asyncio.to_thread(self._ledger.restore, shelf.journal)
+            self._socket = self._opened.enter_context(_listen(self._settings.host, self._settings.port))
             await self._frames.start()
+        except SpoolUnusable as error:
+            await self._opened.aclose()
+            raise CannotStart(str(error)) from error
         except BaseException:
-            self._socket.close()
+            await self._opened.aclose()
             raise
 
     def stop(self) -> None:
@@ -163,6 +202,9 @@ class Gateway:
 
         To be called on the event loop, which is where signal handlers of asyncio run.
         """
+        if self._server is None:
+            self._stopping = True
+            return
         if self._server.should_exit:
             self._server.force_exit = True
         else:
@@ -172,7 +214,9 @@ class Gateway:
 
     async def serve(self) -> None:
         """Serve until `stop`. Raises `TopicsNotReady` when Kafka is there and the topics are not."""
-        assert self._socket is not None, "start() comes first"
+        assert self._socket is not None and self._server is not None, "start() comes first"
+        if self._stopping:
+            self.stop()
         log.info("gateway listening", host=self._settings.host, port=self.port, gateway=self.name)
         connecting = asyncio.create_task(self._connect(), name="gateway-connect")
         connecting.add_done_callback(self._connected)
@@ -191,7 +235,7 @@ class Gateway:
                 await check_topics(self._broker, _TOPICS)
                 await self._producer.start()
                 self._ledger.start()
-                self._scans.start()
+                self._delivery.start()
                 self._started_kafka = True
                 break
             except (BrokerUnavailable, BrokerRefused) as error:
@@ -215,33 +259,46 @@ class Gateway:
         # A gateway that hears no verdicts would answer everything by its deadline: rather start anew.
         await self._tail.wait_ended()
 
+    def _observe(self, received: Received) -> None:
+        self._verdicts.observe(received)
+        match received.message:
+            case Verdict() as verdict:
+                self._steering.judged(verdict.scan_id, verdict.topic, verdict.partition, verdict.scanner)
+            case ScannerAnnounced() as announced if announced.leaving:
+                self._steering.leaving(announced.scanner)
+
     def _connected(self, connecting: asyncio.Task[None]) -> None:
         if not connecting.cancelled() and connecting.exception() is not None:
             self.stop()
 
     async def _wind_down(self, connecting: asyncio.Task[None]) -> None:
         loop = asyncio.get_running_loop()
-        lost = await self._scans.drain(max(_LAST_CHANCE_S, self._drained_by - loop.time()))
+        lost = await self._flights.drain(max(_LAST_CHANCE_S, self._drained_by - loop.time()))
+        await self._delivery.stop()
         if not connecting.done():
             connecting.cancel()
             await asyncio.gather(connecting, return_exceptions=True)
         if self._started_kafka:
-            lost_answers = await self._ledger.flush(max(_LAST_CHANCE_S, self._drained_by - loop.time()))
+            await self._ledger.flush(max(_LAST_CHANCE_S, self._drained_by - loop.time()))
             await self._tail.stop()
             await self._producer.stop()
-        else:
-            lost_answers = self._ledger.waiting
         await self._frames.stop()
-        log.info("gateway stopped", lost_images=lost, lost_answers=lost_answers)
+        log.info(
+            "gateway stopped",
+            lost_images=lost,
+            images_on_disk=self._storage.images,
+            answers_on_disk=self._ledger.waiting,
+        )
+        await self._opened.aclose()
 
-    def _check_spool_dir(self) -> None:
-        folder = self._settings.spool_dir
+    def _check_body_dir(self) -> None:
+        folder = self._settings.body_dir
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise CannotStart(f"gateway.spool_dir {folder}: {error.strerror}; set it to a folder of ours") from error
+            raise CannotStart(f"gateway.body_dir {folder}: {error.strerror}; set it to a folder of ours") from error
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise CannotStart(f"gateway.spool_dir {folder} cannot be written to; set it to a folder of ours")
+            raise CannotStart(f"gateway.body_dir {folder} cannot be written to; set it to a folder of ours")
 
 
 class _Server(uvicorn.Server):

@@ -36,6 +36,12 @@ def _check_key(key: SecretStr | None) -> SecretStr | None:
     return key
 
 
+def _check_header(key: SecretStr | None) -> SecretStr | None:
+    if key is not None and not all("!" <= each <= "~" for each in key.get_secret_value()):
+        raise ValueError("an API key travels in a header: no spaces, only ASCII")
+    return key
+
+
 def _check_address(address: str | None) -> str | None:
     """An address that may be shown: an http(s) URL without a user, a query or a fragment."""
     if address is None:
@@ -81,6 +87,17 @@ class TenantSettings(BaseModel):
         None,
         description="Address of this tenant's pict-rs, such as http://127.0.0.1:8080; `fediwarden doctor` checks it.",
     )
+    pict_rs_api_key: Annotated[SecretStr | None, AfterValidator(_check_header)] = Field(
+        None,
+        description="What that pict-rs has as PICTRS__SERVER__API_KEY. With it, the enforcer removes from pict-rs what"
+        " was let through unjudged and is rejected later; without it, such files stay.",
+    )
+
+    @model_validator(mode="after")
+    def _says_which_pict_rs(self) -> Self:
+        if self.pict_rs_api_key is not None and self.pict_rs is None:
+            raise ValueError("pict_rs_api_key needs pict_rs, the address of the pict-rs it belongs to")
+        return self
 
     @property
     def allowed_networks(self) -> tuple[Network, ...] | None:
@@ -120,9 +137,21 @@ class GatewaySettings(BaseModel):
     memory_body_bytes: Annotated[int, Field(ge=0)] = Field(
         4 * MIB, description="A body up to this size is held in memory, a larger one in a file without a name."
     )
-    spool_dir: Path = Field(
+    body_dir: Path = Field(
         default_factory=lambda: Path(tempfile.gettempdir()),
         description="Folder of the files that hold large bodies while they are read. They never have a name.",
+    )
+    spool_dir: Path | None = Field(
+        None,
+        description="Folder where encrypted frames and the ledger's entries wait while Kafka is away; several gateways"
+        " may share it. Default: spool in data_dir.",
+    )
+    spool_max_bytes: Annotated[int, Field(ge=1 << 20)] = Field(
+        2048 * MIB, description="Bytes of frames that the spool holds at most; beyond it the answer is 503."
+    )
+    spool_max_age_h: Annotated[float, Field(gt=0)] = Field(
+        7 * 24.0,
+        description="Hours that frames may wait in the spool; older ones are set aside (folder refused) and logged.",
     )
     max_in_flight: Annotated[int, Field(ge=1)] = Field(
         512,
@@ -133,7 +162,7 @@ class GatewaySettings(BaseModel):
     )
     max_unpublished_bytes: Annotated[int, Field(ge=1024)] = Field(
         128 * MIB,
-        description="Bytes of frames that wait for Kafka while it is away; beyond it the answer is 503.",
+        description="Bytes of frames held in memory until Kafka or the disk has them; beyond it the answer is 503.",
     )
     ledger_entries: Annotated[int, Field(ge=1)] = Field(
         100_000,

@@ -1,11 +1,13 @@
 """A real gateway for tests: in a thread of its own, on a free port, with real frame workers."""
 
 import asyncio
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -61,7 +63,21 @@ def running_gateway(
     keyring: Keyring | None = None,
     **more: Any,
 ) -> Iterator[RunningGateway]:
-    """A gateway that listens already; `more` are GatewaySettings."""
+    """A gateway that listens already; `more` are GatewaySettings. Its spool goes with it unless `more` names one."""
+    with (
+        tempfile.TemporaryDirectory(prefix="fediwarden-spool-") as spool_dir,
+        _running_gateway(broker, tenants, keyring, {"spool_dir": Path(spool_dir), **more}) as running,
+    ):
+        yield running
+
+
+@contextmanager
+def _running_gateway(
+    broker: BrokerSettings,
+    tenants: Mapping[str, TenantSettings] | None,
+    keyring: Keyring | None,
+    more: Mapping[str, Any],
+) -> Iterator[RunningGateway]:
     keyring = keyring or Keyring.generate()
     listening = threading.Event()
     made: list[RunningGateway] = []

@@ -4,7 +4,7 @@ import asyncio
 import os
 import random
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,7 +40,9 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def make_cluster(directory: Path, *, nodes: int = 1, port: int | None = None) -> Cluster:
+def make_cluster(
+    directory: Path, *, nodes: int = 1, port: int | None = None, properties: Mapping[str, str] | None = None
+) -> Cluster:
     """A cluster that is not started yet; the jars are fetched when they are not in the cache."""
     return Cluster(
         directory,
@@ -49,13 +51,16 @@ def make_cluster(directory: Path, *, nodes: int = 1, port: int | None = None) ->
         nodes=nodes,
         heap_mb=384,
         min_free_gb=0.5,
+        properties=properties,
         java_options=("-XX:TieredStopAtLevel=1",),  # a test's Kafka does not live to earn the optimising compiler
     )
 
 
 @contextmanager
-def running_cluster(directory: Path, *, nodes: int = 1) -> Iterator[Cluster]:
+def running_cluster(
+    directory: Path, *, nodes: int = 1, properties: Mapping[str, str] | None = None
+) -> Iterator[Cluster]:
     """A started cluster with all topics applied."""
-    with make_cluster(directory, nodes=nodes) as cluster:
+    with make_cluster(directory, nodes=nodes, properties=properties) as cluster:
         asyncio.run(apply_topics(BrokerSettings(bootstrap_servers=cluster.bootstrap_servers)))
         yield cluster

@@ -21,18 +21,26 @@ START_WITHIN_S = 60.0
 STOP_WITHIN_S = 30.0
 
 
-class Process:
-    """One `python -m fediwarden ...`, with its log in a file. End it with `stop` (SIGTERM) or `kill`."""
+def environment_of_process(environment: Mapping[str, str]) -> dict[str, str]:
+    """Ours without its settings, the tests' own settings, and `environment`."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("FEDIWARDEN_")}
+    return inherited | {"FEDIWARDEN_CACHE_DIR": str(cache_dir()), "FEDIWARDEN_LOG__FORMAT": "json"} | environment
 
-    def __init__(self, command: list[str], *, environment: Mapping[str, str], log_file: Path) -> None:
+
+class Process:
+    """One `python -m fediwarden ...`, with its log in a file. End it with `stop` (SIGTERM) or `kill`.
+
+    `module` takes the place of fediwarden.
+    """
+
+    def __init__(
+        self, command: list[str], *, environment: Mapping[str, str], log_file: Path, module: str = "fediwarden"
+    ) -> None:
         self.log_file = log_file
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("FEDIWARDEN_")}
         with log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "fediwarden", *command],
-                env=inherited
-                | {"FEDIWARDEN_CACHE_DIR": str(cache_dir()), "FEDIWARDEN_LOG__FORMAT": "json"}
-                | environment,
+                [sys.executable, "-m", module, *command],
+                env=environment_of_process(environment),
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -41,6 +49,10 @@ class Process:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
 
     @property
     def log(self) -> str:

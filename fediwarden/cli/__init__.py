@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from fediwarden.cli import doctor, keys, models, scan, services, settings, topics
+from fediwarden.cli import doctor, keys, ledger, models, scan, services, settings, topics
 from fediwarden.exits import FAILED, exit_code, is_ours
 
 app = typer.Typer(
@@ -24,7 +24,9 @@ app = typer.Typer(
 app.command("up")(services.up)
 app.command("gateway")(services.gateway)
 app.command("scanner")(services.scanner)
+app.command("enforcer")(services.enforcer)
 app.command("scan")(scan.scan)
+app.command("ledger")(ledger.ledger)
 app.add_typer(topics.app, name="topics")
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")

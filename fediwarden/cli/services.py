@@ -1,4 +1,4 @@
-"""``up``, ``gateway`` and ``scanner``: the commands that serve until they are stopped."""
+"""``up``, ``gateway``, ``scanner`` and ``enforcer``: the commands that serve until they are stopped."""
 
 import asyncio
 import sys
@@ -23,7 +23,7 @@ def up(
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Start everything on this machine: Kafka, gateway, scanners. Ctrl-C stops it."""
+    """Start everything on this machine: Kafka, gateway, scanners, enforcer. Ctrl-C stops it."""
     from fediwarden.logs import configure_logging
     from fediwarden.up import run_up
 
@@ -74,3 +74,24 @@ def scanner(
     configure_logging(settings.log, service="scanner")
     keyring = Keyring.load(settings.keys_file)
     uvloop.run(run_scanner(settings.scanner, settings.kafka.broker_settings(), keyring))
+
+
+def enforcer(
+    data_dir: DataDirOption = None,
+    dry_run: Annotated[
+        bool | None, typer.Option("--dry-run", help="Only report what would be removed (setting enforcer.dry_run).")
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Remove from pict-rs what was let through and is rejected later, and from Kafka the frames of what is judged."""
+    import uvloop
+
+    from fediwarden.logs import configure_logging
+    from gateway.enforcement.service import run_enforcer
+    from gateway.erasure.janitor import Janitor
+
+    settings = read_settings(config, nested_flags(data_dir=data_dir, enforcer__dry_run=dry_run))
+    configure_logging(settings.log, service="enforcer")
+    broker = settings.kafka.broker_settings()
+    beside = [lambda producer: Janitor(settings.erasure, broker, producer).run()]
+    uvloop.run(run_enforcer(settings.enforcer, settings.tenants, broker, companions=beside))

@@ -1,10 +1,11 @@
-"""``topics``: what is declared in `schemas.topics`, what the cluster has, and making the two the same."""
+"""``topics``: what is declared in `schemas.topics`, what the cluster has, making the two the same; what is erased."""
 
 import asyncio
+from typing import Annotated
 
 import typer
 
-from fediwarden.cli.options import ConfigOption, JsonOption, read_settings
+from fediwarden.cli.options import ConfigOption, DataDirOption, JsonOption, nested_flags, read_settings
 from fediwarden.cli.tables import make_table, print_table
 from fediwarden.exits import FAILED
 
@@ -85,6 +86,69 @@ def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
             ", ".join(spec.readers),
         )
     print_table(table)
+
+
+@app.command("erasure-check")
+def erasure_check(
+    sha256: Annotated[str, typer.Argument(metavar="SHA256", help="The image's sha256, in hexadecimal.")],
+    ciphertext: Annotated[
+        list[str] | None,
+        typer.Option(help="Bytes of its encrypted frames noted earlier, in hexadecimal (16 or more). Repeatable."),
+    ] = None,
+    data_dir: DataDirOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look for an image's frames in every file of the embedded Kafka. Exit code 1 when there are any, 0 when none.
+
+    An accepted image is found in images.archive for as long as that is kept.
+    With a Kafka of your own only its topics can be read, not its disks; records that it deleted are not seen then.
+    """
+    from fediwarden.erasure_check import MIN_CIPHERTEXT_BYTES, search_disk, search_topics
+
+    image = _parse_hex(sha256, "SHA256", least=32, most=32)
+    needles = [_parse_hex(each, "--ciphertext", least=MIN_CIPHERTEXT_BYTES) for each in ciphertext or ()]
+    settings = read_settings(config, nested_flags(data_dir=data_dir))
+    if settings.kafka.embedded:
+        found = search_disk(settings.data_dir, settings.kafka.topic_prefix, image, needles)
+    elif needles:
+        raise typer.BadParameter("only the disks of the embedded Kafka can be searched for bytes")
+    else:
+        found = asyncio.run(search_topics(settings.kafka.broker_settings(), image))
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        report = {
+            "sha256": image.hex(),
+            "searched": "disk" if settings.kafka.embedded else "topics",
+            "gone": not found,
+            "found": [asdict(each) for each in found],
+        }
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        for each in found:
+            place = f" ({each.topic}, partition {each.partition})" if each.topic else ""
+            typer.echo(f"{each.what}: {each.where} at {each.at}{place}")
+        typer.echo(
+            f"{image.hex()}: {'frames in ' + str(len(found)) + ' places' if found else 'no frames'}, in "
+            + (f"all files of {settings.data_dir}" if settings.kafka.embedded else "all that can be read of the topics")
+        )
+        if not settings.kafka.embedded:
+            typer.echo("This Kafka is not the embedded one: what it deleted may still be on its brokers' disks.")
+    if found:
+        raise typer.Exit(FAILED)
+
+
+def _parse_hex(text: str, name: str, *, least: int, most: int | None = None) -> bytes:
+    """Bytes from hexadecimal digits. Raises `typer.BadParameter` where they are none, too few or too many."""
+    try:
+        data = bytes.fromhex(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{name} must be hexadecimal digits") from error
+    if len(data) < least or (most is not None and len(data) > most):
+        raise typer.BadParameter(f"{name} must have {least} bytes{'' if most else ' or more'}, two digits each")
+    return data
 
 
 def _kept(retention_ms: int, retention_bytes: int | None) -> str:

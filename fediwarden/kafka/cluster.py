@@ -4,7 +4,7 @@ import base64
 import os
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -44,6 +44,7 @@ class Cluster:
 
     Node *i* (from 0) serves clients at ``port + 2i`` and the other nodes at ``port + 2i + 1``. Either call `prepare`
     and hand `specs` to a `Supervisor`, or use `start`/`stop` (or ``with``), which block and restart nothing.
+    `properties` take the place of what `Node.properties` says, for tests that cannot wait for it.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Cluster:
         heap_mb: int = 512,
         min_free_gb: float = 2.0,
         java_options: Sequence[str] = (),
+        properties: Mapping[str, str] | None = None,
         java: Path | None = None,
     ) -> None:
         if nodes not in (1, 3):
@@ -72,7 +74,14 @@ class Cluster:
             cluster_id = _keep_cluster_id(directory)
         self.nodes = {
             node: Node(
-                node, directory / f"node-{node}", ports[node], controllers, cluster_id, heap_mb, tuple(java_options)
+                node,
+                directory / f"node-{node}",
+                ports[node],
+                controllers,
+                cluster_id,
+                heap_mb,
+                tuple(java_options),
+                dict(properties or {}),
             )
             for node in ports
         }

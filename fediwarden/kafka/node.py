@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fediwarden.children import ChildSpec
@@ -33,6 +33,7 @@ class Node:
     """Node `node_id` of a cluster whose controllers listen on `controllers` (id -> port), all on loopback.
 
     `directory` holds everything of this node: ``data/`` (Kafka's own), ``logs/``, and the files we write.
+    `extra_properties` take the place of ours in server.properties.
     """
 
     node_id: int
@@ -42,6 +43,7 @@ class Node:
     cluster_id: str
     heap_mb: int
     java_options: tuple[str, ...] = ()
+    extra_properties: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -118,7 +120,7 @@ class Node:
             "metadata.log.segment.bytes": 8 << 20,
             "metadata.log.max.record.bytes.between.snapshots": 4 << 20,
         }
-        return {key: str(value) for key, value in values.items()}
+        return {key: str(value) for key, value in values.items()} | dict(self.extra_properties)
 
     def write_files(self) -> None:
         """Write server.properties and the logging configuration anew; they belong to the program, not to the user."""

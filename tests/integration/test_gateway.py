@@ -5,9 +5,7 @@ import hashlib
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,149 +14,28 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from fediwarden.kafka.cluster import Cluster
 from gateway.service import Gateway
 from gateway.settings import TenantSettings
-from schemas.broker import BrokerSettings, Consumer, Producer, Received, Tail, TopicsNotReady, apply_topics
-from schemas.clock import now_ms
+from schemas.broker import BrokerSettings, Producer, TopicsNotReady, apply_topics
 from schemas.keyring import Keyring
 from schemas.messages import (
-    EVERY_TENANT,
     AnsweredBy,
-    AnswerGiven,
     Decision,
     ImageSubmitted,
-    RuleFired,
-    ScannerAnnounced,
-    Stage,
-    Verdict,
 )
-from schemas.topics import ANSWERS, IMAGES, SCANNERS, VERDICTS
+from schemas.topics import VERDICTS
 from tests import pictures
-from tests.gateways import NO_KAFKA, RunningGateway, running_gateway, settings, wait_for
-from tests.kafka import find_free_ports, make_cluster
+from tests.gateways import RunningGateway, running_gateway, settings, wait_for
+from tests.kafka import find_free_ports
+from tests.responder import Responder, answers_given, make_verdict
 
 pytestmark = pytest.mark.kafka
 
 PICT_RS = "/api/v1/scan/IPADDR"
-MODELS = {"stand-in": "0123abcd"}
-Judge = Callable[[ImageSubmitted], Decision | None]
-
-
-class Responder:
-    """Reads images and publishes the decisions of `judge`; None keeps silent. In a thread of its own."""
-
-    def __init__(self, broker: BrokerSettings, judge: Judge, *, policy: str = "p1") -> None:
-        self._broker = broker
-        self._judge = judge
-        self._policy = policy
-        self.seen: list[ImageSubmitted] = []
-        self._threads = ThreadPoolExecutor(1)
-        self._stop = asyncio.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def __enter__(self) -> "Responder":
-        ready = ThreadEvent()
-        self._work = self._threads.submit(asyncio.run, self._run(ready))
-        ready.wait(self._work)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._work.result(30)
-        self._threads.shutdown()
-
-    async def _run(self, ready: "ThreadEvent") -> None:
-        self._loop = asyncio.get_running_loop()
-        async with (
-            Producer(self._broker, client_id="responder") as producer,
-            Consumer(self._broker, (IMAGES,), group="responder", client_id="responder") as consumer,
-        ):
-            await producer.publish(SCANNERS, self._announcement(), key=b"responder")
-            ready.set()
-            while not self._stop.is_set():
-                for received in await consumer.poll(max_messages=50, timeout_s=0.1):
-                    await self._answer(producer, received)
-                    consumer.done(received)
-
-    async def _answer(self, producer: Producer, received: Received) -> None:
-        image = received.message
-        assert isinstance(image, ImageSubmitted)
-        self.seen.append(image)
-        decision = self._judge(image)
-        if decision is not None:
-            await producer.publish(VERDICTS, make_verdict(image, decision, self._policy), key=image.sha256)
-
-    def _announcement(self) -> ScannerAnnounced:
-        return ScannerAnnounced(
-            scanner="responder",
-            group="responder",
-            models=MODELS,
-            policies={EVERY_TENANT: self._policy},
-            device="cpu",
-            announced_at=now_ms(),
-        )
-
-
-class ThreadEvent:
-    """Set by a thread; waiting for it ends with the thread's error when it fails instead."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-        self.set = self._event.set
-
-    def wait(self, work: Any) -> None:
-        work.add_done_callback(lambda _: self._event.set())
-        assert self._event.wait(60)
-        if work.done():
-            work.result()
-
-
-def make_verdict(image: ImageSubmitted, decision: Decision, policy: str = "p1") -> Verdict:
-    return Verdict(
-        scan_id=image.scan_id,
-        tenant=image.tenant,
-        sha256=image.sha256,
-        decision=decision,
-        rules=() if decision is Decision.ACCEPT else (RuleFired(name="rule", decision=decision, frame=0),),
-        scores={"stand-in/nsfw": 0.5},
-        models=MODELS,
-        policy=policy,
-        stage=Stage.LIVE,
-        scanner="responder",
-        topic="images",
-        partition=0,
-        offset=0,
-        received_at=image.received_at,
-        judged_at=now_ms(),
-    )
 
 
 def post(running: RunningGateway, image: bytes, *, path: str = PICT_RS, **more: Any) -> httpx.Response:
     return httpx.post(f"{running.url}{path}", content=image, timeout=30, **more)
-
-
-def answers_given(broker: BrokerSettings, count: int) -> list[AnswerGiven]:
-    """The ledger, once it has `count` entries."""
-
-    async def go() -> list[AnswerGiven]:
-        found: list[AnswerGiven] = []
-        complete = asyncio.Event()
-
-        def note(received: Received) -> None:
-            assert isinstance(received.message, AnswerGiven)
-            found.append(received.message)
-            if len(found) >= count:
-                complete.set()
-
-        async with Tail(broker, (ANSWERS,), since_s=3600, on_record=note, client_id="test") as tail:
-            await tail.wait_positioned()
-            async with asyncio.timeout(20):
-                await complete.wait()
-        return found
-
-    return asyncio.run(go())
 
 
 def by_size(image: ImageSubmitted) -> Decision:
@@ -323,32 +200,15 @@ def shared(kafka: BrokerSettings) -> Any:
         yield running.ready(), scanner
 
 
-def test_missing_topics_end_the_gateway_with_the_command_that_makes_them(kafka: BrokerSettings) -> None:
+def test_missing_topics_end_the_gateway_with_the_command_that_makes_them(kafka: BrokerSettings, tmp_path: Path) -> None:
     async def go() -> None:
         elsewhere = kafka.model_copy(update={"topic_prefix": "nobody-made-these."})
-        gateway = Gateway(settings(), {"default": TenantSettings()}, elsewhere, Keyring.generate())
+        gateway = Gateway(settings(spool_dir=tmp_path), {"default": TenantSettings()}, elsewhere, Keyring.generate())
         await gateway.start()
         with pytest.raises(TopicsNotReady, match="fediwarden topics apply"):
             await gateway.serve()
 
     asyncio.run(go())
-
-
-def test_a_gateway_that_started_before_kafka_publishes_what_it_took_meanwhile(tmp_path: Path) -> None:
-    cluster: Cluster = make_cluster(tmp_path, port=find_free_ports(2))
-    broker = BrokerSettings(bootstrap_servers=cluster.bootstrap_servers)
-    image = pictures.make("png", seed=60)
-    with running_gateway(broker, deadline_ms=200, drain_s=30) as running:
-        assert post(running, image).json()["answered_by"] == "deadline"
-        assert httpx.get(f"{running.url}/readyz").json()["parts"]["kafka"]["ok"] is False
-        with cluster:
-            asyncio.run(apply_topics(broker))
-            with Responder(broker, lambda _: Decision.REJECT) as scanner:
-                running.ready()
-                wait_for(lambda: [each.sha256 for each in scanner.seen] == [sha256(image)])
-            assert answers_given(broker, 1)[0].answered_by is AnsweredBy.DEADLINE
-            running.stop()
-    assert not running.errors
 
 
 def test_a_gateway_told_to_stop_answers_what_is_in_flight_and_exits_0(
@@ -364,7 +224,7 @@ from schemas.broker import BrokerSettings
 from schemas.keyring import Keyring
 broker = BrokerSettings.model_validate({fresh_kafka.model_dump()!r})
 keyring = Keyring.load_or_create(Path({str(tmp_path / "keys.json")!r}))
-settings = GatewaySettings(port={port}, deadline_ms=20000)
+settings = GatewaySettings(port={port}, deadline_ms=20000, spool_dir=Path({str(tmp_path / "spool")!r}))
 uvloop.run(run_gateway(settings, {{"default": TenantSettings()}}, broker, keyring))
 """
     process = subprocess.Popen([sys.executable, "-c", program])
@@ -388,14 +248,6 @@ uvloop.run(run_gateway(settings, {{"default": TenantSettings()}}, broker, keyrin
         if process.poll() is None:
             process.kill()
             process.wait()
-
-
-def test_an_image_that_waits_for_frames_or_kafka_is_lost_only_by_name(capfd: pytest.CaptureFixture[str]) -> None:
-    image = pictures.make("png", seed=80)
-    with running_gateway(NO_KAFKA, deadline_ms=100) as running:
-        post(running, image)
-    printed = capfd.readouterr()
-    assert sha256(image).hex() in printed.out + printed.err
 
 
 def sha256(image: bytes) -> bytes:

@@ -70,7 +70,7 @@ class Up:
         return self.process.wait(START_WITHIN_S)
 
     def children(self) -> dict[str, psutil.Process]:
-        """The direct children by what they are: kafka, gateway, scanner (the last of several)."""
+        """The direct children by what they are: kafka, enforcer, gateway, scanner (the last of several)."""
         found = {}
         for child in psutil.Process(self.process.pid).children():
             line = child.cmdline()
@@ -126,13 +126,13 @@ def test_ctrl_c_leaves_nothing_running_and_a_second_start_has_kept_its_data(star
     for page in pages:
         assert urllib.request.urlopen(page, timeout=10).status == 200
     family = first.family()
-    assert {"kafka", "gateway", "scanner"} <= first.children().keys()
+    assert {"kafka", "enforcer", "gateway", "scanner"} <= first.children().keys()
     assert (tmp_path / "data" / "keys.json").stat().st_mode & 0o777 == 0o600
 
     assert first.interrupt() == 0
     assert all_gone(family)
     stopped = [event["child"] for event in first.events() if event["event"] == "child_stopped"]
-    assert stopped == ["gateway", "scanner", "kafka"]
+    assert stopped == ["gateway", "scanner", "enforcer", "kafka"]
 
     second = start(port=first.port).await_ready()
     assert second.scan(photo(seed=1))["answered_by"] == "known"

@@ -14,9 +14,14 @@ REQUIRED = "FEDIWARDEN_REQUIRE_PICTRS"
 
 
 @pytest.fixture(scope="session")
-def warden(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warden]:
+def built() -> None:
+    """Skips where there is no pict-rs."""
     if not (program_folder() / "pict-rs").exists() and not os.environ.get(REQUIRED):
         pytest.skip("pict-rs is not built: make test-pictrs")
+
+
+@pytest.fixture(scope="session")
+def warden(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warden]:
     with Warden(tmp_path_factory.mktemp("warden")) as warden:
         yield warden
 

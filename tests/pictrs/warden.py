@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,25 +23,32 @@ STOP_S = 40.0
 
 
 class Warden:
-    """`fediwarden up` with everything it keeps below `folder`; ready inside the context, gone after it."""
+    """`fediwarden up` with everything it keeps below `folder`; ready inside the context, gone after it.
 
-    def __init__(self, folder: Path, *, policy: Path | None = None) -> None:
+    `environment` is what its processes, and others that shall belong to it, find in theirs; `settings` adds to it.
+    """
+
+    def __init__(
+        self, folder: Path, *, policy: Path | None = None, scanners: int = 1, settings: Mapping[str, str] | None = None
+    ) -> None:
         self.port = find_free_ports(1)
         kafka_port = find_free_ports(2)
         self.validation = f"http://127.0.0.1:{self.port}/api/v1/scan/IPADDR"
         self.broker = BrokerSettings(bootstrap_servers=f"127.0.0.1:{kafka_port}")
         self._log = folder / "up.log"
         self._process: subprocess.Popen[bytes] | None = None
-        self._environment = {
+        self._scanners = scanners
+        self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("FEDIWARDEN_")},
             "FEDIWARDEN_DATA_DIR": str(folder / "data"),
             "FEDIWARDEN_CACHE_DIR": str(cache_dir()),
             "FEDIWARDEN_GATEWAY__PORT": str(self.port),
             "FEDIWARDEN_GATEWAY__DEADLINE_MS": "6000",  # a busy build machine shall not turn a verdict into a deadline
             "FEDIWARDEN_KAFKA__PORT": str(kafka_port),
+            **(settings or {}),
         }
         if policy is not None:
-            self._environment["FEDIWARDEN_SCANNER__POLICY"] = str(policy)
+            self.environment["FEDIWARDEN_SCANNER__POLICY"] = str(policy)
 
     def __enter__(self) -> Self:
         self.start()
@@ -52,12 +60,12 @@ class Warden:
         self.stop()
 
     def start(self) -> None:
-        """Start and wait until a scanner has announced itself to a ready gateway."""
+        """Start and wait until the gateway is ready and, if it is to have scanners, has heard of one."""
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "fediwarden", "up", "--scanners", "1"],
-                env=self._environment,
+                [sys.executable, "-m", "fediwarden", "up", "--scanners", str(self._scanners)],
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -89,7 +97,7 @@ class Warden:
             response = httpx.get(f"http://127.0.0.1:{self.port}/readyz", timeout=5.0)
         except httpx.TransportError:
             return False
-        return response.is_success and bool(response.json()["parts"]["scanners"]["ok"])
+        return response.is_success and (not self._scanners or bool(response.json()["parts"]["scanners"]["ok"]))
 
     def post(self, data: bytes, media_type: str) -> httpx.Response:
         """Post a file to the gateway as pict-rs does: chunked, with nothing but its media type."""

@@ -46,7 +46,20 @@ def test_help_answers_without_importing_anything_heavy() -> None:
 def test_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(monkeypatch, "--help") == 0
     said = capsys.readouterr().out
-    for command in ("up", "gateway", "scanner", "scan", "topics", "models", "keys", "doctor", "settings", "version"):
+    for command in (
+        "up",
+        "gateway",
+        "scanner",
+        "enforcer",
+        "scan",
+        "ledger",
+        "topics",
+        "models",
+        "keys",
+        "doctor",
+        "settings",
+        "version",
+    ):
         assert f" {command} " in said
 
 

@@ -15,6 +15,7 @@ from fediwarden.doctor import Finding, Health
 from fediwarden.settings import Settings, load_settings
 from schemas.keyring import Keyring
 from tests.kafka import find_free_ports
+from tests.pict_rs import API_KEY, running_pict_rs
 
 
 def _settings(tmp_path: Path, **more: Any) -> Settings:
@@ -175,6 +176,25 @@ def test_a_pict_rs_that_does_not_answer_fails() -> None:
     (finding,) = asyncio.run(doctor._look_at_pict_rs(f"http://127.0.0.1:{find_free_ports(1)}"))
     assert finding.health is Health.FAIL
     assert "is it running" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("key", "health", "said"),
+    [(API_KEY, Health.OK, "takes our API key"), ("another-key", Health.FAIL, "pict_rs_api_key")],
+)
+def test_the_internal_api_of_a_pict_rs_is_asked_where_a_tenant_has_its_key(
+    tmp_path: Path, key: str, health: Health, said: str
+) -> None:
+    with running_pict_rs(tmp_path / "pict-rs") as pict_rs:
+        tenants = {
+            "a": {"key": "the-key-of-a", "pict_rs": pict_rs.url},
+            "b": {"key": "the-key-of-b", "pict_rs": pict_rs.url, "pict_rs_api_key": key},
+        }
+        ((url, api_key),) = doctor._named_pict_rs(_settings(tmp_path, tenants=tenants), f"{pict_rs.url}/").items()
+        (finding,) = asyncio.run(doctor._look_at_pict_rs(url, api_key))
+    assert finding.health is health
+    assert said in finding.detail
+    assert key not in finding.detail + finding.remedy
 
 
 def test_the_pict_rs_of_each_tenant_and_of_the_flag_is_looked_at_once(tmp_path: Path, server: int) -> None:

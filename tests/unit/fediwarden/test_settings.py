@@ -213,6 +213,28 @@ def test_what_is_no_address_of_a_pict_rs_is_refused_with_an_example(
         load_settings()
 
 
+def test_an_api_key_of_no_pict_rs_is_refused_and_so_is_one_that_no_header_can_carry(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FEDIWARDEN_TENANTS__A__PICT_RS_API_KEY", "hunter2")
+    with pytest.raises(SettingsError, match="pict_rs_api_key needs pict_rs"):
+        load_settings()
+    monkeypatch.setenv("FEDIWARDEN_TENANTS__A__PICT_RS", "http://127.0.0.1:8080")
+    assert load_settings().tenants["a"].pict_rs_api_key is not None
+    monkeypatch.setenv("FEDIWARDEN_TENANTS__A__PICT_RS_API_KEY", "hunter2\n")
+    with pytest.raises(SettingsError, match="an API key travels in a header"):
+        load_settings()
+
+
+@pytest.mark.parametrize("checks", ["[5, 5]", "[0, 5]", "[30, 5]", "[]"])
+def test_looks_of_the_enforcer_that_do_not_follow_each_other_are_refused(
+    monkeypatch: pytest.MonkeyPatch, checks: str
+) -> None:
+    monkeypatch.setenv("FEDIWARDEN_ENFORCER__CHECKS_S", checks)
+    with pytest.raises(SettingsError, match=r"^enforcer\.checks_s \(environment FEDIWARDEN_ENFORCER__CHECKS_S\)"):
+        load_settings()
+
+
 def test_tenants_that_cannot_be_told_apart_are_refused() -> None:
     Path("fediwarden.toml").write_text("[tenants.a]\n[tenants.b]\n")
     with pytest.raises(SettingsError, match=r"tenants\.a and tenants\.b have no key and overlapping networks"):

@@ -89,7 +89,7 @@ def test_a_large_body_is_held_in_a_file_that_has_no_name(tmp_path: Path) -> None
     chunks = [os.urandom(64 << 10) for _ in range(48)]
 
     async def go() -> None:
-        with await Bodies(settings(spool_dir=tmp_path)).read(events(chunks)) as body:
+        with await Bodies(settings(body_dir=tmp_path)).read(events(chunks)) as body:
             assert content(body) == b"".join(chunks)
             assert os.fstat(body.fd).st_dev == tmp_path.stat().st_dev
             assert list(tmp_path.iterdir()) == []
@@ -98,11 +98,11 @@ def test_a_large_body_is_held_in_a_file_that_has_no_name(tmp_path: Path) -> None
 
 
 def test_a_small_body_never_touches_the_spool_folder(tmp_path: Path) -> None:
-    assert read([b"small"], spool_dir=tmp_path / "not there")[0] == b"small"
+    assert read([b"small"], body_dir=tmp_path / "not there")[0] == b"small"
 
 
 def test_a_spool_folder_that_is_not_there_is_refused_503_and_leaves_nothing_open(tmp_path: Path) -> None:
-    refusal = refused(events([b"x" * (2 << 20)]), spool_dir=tmp_path / "not there")
+    refusal = refused(events([b"x" * (2 << 20)]), body_dir=tmp_path / "not there")
     assert (refusal.code, refusal.status) == (RefusalCode.FULL, 503)
 
 

@@ -1,0 +1,156 @@
+"""Bringing sealed images to Kafka; to the spool on disk where Kafka does not take them in time."""
+
+import asyncio
+import contextlib
+from enum import Enum
+
+import structlog
+
+from gateway.metrics import Metrics
+from gateway.spool.parcels import Parcel
+from gateway.steering import Steering
+from gateway.storage import Storage
+from schemas.broker import BrokerError, BrokerUnavailable, Producer
+from schemas.messages import ImageSubmitted
+from schemas.topics import IMAGES, IMAGES_BACKLOG, TopicSpec
+
+log = structlog.get_logger("gateway.delivery")
+
+_LOOK_EVERY_S = 0.05
+_COUNT_EVERY_S = 30.0
+_HURRY_S = 1.0
+"""What a publication under way gets when the gateway stops, before it goes to the spool."""
+
+
+class Handover(Enum):
+    """Who has the image now."""
+
+    KAFKA = "kafka"
+    SPOOL = "spool"
+
+
+class Delivery:
+    """The last step of an image through the gateway: until `send` returns, only this process has it.
+
+    While Kafka is away nothing is tried with it but the spool's own drain, whose success says that it is back. Images
+    that wait where a scanner has fallen silent are published a second time elsewhere (`steering` says which).
+    """
+
+    def __init__(self, *, producer: Producer, storage: Storage, steering: Steering, metrics: Metrics) -> None:
+        self._producer = producer
+        self._storage = storage
+        self._spool = storage.own.frames
+        self._steering = steering
+        self._metrics = metrics
+        self._started = False
+        self._hurry = asyncio.Event()
+        self._hedgeable: dict[str, ImageSubmitted] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._hedges: set[asyncio.Task[None]] = set()
+        metrics.watch("spool_images", "Images on disk that wait for Kafka.", lambda: storage.images)
+        metrics.watch("partitions_avoided", "Partitions of images whose scanner is silent.", lambda: steering.avoided)
+        metrics.watch("spool_bytes", "Bytes of the spool on disk.", lambda: storage.size)
+
+    @property
+    def kafka_away(self) -> bool:
+        """Whether Kafka was never reached, or the last attempt to publish failed."""
+        return not (self._started and self._producer.connected)
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more can be taken: Kafka is away and the spool is at its bound."""
+        return self.kafka_away and self._spool.full
+
+    def start(self) -> None:
+        """Begin to publish: the producer has been started. What the spool holds goes first, to the backlog."""
+        self._started = True
+        self._tasks = [
+            asyncio.create_task(self._spool.drain(self._publish_parcel), name="spool-drain"),
+            *(
+                asyncio.create_task(shelf.frames.drain(self._publish_parcel, until_empty=True), name="orphan-drain")
+                for shelf in self._storage.left
+            ),
+            asyncio.create_task(self._hedge(), name="hedge"),
+        ]
+
+    def hurry(self) -> None:
+        """The gateway stops: what Kafka does not take at once goes to the spool."""
+        self._hurry.set()
+
+    async def stop(self) -> None:
+        """End hedging and draining; what the spool holds stays there for the next start."""
+        tasks = [*self._tasks, *self._hedges]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def send(self, message: ImageSubmitted, lane: TopicSpec, *, spool_after_s: float) -> Handover:
+        """Hand `message` over for good: to Kafka, or after `spool_after_s` seconds without success to the spool.
+
+        Raises `gateway.spool.errors.SpoolError` when neither takes it, `PublishRefused` when Kafka never will.
+        """
+        if not self.kafka_away and await self._publish_within(message, lane, spool_after_s):
+            return Handover.KAFKA
+        self.forget(message.scan_id)
+        await self._spool.append(Parcel(IMAGES_BACKLOG, message, message.sha256))
+        return Handover.SPOOL
+
+    async def insist(self, message: ImageSubmitted) -> None:
+        """Publish `message` to the backlog, however long Kafka is away. Raises `PublishRefused`."""
+        await self._producer.publish(IMAGES_BACKLOG, message, key=message.sha256)
+
+    def forget(self, scan_id: str) -> None:
+        """The image is judged, or nobody waits for it any more: it is not published a second time."""
+        self._hedgeable.pop(scan_id, None)
+        self._steering.forget(scan_id)
+
+    async def _publish_within(self, message: ImageSubmitted, lane: TopicSpec, seconds: float) -> bool:
+        publishing = asyncio.create_task(self._publish(message, lane))
+        hurrying = asyncio.create_task(self._hurry.wait())
+        try:
+            await asyncio.wait((publishing, hurrying), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if not publishing.done() and hurrying.done():
+                await asyncio.wait((publishing,), timeout=min(_HURRY_S, seconds))
+            if publishing.done():
+                publishing.result()
+                return True
+            return False
+        finally:
+            hurrying.cancel()
+            publishing.cancel()  # it may yet be written: then the image is judged twice, under one scan id
+            await asyncio.gather(publishing, hurrying, return_exceptions=True)
+
+    async def _publish(self, message: ImageSubmitted, lane: TopicSpec, *, again: bool = False) -> None:
+        if lane != IMAGES:
+            await self._producer.publish(lane, message, key=message.sha256)
+            return
+        partition = self._steering.choose(message.sha256, again=again)
+        self._hedgeable[message.scan_id] = message
+        self._steering.sent(message.scan_id, partition)
+        await self._producer.publish(IMAGES, message, key=message.sha256, partition=partition)
+
+    async def _publish_parcel(self, parcel: Parcel) -> None:
+        await self._producer.publish(parcel.topic, parcel.message, key=parcel.key)
+
+    async def _hedge(self) -> None:
+        loop = asyncio.get_running_loop()
+        count_at = loop.time()
+        while True:
+            if loop.time() >= count_at:
+                count_at = loop.time() + _COUNT_EVERY_S
+                with contextlib.suppress(BrokerUnavailable):
+                    self._steering.resize(await self._producer.partition_count(IMAGES))
+            await asyncio.sleep(_LOOK_EVERY_S)
+            for scan_id in self._steering.overdue():
+                message = self._hedgeable.get(scan_id)
+                if message is not None:
+                    task = asyncio.create_task(self._publish_again(message))
+                    self._hedges.add(task)
+                    task.add_done_callback(self._hedges.discard)
+
+    async def _publish_again(self, message: ImageSubmitted) -> None:
+        self._metrics.hedges.inc()
+        try:
+            await self._publish(message, IMAGES, again=True)
+        except BrokerError as error:  # the first copy is in Kafka: nothing is lost
+            log.warning("not published a second time", scan_id=message.scan_id, error=str(error))

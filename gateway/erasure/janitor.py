@@ -1,0 +1,180 @@
+"""The janitor: deletes judged images from the live lanes, and rolls idle partitions so that their bytes leave the disk.
+
+Committed offsets say how far each scanner group is done ("judged, answered for, archived if kept"). Every pass deletes
+what lies behind the slowest group's (Kafka's DeleteRecords, as Kafka Streams does with its repartition topics): from
+then on nobody can read it. The bytes leave the disk with their segment. On the embedded Kafka, of an image in a live
+lane, from the moment it is judged:
+
+- the next pass: `every_s`, 30 s;
+- its segment rolls: 5 min after the segment's first record, by the next image or by a tick (`gateway.erasure.ticks`);
+- the broker looks for segments to delete: every minute (``log.retention.check.interval.ms``), and removes their files
+  a second later (``log.segment.delete.delay.ms``).
+
+Together 7 minutes after the last image of a partition, and 13 at worst, where images kept coming just too early to roll
+the segment. images.archive is compacted (see `schemas.topics`); there the janitor only writes the ticks.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from gateway.erasure.progress import Lateness, Progress, compare_groups
+from gateway.erasure.settings import ErasureSettings
+from gateway.erasure.ticks import TICK_KEY, Ticks
+from schemas.broker import (
+    Bounds,
+    BrokerError,
+    BrokerSettings,
+    Partition,
+    PartitionLogs,
+    Producer,
+    Received,
+    Tail,
+    open_logs,
+)
+from schemas.clock import now_ms
+from schemas.messages import ScannerAnnounced
+from schemas.topics import IMAGES, IMAGES_ARCHIVE, IMAGES_BACKLOG, SCANNERS
+
+log = structlog.get_logger("gateway.erasure")
+
+LANES = (IMAGES, IMAGES_BACKLOG)
+REGISTERED_FOR_S = 24 * 3600.0
+_POSITION_POLL_S = 0.2
+_PEEK_MOST = 16
+_TICK_WITHIN_S = 10.0
+_REMEDY_GROUP = (
+    "start scanners of this group; a group that is given up counts no more 24 hours after its scanners were last heard"
+    " of, once erasure.groups does not name it"
+)
+_REMEDY_DELETE = "see the errors before this one; the brokers must let us delete records (ACL: Delete on the topic)"
+
+
+class Janitor:
+    """Erases what every registered scanner group is done with, for ever. Several at a time do no harm.
+
+    Registered are the groups that the settings name, and all that scanners announced in the last 24 hours. One that has
+    committed nothing yet in a partition holds all of it back: nothing unjudged is ever deleted. `monotonic` is a clock
+    in seconds.
+    """
+
+    def __init__(
+        self,
+        settings: ErasureSettings,
+        broker: BrokerSettings,
+        producer: Producer,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._broker = broker
+        self._producer = producer
+        self._ticks = Ticks(monotonic)
+        self._lateness = Lateness(monotonic)
+        self._announced: dict[str, int] = {}
+        self._failing = False
+
+    async def run(self) -> None:
+        """Make a pass every `every_s` seconds until cancelled. Outages of Kafka are waited out, logged once each."""
+        while True:
+            try:
+                async with Tail(
+                    self._broker,
+                    [SCANNERS],
+                    since_s=REGISTERED_FOR_S,
+                    on_record=self._note_scanner,
+                    client_id="fediwarden-erasure",
+                ) as tail:
+                    await self._make_passes(tail)
+            except BrokerError as error:  # from the start of the tail alone: later it waits by itself
+                self._note_failure(error)
+                await asyncio.sleep(self._settings.every_s)
+
+    async def _make_passes(self, tail: Tail) -> None:
+        ended = asyncio.create_task(tail.wait_ended())
+        try:
+            while not ended.done():
+                if tail.positioned:  # before that, a group might be registered that we have not read of
+                    try:
+                        await self._make_pass()
+                    except BrokerError as error:
+                        self._note_failure(error)
+                await asyncio.wait([ended], timeout=self._settings.every_s if tail.positioned else _POSITION_POLL_S)
+            ended.result()
+        finally:
+            ended.cancel()
+
+    async def _make_pass(self) -> None:
+        async with open_logs(self._broker) as logs:
+            committed = {group: await logs.committed(group, LANES) for group in self._registered()}
+            bounds = await logs.bounds((*LANES, IMAGES_ARCHIVE))
+            await self._tick_idle(logs, bounds)
+            lanes = {partition: each for partition, each in bounds.items() if partition.topic in LANES}
+            if committed:
+                await self._erase(logs, lanes, committed)
+        if self._failing:
+            log.info("erasure goes on")
+        self._failing = False
+
+    async def _tick_idle(self, logs: PartitionLogs, bounds: Mapping[Partition, Bounds]) -> None:
+        segment_ms = await logs.segment_ms((*LANES, IMAGES_ARCHIVE))
+        for partition, (_, end) in bounds.items():
+            seen = self._ticks.seen_end(partition)
+            # Other janitors' ticks must not call for ours, or there would be no end of them.
+            may_be_ticks = seen is not None and seen < end <= seen + _PEEK_MOST
+            only_ticks = may_be_ticks and await logs.all_keyed(partition, seen or 0, end, TICK_KEY)
+            self._ticks.note_end(partition, end, only_ticks=only_ticks)
+        due = [partition for partition in bounds if self._ticks.is_due(partition, segment_ms[partition.topic] / 1000)]
+        for partition in due:
+            written = await self._producer.publish(
+                partition.topic, None, key=TICK_KEY, partition=partition.number, give_up_after=_TICK_WITHIN_S
+            )
+            self._ticks.note_tick(partition, written.offset)
+        if due:
+            log.debug("ticked idle partitions", partitions=len(due))
+
+    async def _erase(
+        self, logs: PartitionLogs, bounds: Mapping[Partition, Bounds], committed: Mapping[str, Mapping[Partition, int]]
+    ) -> None:
+        erasable: dict[Partition, int] = {}
+        for partition, each in bounds.items():
+            progress = compare_groups(each, {group: offsets.get(partition) for group, offsets in committed.items()})
+            self._check_promise(partition, each, progress)
+            if progress.erasable > each.begin:
+                erasable[partition] = progress.erasable
+        await logs.delete_before(erasable)
+        if erasable:
+            records = sum(offset - bounds[partition].begin for partition, offset in erasable.items())
+            log.info("erased judged images", partitions=len(erasable), records=records)
+
+    def _check_promise(self, partition: Partition, bounds: Bounds, progress: Progress) -> None:
+        late_s = self._lateness.measure(partition, begin=bounds.begin, judged=progress.judged)
+        if late_s <= self._settings.within_s or not self._lateness.may_warn(partition):
+            return
+        held_back = progress.erasable < progress.judged
+        log.warning(
+            "judged images stay longer than promised",
+            topic=partition.topic.name,
+            partition=partition.number,
+            records=progress.judged - bounds.begin,
+            for_s=round(late_s),
+            within_s=self._settings.within_s,
+            held_back_by=progress.slowest if held_back else "DeleteRecords fails",
+            remedy=_REMEDY_GROUP if held_back else _REMEDY_DELETE,
+        )
+
+    def _note_scanner(self, received: Received) -> None:
+        if isinstance(received.message, ScannerAnnounced):
+            group = received.message.group
+            self._announced[group] = max(received.timestamp_ms, self._announced.get(group, 0))
+
+    def _registered(self) -> set[str]:
+        since = now_ms() - int(REGISTERED_FOR_S * 1000)
+        return {*self._settings.groups, *(group for group, at in self._announced.items() if at >= since)}
+
+    def _note_failure(self, error: BrokerError) -> None:
+        if not self._failing:  # one line an outage
+            log.warning("erasure fails, trying again until it does not", error=str(error))
+        self._failing = True

@@ -1,0 +1,327 @@
+"""Images on their way, from a body in hand to a verdict: frames - sealed - handed over - awaited."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+import structlog
+
+from gateway.bodies import Body
+from gateway.delivery import Delivery, Handover
+from gateway.frames.frame import FrameSet, Unreadable
+from gateway.frames.pool import FramePool, PoolStopped
+from gateway.limits import Limit, Ticket
+from gateway.metrics import Metrics
+from gateway.refusals import Refusal, RefusalCode
+from gateway.settings import GatewaySettings
+from gateway.spool.errors import SpoolError
+from gateway.tenants import Tenant
+from gateway.verdicts import Judgement, Verdicts
+from schemas.broker import PublishRefused
+from schemas.clock import now_ms
+from schemas.keyring import Keyring
+from schemas.messages import AnsweredBy, FrameInfo, ImageSubmitted
+from schemas.topics import IMAGES, IMAGES_BACKLOG
+
+log = structlog.get_logger("gateway.flights")
+
+JOINABLE_S = 60.0
+"""How long after it was handed over an image that has no verdict still stands for requests with the same bytes."""
+
+SPOOL_BEFORE_S = 0.25
+"""How long before the deadline an image that Kafka has not taken goes to disk: the time an fsync may take."""
+
+LIVE_SHARE = 0.7
+"""The part of the deadline that the way to a verdict may take under load: the rest is for what varies."""
+
+LOOK_SHARE = 0.4
+"""The part of it that a file may wait for its frames."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """When a request came in: on the wall clock, on the event loop's, which deadlines are kept by, and on the finest.
+
+    uvloop's clock goes by whole milliseconds and stands still while a callback runs: good enough for a deadline, too
+    coarse for what is reported.
+    """
+
+    at_ms: int
+    at: float
+    started: float
+
+    @property
+    def milliseconds(self) -> float:
+        """How long ago that was."""
+        return (time.perf_counter() - self.started) * 1000.0
+
+    @classmethod
+    def now(cls) -> "Arrival":
+        """The arrival of a request that came in just now. Needs a running event loop."""
+        return cls(now_ms(), asyncio.get_running_loop().time(), time.perf_counter())
+
+
+@dataclass(frozen=True, slots=True)
+class Unjudged:
+    """Why requests are answered without a verdict. The image has been handed over and will be judged."""
+
+    by: AnsweredBy
+    reason: str
+
+
+Outcome = Judgement | Unjudged | Unreadable | Refusal
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """One image on its way; any number of requests wait for its `outcome`.
+
+    `safe` is done when more than this process has the image, or when it has an outcome. `answered` says that some
+    request got its answer already: such an image must not be dropped any more.
+    """
+
+    scan_id: str
+    tenant: Tenant
+    sha256: bytes
+    length: int
+    arrival: Arrival
+    overload: bool
+    outcome: asyncio.Future[Outcome]
+    safe: asyncio.Event
+    ticket: Ticket | None = None
+    answered: bool = False
+    looked_at: bool = False
+    media_type: str = ""
+    expiry: asyncio.TimerHandle | None = None
+
+
+class Flights:
+    """Every image of this gateway that has no verdict yet. The same bytes of one tenant fly once at a time.
+
+    An image that comes when as many are on their way as can be judged in time is handed to the backlog, and its
+    requests are answered at once (`AnsweredBy.OVERLOAD`).
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        *,
+        gateway: str,
+        frames: FramePool,
+        keyring: Keyring,
+        delivery: Delivery,
+        verdicts: Verdicts,
+        metrics: Metrics,
+    ) -> None:
+        self._gateway = gateway
+        self._frames = frames
+        self._keyring = keyring
+        self._delivery = delivery
+        self._verdicts = verdicts
+        self._metrics = metrics
+        self._deadline_ms = settings.deadline_ms
+        self._deadline_s = settings.deadline_ms / 1000
+        self._live = Limit(self._deadline_s * LIVE_SHARE, least=4, most=settings.max_in_flight)
+        self._looks = Limit(
+            self._deadline_s * LOOK_SHARE, least=2 * settings.frames.workers, most=settings.max_in_flight
+        )
+        self._flights: dict[tuple[str, bytes], Flight] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.unpublished_bytes = 0
+        metrics.watch("images_in_flight", "Images that wait for a verdict.", lambda: len(self._flights))
+        metrics.watch("unpublished_bytes", "Bytes of frames in memory alone.", lambda: self.unpublished_bytes)
+        metrics.watch("live_limit", "Images that may wait for a verdict at a time.", lambda: self._live.limit)
+        metrics.watch("frames_limit", "Files that may wait for their frames at a time.", lambda: self._looks.limit)
+
+    @property
+    def carried(self) -> int:
+        """Images that only this process has."""
+        return len(self._tasks)
+
+    @property
+    def can_look(self) -> bool:
+        """Whether one more file would have its frames early enough."""
+        return self._looks.has_room
+
+    def find(self, tenant: Tenant, sha256: bytes) -> Flight | None:
+        """The image with these bytes that is on its way."""
+        return self._flights.get((tenant.name, sha256))
+
+    def launch(self, scan_id: str, tenant: Tenant, body: Body, arrival: Arrival) -> Flight:
+        """Send one image on its way. Takes `body` over and closes it."""
+        loop = asyncio.get_running_loop()
+        flight = Flight(
+            scan_id,
+            tenant,
+            body.sha256,
+            body.length,
+            arrival,
+            overload=not self._live.has_room,
+            outcome=loop.create_future(),
+            safe=asyncio.Event(),
+        )
+        if not flight.overload:
+            flight.ticket = self._live.enter()
+        self._flights[tenant.name, body.sha256] = flight
+        task = asyncio.create_task(self._carry(flight, body), name=f"scan-{scan_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return flight
+
+    def note_late(self, flight: Flight) -> None:
+        """A request was answered by the deadline: as far as load goes, this image took too long."""
+        flight.answered = True
+        self._delivery.forget(flight.scan_id)
+        self._hand_in(flight)
+
+    async def drain(self, within_s: float) -> int:
+        """Wait until every image in hand is handed over, for at most `within_s` seconds. How many were lost."""
+        self._delivery.hurry()
+        if not self._tasks:
+            return 0
+        _, lost = await asyncio.wait(set(self._tasks), timeout=within_s)
+        for task in lost:
+            task.cancel()
+        await asyncio.gather(*lost, return_exceptions=True)
+        return len(lost)
+
+    async def _carry(self, flight: Flight, body: Body) -> None:
+        """Bring one image into other hands. Its end, whatever it is, settles the flight or leaves it to its verdict."""
+        try:
+            with body:
+                frames = await self._look(body)
+            flight.media_type, flight.looked_at = frames.media_type, True
+            await self._hand_over(flight, self._seal(flight, frames))
+        except Unreadable as error:
+            self._metrics.unreadable.labels(str(error.reason)).inc()
+            self._settle(flight, error)
+        except SpoolError as error:
+            self._lose(flight, RefusalCode.FULL, f"neither Kafka nor the spool takes it: {error}")
+        except PublishRefused as error:
+            self._lose(flight, RefusalCode.INTERNAL, f"Kafka refuses it: {error}")
+        except PoolStopped:
+            self._lose(flight, RefusalCode.DRAINING, "the gateway is stopping")
+        except asyncio.CancelledError:
+            self._lose(flight, RefusalCode.DRAINING, "the gateway stopped")
+            raise
+        except Exception as error:  # the edge of a task: nobody else would hear of it
+            log.exception("scan failed", scan_id=flight.scan_id, sha256=flight.sha256.hex())
+            self._lose(flight, RefusalCode.INTERNAL, f"the gateway failed: {type(error).__name__}")
+
+    async def _look(self, body: Body) -> FrameSet:
+        ticket = self._looks.enter()
+        started = time.perf_counter()
+        try:
+            return await self._frames.extract(body.fd, body.length)
+        finally:
+            seconds = time.perf_counter() - started
+            ticket.leave(seconds)
+            self._metrics.frames_seconds.observe(seconds)
+
+    def _seal(self, flight: Flight, frames: FrameSet) -> ImageSubmitted:
+        sealed = self._keyring.seal(
+            [frame.jpeg for frame in frames.frames], sha256=flight.sha256, tenant=flight.tenant.name
+        )
+        return ImageSubmitted(
+            scan_id=flight.scan_id,
+            tenant=flight.tenant.name,
+            sha256=flight.sha256,
+            length=flight.length,
+            media_type=frames.media_type,
+            received_at=flight.arrival.at_ms,
+            deadline_at=flight.arrival.at_ms + self._deadline_ms,
+            frames=tuple(
+                FrameInfo(
+                    at_ms=frame.at_ms,
+                    width=frame.width,
+                    height=frame.height,
+                    pdq=frame.pdq,
+                    pdq_quality=frame.pdq_quality,
+                )
+                for frame in frames.frames
+            ),
+            sealed=sealed,
+            gateway=self._gateway,
+        )
+
+    async def _hand_over(self, flight: Flight, message: ImageSubmitted) -> None:
+        loop = asyncio.get_running_loop()
+        verdict = self._verdicts.expect(flight.scan_id)
+        verdict.add_done_callback(lambda done: None if done.cancelled() else self._settle(flight, done.result()))
+        size = len(message.sealed.ciphertext)
+        self.unpublished_bytes += size
+        started = time.perf_counter()
+        try:
+            handover = await self._delivery.send(
+                message,
+                IMAGES_BACKLOG if flight.overload else IMAGES,
+                spool_after_s=max(0.0, flight.arrival.at + self._deadline_s - SPOOL_BEFORE_S - loop.time()),
+            )
+        except SpoolError as error:
+            if not flight.answered:
+                self._verdicts.forget(flight.scan_id)
+                raise
+            log.error("an image that was let in has nowhere to wait but in memory", error=str(error))
+            await self._delivery.insist(message)
+            handover = Handover.KAFKA
+        except BaseException:
+            self._verdicts.forget(flight.scan_id)
+            raise
+        finally:
+            self.unpublished_bytes -= size
+        self._metrics.publish_seconds.observe(time.perf_counter() - started)
+        flight.safe.set()
+        if handover is Handover.SPOOL:
+            self._answer_unjudged(flight, AnsweredBy.SPOOLED, "Kafka is away; the image waits on disk")
+        elif flight.overload:
+            self._answer_unjudged(flight, AnsweredBy.OVERLOAD, "more images than can be judged in time")
+        if self._flights.get((flight.tenant.name, flight.sha256)) is flight:
+            flight.expiry = loop.call_later(JOINABLE_S, self._expire, flight)
+
+    def _answer_unjudged(self, flight: Flight, by: AnsweredBy, reason: str) -> None:
+        """Answer the requests that wait; the verdict, when it comes, still lands the flight."""
+        if flight.ticket is not None:
+            flight.ticket.drop()
+            flight.ticket = None
+        if not flight.outcome.done():
+            flight.outcome.set_result(Unjudged(by, reason))
+
+    def _settle(self, flight: Flight, outcome: Outcome) -> None:
+        if not flight.outcome.done():
+            flight.outcome.set_result(outcome)
+        flight.safe.set()
+        if isinstance(outcome, Judgement):
+            self._hand_in(flight)
+        elif flight.ticket is not None:
+            flight.ticket.drop()
+        self._land(flight)
+
+    def _hand_in(self, flight: Flight) -> None:
+        if flight.ticket is not None:
+            flight.ticket.leave(flight.arrival.milliseconds / 1000.0)
+            flight.ticket = None
+
+    def _lose(self, flight: Flight, code: RefusalCode, reason: str) -> None:
+        """Nobody has the image: what is still to be answered is refused, for nothing may be let in that is lost."""
+        self._metrics.unpublished.inc()
+        log.error(
+            "image not handed on",
+            scan_id=flight.scan_id,
+            sha256=flight.sha256.hex(),
+            reason=reason,
+            answered=flight.answered,
+        )
+        self._settle(flight, Refusal(code, reason, remedy="try again in a moment"))
+
+    def _expire(self, flight: Flight) -> None:
+        log.warning("no verdict", scan_id=flight.scan_id, sha256=flight.sha256.hex(), after_s=JOINABLE_S)
+        self._verdicts.forget(flight.scan_id)
+        self._land(flight)
+
+    def _land(self, flight: Flight) -> None:
+        key = (flight.tenant.name, flight.sha256)
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+        self._delivery.forget(flight.scan_id)
+        if flight.expiry is not None:
+            flight.expiry.cancel()

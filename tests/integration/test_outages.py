@@ -1,0 +1,155 @@
+"""A gateway whose Kafka is away, comes and goes: nothing is let in that is not going to be judged."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from schemas.broker import BrokerSettings, apply_topics
+from schemas.messages import AnsweredBy, Decision
+from schemas.topics import ANSWERS, IMAGES, IMAGES_BACKLOG
+from tests import pictures
+from tests.gateways import NO_KAFKA, running_gateway, wait_for
+from tests.kafka import find_free_ports, make_cluster
+from tests.responder import Responder, answers_given
+from tests.topics import read_topic
+
+pytestmark = pytest.mark.kafka
+
+PICT_RS = "/api/v1/scan/IPADDR"
+
+
+def post(url: str, image: bytes) -> httpx.Response:
+    return httpx.post(f"{url}{PICT_RS}", content=image, timeout=30)
+
+
+def reject(_: object) -> Decision:
+    return Decision.REJECT
+
+
+def test_without_kafka_images_are_spooled_answered_at_once_and_judged_when_kafka_comes(tmp_path: Path) -> None:
+    cluster = make_cluster(tmp_path / "kafka", port=find_free_ports(2))
+    broker = BrokerSettings(bootstrap_servers=cluster.bootstrap_servers)
+    images = [pictures.make("png", seed=seed) for seed in range(5)]
+    with running_gateway(broker, deadline_ms=20_000) as running:
+        answers = [post(running.url, image).json() for image in images]
+        assert {answer["answered_by"] for answer in answers} == {"spooled"}
+        ready = httpx.get(f"{running.url}/readyz")
+        assert (ready.status_code, ready.json()["parts"]["spool"]["detail"]) == (503, "5 images wait on disk for Kafka")
+
+        with cluster:
+            asyncio.run(apply_topics(broker))
+            running.ready()
+            with Responder(broker, reject, lanes=(IMAGES, IMAGES_BACKLOG)) as scanner:
+                wait_for(lambda: len(scanner.from_backlog) == 5)
+            assert [r.message.scan_id for r in _by_offset(broker)] == [answer["scan_id"] for answer in answers]
+            entries = answers_given(broker, 5)
+            assert {entry.answered_by for entry in entries} == {AnsweredBy.SPOOLED}
+            assert {entry.carried_by for entry in entries} == {answer["scan_id"] for answer in answers}
+            wait_for(lambda: "no image" in httpx.get(f"{running.url}/readyz").json()["parts"]["spool"]["detail"])
+            running.stop()
+
+
+def _by_offset(broker: BrokerSettings) -> list[Any]:
+    return sorted(read_topic(broker, IMAGES_BACKLOG), key=lambda record: record.message.received_at)
+
+
+def test_what_a_killed_gateway_had_spooled_and_answered_is_taken_over_by_the_next(
+    fresh_kafka: BrokerSettings, tmp_path: Path
+) -> None:
+    image = pictures.make("png", seed=20)
+    with _process(NO_KAFKA, tmp_path, find_free_ports(1)) as (killed, url):
+        first = post(url, image).json()
+        assert first["answered_by"] == "spooled"
+        os.kill(killed.pid, signal.SIGKILL)
+        killed.wait()
+    assert read_topic(fresh_kafka, ANSWERS) == []
+    with _process(fresh_kafka, tmp_path, find_free_ports(1)):
+        wait_for(lambda: len(read_topic(fresh_kafka, IMAGES_BACKLOG)) == 1)
+        assert [entry.scan_id for entry in answers_given(fresh_kafka, 1)] == [first["scan_id"]]
+    with _process(fresh_kafka, tmp_path, find_free_ports(1)) as (_, url):
+        wait_for(lambda: httpx.get(f"{url}/readyz").status_code == 200)
+    assert len(read_topic(fresh_kafka, IMAGES_BACKLOG)) == len(read_topic(fresh_kafka, ANSWERS)) == 1
+
+
+def test_a_gateway_stopped_while_kafka_is_away_leaves_everything_on_disk(
+    fresh_kafka: BrokerSettings, tmp_path: Path
+) -> None:
+    with running_gateway(NO_KAFKA, spool_dir=tmp_path) as running:
+        scan_id = post(running.url, pictures.make("png", seed=30)).json()["scan_id"]
+    with running_gateway(fresh_kafka, spool_dir=tmp_path) as running:
+        running.ready()
+        wait_for(lambda: [r.message.scan_id for r in read_topic(fresh_kafka, IMAGES_BACKLOG)] == [scan_id])
+        assert [entry.scan_id for entry in answers_given(fresh_kafka, 1)] == [scan_id]
+
+
+def test_a_full_spool_is_answered_503_and_nothing_is_let_in() -> None:
+    with running_gateway(NO_KAFKA, spool_max_bytes=1 << 20) as running:
+        answers = [post(running.url, pictures.photo(seed)) for seed in range(40)]
+        statuses = [answer.status_code for answer in answers]
+        assert statuses[0] == 200 and statuses[-1] == 503
+        assert statuses == sorted(statuses)
+        refused = answers[-1].json()["error"]
+        assert (refused["code"], "spool" in refused["message"] + refused["remedy"]) == ("full", True)
+
+
+def test_kafka_that_stops_answering_is_waited_for_until_just_before_the_deadline(tmp_path: Path) -> None:
+
+    with make_cluster(tmp_path / "kafka") as cluster:
+        broker = BrokerSettings(bootstrap_servers=cluster.bootstrap_servers)
+        asyncio.run(apply_topics(broker))
+        with running_gateway(broker, deadline_ms=1500) as running:
+            running.ready()
+            os.kill(cluster.pid(), signal.SIGSTOP)
+            try:
+                answer = post(running.url, pictures.make("png", seed=50)).json()
+            finally:
+                os.kill(cluster.pid(), signal.SIGCONT)
+            assert answer["answered_by"] == "spooled"
+            sent = {answer["scan_id"]}
+            # In Kafka twice, perhaps: by the first try as well. One scan id, so it is one image.
+            wait_for(lambda: {r.message.scan_id for r in read_topic(broker, IMAGES_BACKLOG)} == sent)
+            assert {r.message.scan_id for r in read_topic(broker, IMAGES)} <= sent
+
+
+@contextmanager
+def _process(broker: BrokerSettings, folder: Path, port: int) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A gateway in a process of its own, with its key and its spool in `folder`."""
+    program = f"""
+import uvloop
+from pathlib import Path
+from gateway.frames.settings import FrameSettings
+from gateway.service import run_gateway
+from gateway.settings import GatewaySettings, TenantSettings
+from schemas.broker import BrokerSettings
+from schemas.keyring import Keyring
+broker = BrokerSettings.model_validate({broker.model_dump()!r})
+keyring = Keyring.load_or_create(Path({str(folder / "keys.json")!r}))
+settings = GatewaySettings(port={port}, spool_dir=Path({str(folder / "spool")!r}), frames=FrameSettings(workers=1))
+uvloop.run(run_gateway(settings, {{"default": TenantSettings()}}, broker, keyring))
+"""
+    process = subprocess.Popen([sys.executable, "-c", program])
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(lambda: _alive(url))
+        yield process, url
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait(40)
+
+
+def _alive(url: str) -> bool:
+    try:
+        parts = httpx.get(f"{url}/readyz", timeout=5).json()["parts"]
+    except httpx.TransportError:
+        return False
+    return bool(parts["frame_workers"]["ok"])
