@@ -1,10 +1,11 @@
 """The scenarios of docs/performance.md, one after another, as a Markdown table.
 
-    python -m bench.run                      # `make bench`: about six minutes
+    python -m bench.run                      # `make bench`: about ten minutes
     python -m bench.run --only one,fifty --json bench.json
 
 one      one request at a time                     fifty   50 images/s for 30 s, 3 scanners
 search   how much before verdicts come too late    known   the same bytes again
+overload 0.5 to 10 times what one scanner can judge; --plot goodput.svg draws it
 real     the real models against a bare loop of decoding and inferring on the same machine
 
 The load generator runs on the same machine as what it measures and says what it takes itself.
@@ -21,11 +22,13 @@ import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import cast
 
 import uvloop
 
 from bench.load import Generator, Report
 from bench.pictures import make_pictures
+from bench.plot import draw_lines
 from bench.requests import Target
 from bench.stack import Served, Stack
 
@@ -34,6 +37,8 @@ SCANNERS = 3
 SEARCH_RATES = (60, 70, 80, 85, 90, 95, 100)
 SEARCH_SECONDS = 15.0
 WARM_UP_S = 75.0
+OVERLOADS = (0.5, 1.0, 2.0, 10.0)
+DEADLINE_MS = 3000.0
 ENOUGH = 0.99
 """A rate is carried when this share of the images sent was answered by a verdict."""
 
@@ -241,6 +246,52 @@ class Bench:
         result.note(name, "CPU an image", ", ".join(f"{group} {ms:.1f} ms" for group, ms in total.items()))
         return result
 
+    async def overload(self) -> Result:
+        """One scanner of 30 ms an image, offered half of what it can judge, all of it, twice and ten times that."""
+        result = Result()
+        name = "overload"
+        seconds = 20.0 * self.share
+        goodput: list[tuple[float, float]] = []
+        refused: list[tuple[float, float]] = []
+        by_policy: list[tuple[float, float]] = []
+        async with self.stack("--pause-ms", str(PAUSE_MS), "--scanners", "1") as served:
+            generator = self.generator(served)
+            await generator.warm_up(100, concurrency=4)
+            capacity = 1000.0 / PAUSE_MS
+            for times in OVERLOADS:
+                report = result.keep(
+                    f"overload-{times:g}",
+                    await generator.measure(
+                        f"{times:g} times what one scanner can judge",
+                        rate=times * capacity,
+                        seconds=seconds,
+                        groups=served.pids,
+                    ),
+                )
+                by = {
+                    kind: report.answered_by.get(kind, 0) / report.seconds
+                    for kind in ("verdict", "overload", "deadline")
+                }
+                goodput.append((report.rate_offered, by["verdict"]))
+                by_policy.append((report.rate_offered, by["overload"] + by["deadline"]))
+                refused.append((report.rate_offered, report.statuses.get("503", 0) / report.seconds))
+                where = f"{name}, {times:g}x ({report.rate_offered:.0f}/s offered)"
+                share = 100.0 * by["verdict"] / min(capacity, report.rate_offered)
+                result.at_least(where, "by verdict, of what can be judged", 85.0 if times >= 1 else 99.0, share, "%")
+                result.at_most(where, "longest request", DEADLINE_MS + 500.0, report.longest, "ms")
+                result.note(
+                    where,
+                    "by verdict / overload / deadline, a second",
+                    " / ".join(f"{rate:.1f}" for rate in by.values()),
+                )
+                result.note(where, "refused with 503, a second", f"{refused[-1][1]:.1f}")
+                result.note(where, "errors", ", ".join(f"{k} {v}" for k, v in report.errors.items()) or "none")
+                result.note(where, "memory: gateway and its workers", f"{report.cpu['gateway'].rss_mb:.0f} MB")
+                await asyncio.sleep(5.0)  # what was answered by policy is judged now
+            generator.close()
+        result.measured["goodput"] = {"verdict": goodput, "policy": by_policy, "503": refused}
+        return result
+
 
 async def run_bare_process(seconds: float) -> dict[str, float]:
     """`bench.bare` in a process of its own."""
@@ -252,6 +303,19 @@ async def run_bare_process(seconds: float) -> dict[str, float]:
         raise RuntimeError(f"bench.bare ended with exit code {process.returncode}")
     said: dict[str, float] = json.loads(out.splitlines()[-1])
     return said
+
+
+def draw_goodput(result: Result, path: Path) -> None:
+    """The overload scenario's picture."""
+    measured = cast("dict[str, list[tuple[float, float]]]", result.measured["goodput"])
+    words = {"verdict": "judged in time", "policy": "by policy, judged later", "503": "refused (503)"}
+    draw_lines(
+        {words[kind]: points for kind, points in measured.items()},
+        path,
+        title="One scanner, 33 images a second",
+        across="images offered a second",
+        up="answers a second",
+    )
 
 
 def to_markdown(rows: list[Row]) -> str:
@@ -286,7 +350,7 @@ async def run(bench: Bench, names: list[str]) -> dict[str, Result]:
     return results
 
 
-SCENARIOS = ("one", "fifty", "search", "known", "real")
+SCENARIOS = ("one", "fifty", "search", "known", "overload", "real")
 
 
 def main() -> int:
@@ -298,6 +362,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=18051, help="of the gateway; --port + 100 and + 101 are Kafka's")
     parser.add_argument("--share", type=float, default=1.0, help="of the usual duration, for a quick look")
     parser.add_argument("--strict", action="store_true", help="exit code 1 when something asked for was not reached")
+    parser.add_argument("--plot", type=Path, help="where to draw goodput against offered load (SVG)")
     parser.add_argument("--json", type=Path, help="also write everything that was measured there")
     arguments = parser.parse_args()
     names = arguments.only.split(",")
@@ -307,6 +372,8 @@ def main() -> int:
     results = uvloop.run(run(Bench(make_pictures(200), arguments.port, arguments.share), names))
     rows = [row for result in results.values() for row in result.rows]
     print(f"{machine}\n\n{to_markdown(rows)}")
+    if arguments.plot and "overload" in results:
+        draw_goodput(results["overload"], arguments.plot)
     if arguments.json:
         measured = {name: result.measured for name, result in results.items()}
         document = {"machine": machine, "rows": [asdict(row) for row in rows], "measured": measured}
