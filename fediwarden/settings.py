@@ -38,8 +38,8 @@ PREFIX: Final = "FEDIWARDEN_"
 DELIMITER: Final = "__"
 CONFIG_VARIABLE: Final = "FEDIWARDEN_CONFIG"
 FILE_NAME: Final = "fediwarden.toml"
-NOT_SETTINGS: Final = frozenset({CONFIG_VARIABLE, "FEDIWARDEN_REQUIRE_PICTRS"})
-"""Variables with our prefix that are no settings: the file's name, and a switch of the test suite."""
+NOT_SETTINGS: Final = frozenset({CONFIG_VARIABLE, "FEDIWARDEN_REQUIRE_PICTRS", "FEDIWARDEN_FAULTS"})
+"""Variables with our prefix that are no settings: the file's name, and switches of the test suite."""
 
 MASK: Final = "********"
 
