@@ -17,6 +17,7 @@ from schemas.topics import IMAGES, IMAGES_BACKLOG, TopicSpec
 log = structlog.get_logger("gateway.delivery")
 
 _LOOK_EVERY_S = 0.05
+_AWAY_AFTER_S = 1.0
 _COUNT_EVERY_S = 30.0
 _HURRY_S = 1.0
 """What a publication under way gets when the gateway stops, before it goes to the spool."""
@@ -53,8 +54,11 @@ class Delivery:
 
     @property
     def kafka_away(self) -> bool:
-        """Whether Kafka was never reached, or the last attempt to publish failed."""
-        return not (self._started and self._producer.connected)
+        """Whether Kafka was never reached, or has taken nothing for a while.
+
+        Not at the first failure: when one of several brokers dies, the others' partitions go on.
+        """
+        return not self._started or self._producer.failing_for_s > _AWAY_AFTER_S
 
     @property
     def full(self) -> bool:

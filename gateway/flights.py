@@ -31,6 +31,12 @@ JOINABLE_S = 60.0
 SPOOL_BEFORE_S = 0.25
 """How long before the deadline an image that Kafka has not taken goes to disk: the time an fsync may take."""
 
+LAST_TRY_S = 0.1
+"""What Kafka gets at least when the frames were there only just before the deadline."""
+
+LATE_TRY_S = 2.0
+"""What it gets when nobody waits any more."""
+
 LIVE_SHARE = 0.7
 """The part of the deadline that the way to a verdict may take under load: the rest is for what varies."""
 
@@ -255,7 +261,10 @@ class Flights:
             handover = await self._delivery.send(
                 message,
                 IMAGES_BACKLOG if flight.overload else IMAGES,
-                spool_after_s=max(0.0, flight.arrival.at + self._deadline_s - SPOOL_BEFORE_S - loop.time()),
+                spool_after_s=max(
+                    LATE_TRY_S if flight.answered else LAST_TRY_S,
+                    flight.arrival.at + self._deadline_s - SPOOL_BEFORE_S - loop.time(),
+                ),
             )
         except SpoolError as error:
             if not flight.answered:
@@ -314,7 +323,8 @@ class Flights:
         self._settle(flight, Refusal(code, reason, remedy="try again in a moment"))
 
     def _expire(self, flight: Flight) -> None:
-        log.warning("no verdict", scan_id=flight.scan_id, sha256=flight.sha256.hex(), after_s=JOINABLE_S)
+        if not flight.outcome.done():
+            log.warning("no verdict", scan_id=flight.scan_id, sha256=flight.sha256.hex(), after_s=JOINABLE_S)
         self._verdicts.forget(flight.scan_id)
         self._land(flight)
 

@@ -1,8 +1,5 @@
 """How many may be in hand at one time so that each gets through in time: learnt from those that did and did not."""
 
-import time
-from collections.abc import Callable
-
 _WEIGHT_UP = 0.5
 _WEIGHT_DOWN = 0.25
 _WEIGHT_OF_A_ROUND = 2.0
@@ -12,10 +9,7 @@ _SURPRISE = 3.0
 """How many times the mean a sample may weigh: one video, or one scanner that died, is no change of the capacity."""
 
 _ROUNDING = 0.25
-"""Rounded down, mostly: where two get through in time, a third is late. Not quite: see `_CALM_ROUNDS`."""
-
-_CALM_ROUNDS = 10.0
-"""After so many target times without anything late, one more than was ever tried may be tried."""
+"""Rounded down, nearly: where two get through in time, a third is late, and yet it must be tried now and then."""
 
 
 class Limit:
@@ -27,27 +21,18 @@ class Limit:
     their capacity together, though not halves of it: one that starts when all is full gets little at first.
 
     What passes in time while little is in hand shows the fixed cost of one, not the capacity: it teaches nothing.
-    `least` and `most` bound the limit, `first` is what it begins with; `monotonic` is a clock in seconds. Where a
-    model takes half the target for one image and `least` is more than 2, overload makes everything late.
+    Where all in hand pass in time, one more is worth trying, whatever their fixed cost. `least` and `most` bound the
+    limit, `first` is what it begins with. Where a model takes half the target for one image and `least` is more than 2,
+    overload makes everything late.
     """
 
-    def __init__(
-        self,
-        target_s: float,
-        *,
-        most: int,
-        least: int = 1,
-        first: int = 64,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, target_s: float, *, most: int, least: int = 1, first: int = 64) -> None:
         if target_s <= 0 or least < 1:
             raise ValueError(f"target_s must be positive and least at least 1, not {target_s} and {least}")
         self._target_s = target_s
         self._least_cost = target_s / max(most, least)
         self._most_cost = target_s / least
         self._cost = self._bounded(target_s / first)
-        self._monotonic = monotonic
-        self._late_at = monotonic()
         self._in_flight = 0
 
     @property
@@ -74,18 +59,14 @@ class Limit:
         self._in_flight -= 1
 
     def _learn(self, among: int, seconds: float) -> None:
-        now = self._monotonic()
-        late = seconds > self._target_s
-        if late:
-            self._late_at = now
+        cost = seconds / among
+        if seconds > self._target_s:  # steeper, for it may have been given up: then it would have been later still
+            cost *= seconds / self._target_s
         elif among < self.limit / 2:
             return
-        cost = seconds / among
-        if late:  # steeper, for it may have been given up: then nobody knows how late it would have been
-            cost *= seconds / self._target_s
-        cost = min(cost, _SURPRISE * self._cost)
-        if now - self._late_at > _CALM_ROUNDS * self._target_s:
+        else:
             cost = min(cost, self._target_s / (among + 1))
+        cost = min(cost, _SURPRISE * self._cost)
         weight = min(_WEIGHT_UP if cost < self._cost else _WEIGHT_DOWN, _WEIGHT_OF_A_ROUND / among)
         self._cost = self._bounded(self._cost + weight * (cost - self._cost))
 

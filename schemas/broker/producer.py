@@ -1,6 +1,7 @@
 """Publishing: acks=all, idempotent, and tried again after the client library has given up."""
 
 import asyncio
+import time
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -49,11 +50,17 @@ class Producer:
         self._client: AIOKafkaProducer | None = None
         self._renewing = asyncio.Lock()
         self._failing = False
+        self._failing_since = 0.0
 
     @property
     def connected(self) -> bool:
         """Whether it is started and the last attempt to publish succeeded."""
         return self._client is not None and not self._failing
+
+    @property
+    def failing_for_s(self) -> float:
+        """For how many seconds no attempt to publish has succeeded while others failed; 0 when the last one did."""
+        return time.monotonic() - self._failing_since if self._failing else 0.0
 
     async def start(self) -> None:
         """Connect. Raises `BrokerUnavailable` or `BrokerRefused`."""
@@ -136,6 +143,7 @@ class Producer:
     def _note_failure(self, error: Exception) -> None:
         if not self._failing:  # one line an outage, however many messages wait
             log.warning("Kafka does not take messages, trying again until it does", error=repr(error))
+            self._failing_since = time.monotonic()
         self._failing = True
 
     def _note_success(self) -> None:
