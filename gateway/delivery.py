@@ -43,7 +43,8 @@ class Delivery:
         self._spool = storage.own.frames
         self._steering = steering
         self._metrics = metrics
-        self._started = False
+        self._started = asyncio.Event()
+        self._unreachable = False
         self._hurry = asyncio.Event()
         self._hedgeable: dict[str, ImageSubmitted] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -54,11 +55,13 @@ class Delivery:
 
     @property
     def kafka_away(self) -> bool:
-        """Whether Kafka was never reached, or has taken nothing for a while.
+        """Whether Kafka could not be reached at start, or has taken nothing for a while.
 
         Not at the first failure: when one of several brokers dies, the others' partitions go on.
         """
-        return not self._started or self._producer.failing_for_s > _AWAY_AFTER_S
+        if not self._started.is_set():
+            return self._unreachable
+        return self._producer.failing_for_s > _AWAY_AFTER_S
 
     @property
     def full(self) -> bool:
@@ -67,7 +70,7 @@ class Delivery:
 
     def start(self) -> None:
         """Begin to publish: the producer has been started. What the spool holds goes first, to the backlog."""
-        self._started = True
+        self._started.set()
         self._tasks = [
             asyncio.create_task(self._spool.drain(self._publish_parcel), name="spool-drain"),
             *(
@@ -76,6 +79,10 @@ class Delivery:
             ),
             asyncio.create_task(self._hedge(), name="hedge"),
         ]
+
+    def note_unreachable(self) -> None:
+        """An attempt to reach Kafka before `start` has failed: images need not wait for the next."""
+        self._unreachable = True
 
     def hurry(self) -> None:
         """The gateway stops: what Kafka does not take at once goes to the spool."""
@@ -101,6 +108,7 @@ class Delivery:
 
     async def insist(self, message: ImageSubmitted) -> None:
         """Publish `message` to the backlog, however long Kafka is away. Raises `PublishRefused`."""
+        await self._started.wait()
         await self._producer.publish(IMAGES_BACKLOG, message, key=message.sha256)
 
     def forget(self, scan_id: str) -> None:
@@ -125,6 +133,7 @@ class Delivery:
             await asyncio.gather(publishing, hurrying, return_exceptions=True)
 
     async def _publish(self, message: ImageSubmitted, lane: TopicSpec, *, again: bool = False) -> None:
+        await self._started.wait()
         if lane != IMAGES:
             await self._producer.publish(lane, message, key=message.sha256)
             return

@@ -83,7 +83,8 @@ class Flight:
     """One image on its way; any number of requests wait for its `outcome`.
 
     `safe` is done when more than this process has the image, or when it has an outcome. `answered` says that some
-    request got its answer already: such an image must not be dropped any more.
+    request got its answer already: such an image must not be dropped any more. `launched` is in perf_counter seconds:
+    what a slow client took for its body is no sign of load.
     """
 
     scan_id: str
@@ -91,6 +92,7 @@ class Flight:
     sha256: bytes
     length: int
     arrival: Arrival
+    launched: float
     overload: bool
     outcome: asyncio.Future[Outcome]
     safe: asyncio.Event
@@ -127,7 +129,7 @@ class Flights:
         self._metrics = metrics
         self._deadline_ms = settings.deadline_ms
         self._deadline_s = settings.deadline_ms / 1000
-        self._live = Limit(self._deadline_s * LIVE_SHARE, least=4, most=settings.max_in_flight)
+        self._live = Limit(self._deadline_s * LIVE_SHARE, most=settings.max_in_flight)
         self._looks = Limit(
             self._deadline_s * LOOK_SHARE, least=2 * settings.frames.workers, most=settings.max_in_flight
         )
@@ -162,6 +164,7 @@ class Flights:
             body.sha256,
             body.length,
             arrival,
+            launched=time.perf_counter(),
             overload=not self._live.has_room,
             outcome=loop.create_future(),
             safe=asyncio.Event(),
@@ -307,7 +310,7 @@ class Flights:
 
     def _hand_in(self, flight: Flight) -> None:
         if flight.ticket is not None:
-            flight.ticket.leave(flight.arrival.milliseconds / 1000.0)
+            flight.ticket.leave(time.perf_counter() - flight.launched)
             flight.ticket = None
 
     def _lose(self, flight: Flight, code: RefusalCode, reason: str) -> None:

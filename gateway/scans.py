@@ -49,13 +49,13 @@ class Scans:
         self._deadline_s = settings.deadline_ms / 1000
         self._in_flight = 0
         self._recent: OrderedDict[str, Answer] = OrderedDict()
-        self.draining = False
+        self._draining = False
         metrics.watch("in_flight", "Requests being answered now.", lambda: self._in_flight)
 
     @contextmanager
     def admit(self) -> Iterator[None]:
         """Hold a place for one request. Raises `Refusal`: draining, or full."""
-        if self.draining:
+        if self._draining:
             raise Refusal(RefusalCode.DRAINING, "this gateway is stopping", remedy="try again, or another gateway")
         if self._in_flight >= self._settings.max_in_flight:
             raise _full("as many requests as it may take at one time", "gateway.max_in_flight")
@@ -75,6 +75,10 @@ class Scans:
             yield
         finally:
             self._in_flight -= 1
+
+    def drain(self) -> None:
+        """Take no more requests."""
+        self._draining = True
 
     async def scan(self, tenant: Tenant, body: Body, arrival: Arrival) -> Answer:
         """The answer for `body`, by the deadline. Takes `body` over and closes it.

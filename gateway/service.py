@@ -51,6 +51,7 @@ _BACKLOG = 2048
 _RETRY_FIRST_S = 0.25
 _RETRY_MOST_S = 2.0
 _LAST_CHANCE_S = 1.0
+_LAST_REQUESTS_S = 1.0
 _OPEN_FILES = 65_536
 
 
@@ -161,13 +162,14 @@ class Gateway:
 
     def parts(self) -> Sequence[Part]:
         """What readiness is made of."""
+        stopping = self._server is not None and self._server.should_exit
         kafka = self._producer.connected
         positioned = self._tail.positioned
         workers = self._frames.ready
         scanners = self._verdicts.scanner_count()
         spooled = self._storage.images
         return (
-            Part("serving", True, not self._scans.draining, "stopping" if self._scans.draining else ""),
+            Part("serving", True, not stopping, "stopping" if stopping else ""),
             Part("kafka", True, kafka, "" if kafka else self._kafka_fault),
             Part("verdicts", True, positioned, "" if positioned else "past verdicts are still being read"),
             Part("frame_workers", True, workers, "" if workers else "no frame worker is ready"),
@@ -209,7 +211,8 @@ class Gateway:
             self._server.force_exit = True
         else:
             self._drained_by = asyncio.get_running_loop().time() + self._settings.drain_s
-        self._scans.draining = True
+        # The socket closes within a moment; whoever was let in before that is still served.
+        asyncio.get_running_loop().call_later(_LAST_REQUESTS_S, self._scans.drain)
         self._server.should_exit = True
 
     async def serve(self) -> None:
@@ -239,6 +242,7 @@ class Gateway:
                 self._started_kafka = True
                 break
             except (BrokerUnavailable, BrokerRefused) as error:
+                self._delivery.note_unreachable()
                 if str(error) != self._kafka_fault:  # once, not at every try
                     log.warning("kafka not reached, trying again", error=str(error))
                 self._kafka_fault = str(error)

@@ -116,7 +116,7 @@ async def serve(
                 meter=meter,
                 in_flight=in_flight,
                 # Enough to keep the model busy, and for the backlog's share where it waits behind many live ones.
-                backlog_in_flight=16,
+                backlog_in_flight=max(2 * batch, 1 + in_flight // LIVE_FOR_ONE_OF_BACKLOG),
                 archive=settings.archive,
             )
             announcer = Announcer(

@@ -64,6 +64,8 @@ class _Segment:
     path: Path
     size: int = 0
     live: int = 0
+    unreadable: bool = False
+    """The disk refused to give some of it back: it is neither cut nor deleted, a later start may read it."""
 
 
 class _Place(NamedTuple):
@@ -196,6 +198,7 @@ class SegmentLog:
         except OSError as error:
             if error.errno in _PASSING:
                 raise SpoolFailed(f"{place.segment.path} cannot be read now: {error}") from error
+            place.segment.unreadable |= error.errno == errno.EIO
             data = b""  # the disk does not give it back, or someone removed the file
         head = _parse(data[: _HEAD.size], place.offset)
         payload = data[_HEAD.size :]
@@ -274,6 +277,8 @@ class SegmentLog:
                 self._begin_segment()
 
     def _delete(self, segment: _Segment) -> None:
+        if segment.unreadable:
+            return
         self.size -= segment.size
         try:
             segment.path.unlink(missing_ok=True)
@@ -290,7 +295,7 @@ class SegmentLog:
             end = 0
             for head in self._heads(fd, segment):
                 self._next = max(self._next, head.sequence + 1)
-                if newest and not head.released and not _is_whole(fd, head):
+                if newest and not head.released and not _is_whole(fd, segment, head):
                     continue
                 if head.offset > end:
                     self._note_damage(path, end, head.offset - end)
@@ -298,7 +303,10 @@ class SegmentLog:
                 if not head.released:
                     self._places[head.sequence] = _Place(segment, head.offset, head.length, head.at_ms)
                     segment.live += 1
-            if end < segment.size and newest:
+            if end < segment.size:
+                # Those that cannot be read had numbers, too.
+                self._next = max(self._next, int(path.stem) + segment.size // _HEAD.size + 1)
+            if end < segment.size and newest and not segment.unreadable:
                 log.warning("the unfinished end of a spool file is cut off", file=str(path), offset=end)
                 os.ftruncate(fd, end)
                 segment.size = end
@@ -314,9 +322,9 @@ class SegmentLog:
         """Every entry's head, in order, whose payload lies wholly within the file."""
         at, floor = 0, int(segment.path.stem)
         while at < segment.size:
-            head = _parse(_pread(fd, _HEAD.size, at), at)
+            head = _parse(_pread(fd, segment, _HEAD.size, at), at)
             if head is None or head.sequence < floor:
-                at = _find_magic(fd, at + 1, segment.size)
+                at = _find_magic(fd, segment, at + 1)
             elif head.end > segment.size:
                 return
             else:
@@ -346,28 +354,29 @@ def _parse(data: bytes, offset: int) -> _Head | None:
     return _Head(offset, state == _RELEASED, length, sequence, at_ms, check, payload_check)
 
 
-def _is_whole(fd: int, head: _Head) -> bool:
-    payload = _pread(fd, head.length, head.offset + _HEAD.size)
+def _is_whole(fd: int, segment: _Segment, head: _Head) -> bool:
+    payload = _pread(fd, segment, head.length, head.offset + _HEAD.size)
     return zlib.crc32(payload, head.check) == head.payload_check
 
 
-def _find_magic(fd: int, at: int, size: int) -> int:
-    while at < size:
-        chunk = _pread(fd, _LOOK_BYTES, at)
+def _find_magic(fd: int, segment: _Segment, at: int) -> int:
+    while at < segment.size:
+        chunk = _pread(fd, segment, _LOOK_BYTES, at)
         found = chunk.find(_MAGIC)
         if found >= 0:
             return at + found
         at += max(1, len(chunk) - len(_MAGIC) + 1) if chunk else _BLOCK_BYTES
-    return size
+    return segment.size
 
 
-def _pread(fd: int, length: int, at: int) -> bytes:
+def _pread(fd: int, segment: _Segment, length: int, at: int) -> bytes:
     """As os.pread; what the disk does not give back any more is no bytes, which nothing takes for an entry."""
     try:
         return os.pread(fd, length, at)
     except OSError as error:
         if error.errno != errno.EIO:
             raise
+        segment.unreadable = True
         return b""
 
 

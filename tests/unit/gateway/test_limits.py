@@ -68,7 +68,7 @@ class Gateway:
     def __init__(self, clock: Simulation, scanners: Scanners, **limit) -> None:
         self.clock = clock
         self.scanners = scanners
-        self.limit = Limit(TARGET_S, **({"most": 4096} | limit), monotonic=clock)
+        self.limit = Limit(TARGET_S, **({"most": 4096} | limit))
         self.tally = Tally()
 
     def offer(self) -> None:
@@ -212,9 +212,17 @@ def test_gateways_that_share_the_scanners_without_talking_share_their_capacity(h
     assert all(in_time)
 
 
+def test_a_long_way_to_the_first_verdict_is_not_taken_for_little_capacity_even_from_the_least():
+    clock, gateway, chance, capacity = build("a GPU far away", first=1)
+    gateway.scanners.fixed_s = 0.8 * TARGET_S
+    start = clock()
+    offer_poisson(gateway, chance, capacity, start, start + 120)
+    clock.run(start + 120)
+    assert gateway.tally.between(start + 100, start + 120, "in_time") >= 0.9 * 20 * capacity
+
+
 def test_one_that_was_late_while_all_was_quiet_turns_no_burst_away():
-    clock = Simulation()
-    limit = Limit(TARGET_S, most=512, monotonic=clock)
+    limit = Limit(TARGET_S, most=512)
     limit.enter().leave(DEADLINE_S)
     tickets = [limit.enter() for _ in range(30)]
     assert limit.has_room
@@ -224,8 +232,15 @@ def test_one_that_was_late_while_all_was_quiet_turns_no_burst_away():
     assert limit.limit > before
 
 
+def test_a_quiet_night_does_not_unlearn_the_limit():
+    limit = Limit(TARGET_S, most=512)
+    for _ in range(100):
+        limit.enter().leave(1.0)
+    assert limit.limit == pytest.approx(64)
+
+
 def test_what_ended_otherwise_teaches_nothing_and_a_ticket_counts_once():
-    limit = Limit(TARGET_S, most=10, first=2, monotonic=Simulation())
+    limit = Limit(TARGET_S, most=10, first=2)
     one, two = limit.enter(), limit.enter()
     assert not limit.has_room
     one.drop()
@@ -236,7 +251,7 @@ def test_what_ended_otherwise_teaches_nothing_and_a_ticket_counts_once():
 
 
 def test_the_limit_stays_between_its_bounds():
-    limit = Limit(TARGET_S, least=4, most=10, first=8, monotonic=Simulation())
+    limit = Limit(TARGET_S, least=4, most=10, first=8)
     for _ in range(100):
         limit.enter().leave(100.0)
     assert limit.limit == pytest.approx(4)

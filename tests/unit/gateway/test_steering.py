@@ -334,7 +334,43 @@ def test_an_image_is_named_once_for_each_copy_and_three_copies_are_the_most():
     assert steering.overdue() == ["other"]
     steering.sent("other", 0)
     clock.now += DEADLINE_S
-    assert "other" not in steering.overdue()
+    steering.judged("another gateway's", IMAGES.name, 0, "a")
+    assert steering.overdue() == []
+    assert steering.avoided == 2
+
+
+def test_further_copies_are_a_share_of_recent_images_however_many_wait():
+    clock = Simulation()
+    steering = waiting_for_the_dead(clock)
+    for number in range(2000):
+        steering.sent(f"long ago {number}", 0)
+        steering.judged(f"long ago {number}", IMAGES.name, 0, "a")
+    clock.now += 600
+    steering.overdue()
+    for number in range(100):
+        steering.sent(f"now {number}", 2)
+    assert 20 <= len(steering.overdue()) <= 40
+    clock.now += 60
+    steering.judged("another gateway's", IMAGES.name, 0, "a")
+    assert 20 <= len(steering.overdue()) <= 40
+
+
+def test_a_partition_that_is_overtaken_stays_avoided_while_its_scanner_goes_on_elsewhere():
+    clock = Simulation()
+    steering = Steering(deadline_s=DEADLINE_S, monotonic=clock)
+    steering.resize(2)
+    for number in (0, 1):
+        steering.judged("old", IMAGES.name, number, "a")
+    steering.sent("stuck", 1)
+    for number in range(20):
+        clock.now += 0.1
+        steering.sent(str(number), 0)
+        steering.judged(str(number), IMAGES.name, 0, "a")
+    assert steering.overdue() == ["stuck"]
+    steering.judged("another gateway's", IMAGES.name, 0, "a")
+    assert steering.avoided == 1
+    steering.judged("another gateway's", IMAGES.name, 1, "a")
+    assert steering.avoided == 0
 
 
 def test_one_image_a_second_tries_a_silent_partition_and_has_a_copy_elsewhere_at_once():
@@ -354,10 +390,23 @@ def test_one_image_a_second_tries_a_silent_partition_and_has_a_copy_elsewhere_at
 def test_any_verdict_from_a_silent_partition_brings_all_of_its_scanner_back(scanner):
     clock = Simulation()
     steering = waiting_for_the_dead(clock)
+    clock.now += 2
+    steering.sent("later", 0)
+    steering.judged("later", IMAGES.name, 0, "a")
     steering.judged("old", IMAGES.name, 3, scanner)
-    assert steering.avoided == 0
     assert steering.overdue() == []
+    assert steering.avoided == 0
     assert steering.choose(key_of(2)) == 2
+
+
+def test_a_scanner_that_lost_its_partitions_is_no_longer_listened_for():
+    clock = Simulation()
+    steering = waiting_for_the_dead(clock)
+    steering.judged("old", IMAGES.name, 3, "c")
+    clock.now += DEADLINE_S
+    assert steering.overdue() == []
+    assert steering.avoided == 0
+    assert steering._scanners.keys() == {"a", "c"}
 
 
 def test_a_verdict_from_the_backlog_ends_the_wait_and_says_nothing_of_partitions():
@@ -408,3 +457,13 @@ def test_patience_follows_the_latency_within_its_bounds():
             steering.judged(str(number), IMAGES.name, 0, "a")
         seen.append(steering.patience_s)
     assert seen == pytest.approx([1.2, 0.4, 0.8, 1.2], rel=0.01)
+
+
+def test_the_wait_of_an_image_that_was_sent_twice_makes_nobody_more_patient():
+    clock = Simulation()
+    steering = waiting_for_the_dead(clock)
+    before = steering.patience_s
+    steering.sent("stuck", 0)
+    clock.now += 100
+    steering.judged("stuck", IMAGES.name, 0, "a")
+    assert steering.patience_s == before

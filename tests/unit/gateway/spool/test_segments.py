@@ -171,6 +171,18 @@ def test_a_flipped_bit_of_the_state_releases_nothing(tmp_path):
         again.close()
 
 
+def test_a_payload_that_a_power_failure_left_unwritten_is_cut_off_and_no_damage(tmp_path):
+    spool = opened(tmp_path)
+    spool.append(b"a" * 50)
+    spool.append(b"b" * 50)
+    spool.close()
+    (file,) = tmp_path.glob("*.log")
+    file.write_bytes(file.read_bytes()[:-50] + bytes(50))
+    again = opened(tmp_path)
+    assert (again.count, again.damaged, again.size) == (1, 0, HEAD_BYTES + 50)
+    assert contents(again) == [b"a" * 50]
+
+
 def test_an_entry_damaged_after_the_start_is_given_up_and_its_segment_is_still_deleted(tmp_path):
     spool = opened(tmp_path)
     first, second = spool.append_many([b"a" * 50, b"b" * 50])
@@ -215,6 +227,26 @@ def test_a_sector_that_cannot_be_read_loses_what_lies_in_it(tmp_path, monkeypatc
     whole = [b"%02d" % i * 500 for i in range(30) if (i + 1) * 1032 <= 8192 or i * 1032 >= 12288]
     assert found == whole
     assert again.damaged
+
+
+def test_a_disk_that_fails_to_read_for_a_while_costs_nothing(tmp_path, monkeypatch):
+    spool = opened(tmp_path, max_bytes=8000, segment_bytes=200)
+    numbers = [spool.append(b"%d" % i * 68) for i in range(6)]
+    spool.close()
+
+    def fail(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pread", fail)
+        again = opened(tmp_path, max_bytes=8000, segment_bytes=200)
+        assert (again.count, again.damaged) == (0, 3)
+        new = again.append(b"meanwhile")
+        assert new > numbers[-1]
+        assert contents(again) == []
+        again.close()
+    later = opened(tmp_path, max_bytes=8000, segment_bytes=200)
+    assert contents(later) == [b"%d" % i * 68 for i in range(6)] + [b"meanwhile"]
 
 
 def test_a_removed_file_is_a_damaged_entry_and_an_exhausted_process_is_not(tmp_path, monkeypatch):

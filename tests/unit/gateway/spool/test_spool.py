@@ -123,6 +123,29 @@ async def test_the_drain_waits_for_what_is_yet_to_come(tmp_path):
 
 
 @in_a_loop
+async def test_a_drain_with_nothing_to_do_leaves_the_disk_alone(tmp_path, monkeypatch):
+    looks = []
+    next_after = SegmentLog.next_after
+
+    def look(log, position):
+        looks.append(position)
+        return next_after(log, position)
+
+    async def publish(parcel):
+        published.set()
+
+    published = asyncio.Event()
+    async with make_spool(tmp_path) as spool:
+        await spool.append(make_parcel(0))
+        monkeypatch.setattr(SegmentLog, "next_after", look)
+        async with draining(spool, publish):
+            await published.wait()
+            for _ in range(50):  # each takes its turn behind whatever else wants the disk
+                await spool._run(lambda: None)
+    assert len(looks) < 10
+
+
+@in_a_loop
 async def test_a_cancelled_drain_can_be_called_again(tmp_path):
     hanging, published = asyncio.Event(), []
 
