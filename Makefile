@@ -13,7 +13,7 @@ ARGS ?=
 PIP_INSTALL := $(PIP) install $(shell test -t 2 || echo --quiet)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev up test check bench test-pictrs lock clean
+.PHONY: help setup dev up test check bench test-faults test-pictrs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -39,6 +39,9 @@ check: $(DEV) ## Lint, types, import rules, dependencies, licences
 
 bench: $(DEV) ## Measure the pipeline on this machine (minutes)
 	$(BIN)/python -m bench.run $(ARGS)
+
+test-faults: $(DEV) ## Break every part under load, one by one and at random (15 minutes; make test has a short form)
+	FEDIWARDEN_FAULTS=long $(BIN)/python -m pytest tests/faults --durations=0 $(ARGS)
 
 test-pictrs: $(DEV) ## Build pict-rs with cargo (once) and test against it
 	sh tests/pictrs/build.sh

@@ -8,7 +8,7 @@ import structlog
 
 from gateway.bodies import Body
 from gateway.delivery import Delivery, Handover
-from gateway.frames.frame import FrameSet, Unreadable
+from gateway.frames.frame import FrameSet, Unreadable, UnreadableReason
 from gateway.frames.pool import FramePool, PoolStopped
 from gateway.limits import Limit, Ticket
 from gateway.metrics import Metrics
@@ -20,7 +20,7 @@ from gateway.verdicts import Judgement, Verdicts
 from schemas.broker import PublishRefused
 from schemas.clock import now_ms
 from schemas.keyring import Keyring
-from schemas.messages import AnsweredBy, FrameInfo, ImageSubmitted
+from schemas.messages import AnsweredBy, FrameInfo, ImageFailed, ImageSubmitted
 from schemas.topics import IMAGES, IMAGES_BACKLOG
 
 log = structlog.get_logger("gateway.flights")
@@ -256,7 +256,7 @@ class Flights:
     async def _hand_over(self, flight: Flight, message: ImageSubmitted) -> None:
         loop = asyncio.get_running_loop()
         verdict = self._verdicts.expect(flight.scan_id)
-        verdict.add_done_callback(lambda done: None if done.cancelled() else self._settle(flight, done.result()))
+        verdict.add_done_callback(lambda done: None if done.cancelled() else self._conclude(flight, done.result()))
         size = len(message.sealed.ciphertext)
         self.unpublished_bytes += size
         started = time.perf_counter()
@@ -297,6 +297,13 @@ class Flights:
             flight.ticket = None
         if not flight.outcome.done():
             flight.outcome.set_result(Unjudged(by, reason))
+
+    def _conclude(self, flight: Flight, outcome: Judgement | ImageFailed) -> None:
+        if isinstance(outcome, ImageFailed):
+            detail = f"no scanner can judge it: {outcome.reason}"
+            self._settle(flight, Unreadable(UnreadableReason.UNJUDGEABLE, detail))
+        else:
+            self._settle(flight, outcome)
 
     def _settle(self, flight: Flight, outcome: Outcome) -> None:
         if not flight.outcome.done():

@@ -42,11 +42,11 @@ from schemas.broker import (
 )
 from schemas.keyring import Keyring
 from schemas.messages import ScannerAnnounced, Verdict
-from schemas.topics import ANSWERS, IMAGES, IMAGES_BACKLOG, SCANNERS, VERDICTS
+from schemas.topics import ANSWERS, IMAGES, IMAGES_BACKLOG, IMAGES_DEAD, SCANNERS, VERDICTS
 
 log = structlog.get_logger("gateway")
 
-_TOPICS = (IMAGES, IMAGES_BACKLOG, ANSWERS, VERDICTS, SCANNERS)
+_TOPICS = (IMAGES, IMAGES_BACKLOG, ANSWERS, VERDICTS, SCANNERS, IMAGES_DEAD)
 _BACKLOG = 2048
 _RETRY_FIRST_S = 0.25
 _RETRY_MOST_S = 2.0
@@ -86,7 +86,7 @@ class Gateway:
         self._producer = Producer(broker, client_id=f"fediwarden-gateway-{self.name}")
         self._tail = Tail(
             broker,
-            (VERDICTS, SCANNERS),
+            (VERDICTS, SCANNERS, IMAGES_DEAD),
             since_s=settings.known_since_h * 3600,
             on_record=self._observe,
             client_id=f"fediwarden-gateway-{self.name}",
@@ -283,9 +283,14 @@ class Gateway:
             connecting.cancel()
             await asyncio.gather(connecting, return_exceptions=True)
         if self._started_kafka:
-            await self._ledger.flush(max(_LAST_CHANCE_S, self._drained_by - loop.time()))
+            # What Kafka does not take now is in the journal.
+            away = self._delivery.kafka_away
+            await self._ledger.flush(_LAST_CHANCE_S if away else max(_LAST_CHANCE_S, self._drained_by - loop.time()))
             await self._tail.stop()
-            await self._producer.stop()
+            if away:
+                await self._producer.stop(within_s=_LAST_CHANCE_S)
+            else:
+                await self._producer.stop()
         await self._frames.stop()
         log.info(
             "gateway stopped",

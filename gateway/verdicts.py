@@ -14,7 +14,7 @@ import structlog
 
 from schemas.broker import Received
 from schemas.clock import now_ms
-from schemas.messages import EVERY_TENANT, Decision, ScannerAnnounced, Verdict
+from schemas.messages import EVERY_TENANT, Decision, ImageFailed, ScannerAnnounced, Verdict
 
 log = structlog.get_logger("gateway.verdicts")
 
@@ -56,7 +56,7 @@ class _Scanner(NamedTuple):
 class Verdicts:
     """The memory behind "known" answers, and the place where scans wait for their verdicts.
 
-    `observe` is handed every record of the topics verdicts and scanners, old and new. At most `known_entries`
+    `observe` is handed every record of verdicts, scanners and images.dead, old and new. At most `known_entries`
     judgements are kept by sha256 and `recent_entries` by scan id; the least recently used go first.
     `monotonic` is a clock in seconds; tests pass their own.
     """
@@ -69,7 +69,7 @@ class Verdicts:
         self._monotonic = monotonic
         self._known: OrderedDict[tuple[bytes, Judge], Judgement] = OrderedDict()
         self._recent: OrderedDict[str, Judgement] = OrderedDict()
-        self._waiting: dict[str, asyncio.Future[Judgement]] = {}
+        self._waiting: dict[str, asyncio.Future[Judgement | ImageFailed]] = {}
         self._scanners: dict[str, _Scanner] = {}
         self._judges: dict[Judge, Judge] = {}
 
@@ -88,12 +88,14 @@ class Verdicts:
         return len(self._living())
 
     def observe(self, received: Received) -> None:
-        """Take in one record. Anything else than a verdict or an announcement is logged and passed over."""
+        """Take in one record. What is no verdict, announcement or dead letter is logged and passed over."""
         message = received.message
         if isinstance(message, Verdict):
             self._learn(message)
         elif isinstance(message, ScannerAnnounced):
             self._note_scanner(message)
+        elif isinstance(message, ImageFailed):
+            self._resolve(message.scan_id, message)
         elif received.fault is not None:
             log.warning(
                 "unreadable record passed over",
@@ -103,9 +105,12 @@ class Verdicts:
                 fault=str(received.fault),
             )
 
-    def expect(self, scan_id: str) -> asyncio.Future[Judgement]:
-        """A future that the verdict of `scan_id` resolves. Call before the image is published; `forget` it after."""
-        future: asyncio.Future[Judgement] = asyncio.get_running_loop().create_future()
+    def expect(self, scan_id: str) -> asyncio.Future[Judgement | ImageFailed]:
+        """A future that the verdict of `scan_id` resolves, or its dead letter.
+
+        Call before the image is published; `forget` it after.
+        """
+        future: asyncio.Future[Judgement | ImageFailed] = asyncio.get_running_loop().create_future()
         self._waiting[scan_id] = future
         return future
 
@@ -148,11 +153,14 @@ class Verdicts:
             tenant=sys.intern(verdict.tenant),
             sha256=verdict.sha256,
         )
-        waiting = self._waiting.pop(verdict.scan_id, None)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(judgement)
+        self._resolve(verdict.scan_id, judgement)
         _remember(self._known, (verdict.sha256, judgement.judge), judgement, self._known_entries)
         _remember(self._recent, verdict.scan_id, judgement, self._recent_entries)
+
+    def _resolve(self, scan_id: str, outcome: Judgement | ImageFailed) -> None:
+        waiting = self._waiting.pop(scan_id, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(outcome)
 
     def _note_scanner(self, announced: ScannerAnnounced) -> None:
         # Old announcements are read again at start: their age counts. A clock that is ahead of ours must not

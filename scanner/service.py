@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import structlog
@@ -36,6 +37,10 @@ MIN_IN_FLIGHT = 16
 CUDA_BATCH = 32
 MAX_CPU_BATCH = 8
 SUSPECTS_WITHIN_S = 3.0
+LOADING = "loading"
+LOADS_IN_HANGS = 5
+"""Loading may take so many times `hang_s`: weights come from disks and over networks."""
+
 THREADS_END_WITHIN_S = 0.5
 NEEDED_TOPICS = (*LANES, VERDICTS, IMAGES_ARCHIVE, IMAGES_DEAD, SCANNERS)
 
@@ -83,8 +88,10 @@ async def serve(
 ) -> None:
     """Judge images until `stop` is set; otherwise as `run_scanner`, but for raising `ModelHung`."""
     await check_topics(broker, NEEDED_TOPICS)
-    # Loading takes a second of CPU: not on the event loop.
-    models = await asyncio.to_thread(_load, settings, models)
+    loaded = await _load_within(settings, models, stop)
+    if loaded is None:
+        return
+    models = loaded
     policy = policy or load_policy(settings.policy, score_labels(models))
     scanner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
@@ -174,7 +181,7 @@ async def _run_until(
 
 def _is_a_thread_stuck() -> bool:
     """Whether one of our threads is in a call that does not come back."""
-    ours = [thread for thread in threading.enumerate() if thread.name.startswith((DECODING, INFERENCE))]
+    ours = [thread for thread in threading.enumerate() if thread.name.startswith((LOADING, DECODING, INFERENCE))]
     give_up_at = time.monotonic() + THREADS_END_WITHIN_S
     for thread in ours:
         thread.join(max(0.0, give_up_at - time.monotonic()))
@@ -190,6 +197,27 @@ def _batch_for(models: Sequence[Model]) -> int:
     if any(model.device != "cpu" for model in models):
         return CUDA_BATCH
     return max(1, min(MAX_CPU_BATCH, usable_cores() // 2))
+
+
+async def _load_within(
+    settings: ScannerSettings, models: Sequence[Model] | None, stop: asyncio.Event
+) -> tuple[Model, ...] | None:
+    """The models, loaded and warm; None when `stop` came first. Raises `ModelHung` when it takes far too long."""
+    within_s = LOADS_IN_HANGS * settings.hang_s
+    # Loading takes a second of CPU or more: not on the event loop.
+    thread = ThreadPoolExecutor(1, thread_name_prefix=LOADING)
+    loading = asyncio.get_running_loop().run_in_executor(thread, _load, settings, models)
+    thread.shutdown(wait=False)
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((loading, stopped), timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopped.cancel()
+    if loading.done():
+        return loading.result()
+    if stop.is_set():
+        return None
+    raise ModelHung(f"the models are not loaded after {within_s:g} s ({LOADS_IN_HANGS} times scanner.hang_s)")
 
 
 def _load(settings: ScannerSettings, models: Sequence[Model] | None) -> tuple[Model, ...]:

@@ -36,7 +36,7 @@ class FrameSet:
 
 
 class UnreadableReason(StrEnum):
-    """Why no frames could be made."""
+    """Why no frames could be made, or why no scanner could judge them."""
 
     EMPTY = "empty"
     NOT_AN_IMAGE = "not_an_image"
@@ -47,6 +47,7 @@ class UnreadableReason(StrEnum):
     TOO_SLOW = "too_slow"
     TOO_MUCH_MEMORY = "too_much_memory"
     DECODER_DIED = "decoder_died"
+    UNJUDGEABLE = "unjudgeable"
 
 
 class Unreadable(Exception):

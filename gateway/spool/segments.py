@@ -95,7 +95,7 @@ class SegmentLog:
     Blocking; for one thread at a time (`count`, `size`, `oldest_at_ms` and `damaged` may be read from any). With
     `sync`, what `append` returned for survives a power failure; without, the death of the process. Released entries
     do not come back after the death of the process; after a power failure they may. Payloads stay on disk: memory
-    holds some 200 bytes an entry.
+    holds some 300 bytes an entry.
 
     A segment is begun when the one before holds `segment_bytes` (or an eighth of `max_bytes`, where that is less) and
     deleted when all its entries are released; until then the released ones count towards `max_bytes`.

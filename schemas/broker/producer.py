@@ -67,11 +67,11 @@ class Producer:
         self._client = await self._connect()
         self._failing = False
 
-    async def stop(self) -> None:
-        """Flush what is pending, for at most ten seconds, and disconnect."""
+    async def stop(self, within_s: float = _STOP_TIMEOUT_S) -> None:
+        """Flush what is pending, for at most `within_s` seconds, and disconnect."""
         client, self._client = self._client, None
         if client is not None:
-            await close_client(client, _STOP_TIMEOUT_S)
+            await close_client(client, within_s)
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -17,13 +17,15 @@ from pydantic import SecretStr
 from gateway.service import Gateway
 from gateway.settings import TenantSettings
 from schemas.broker import BrokerSettings, Producer, TopicsNotReady, apply_topics
+from schemas.clock import now_ms
 from schemas.keyring import Keyring
 from schemas.messages import (
     AnsweredBy,
     Decision,
+    ImageFailed,
     ImageSubmitted,
 )
-from schemas.topics import VERDICTS
+from schemas.topics import IMAGES_DEAD, VERDICTS
 from tests import pictures
 from tests.gateways import RunningGateway, running_gateway, settings, wait_for
 from tests.kafka import find_free_ports
@@ -132,6 +134,25 @@ def test_the_deadlines_answer_is_followed_by_the_verdict(fresh_kafka: BrokerSett
         assert (report["answer"]["answered_by"], report["verdict"]["decision"]) == ("deadline", "reject")
         assert post(running, image_for(Decision.ACCEPT, seed=20)).json()["answered_by"] == "known"
         assert [e.answered_by for e in answers_given(fresh_kafka, 2)].count(AnsweredBy.DEADLINE) == 1
+
+
+def test_an_image_that_no_scanner_can_judge_is_not_waited_for_and_not_let_in(fresh_kafka: BrokerSettings) -> None:
+    async def bury(image: ImageSubmitted) -> None:
+        async with Producer(fresh_kafka, client_id="burying") as producer:
+            failed = ImageFailed(
+                scan_id=image.scan_id, reason="model-hung", topic="images", partition=0, offset=0, failed_at=now_ms()
+            )
+            await producer.publish(IMAGES_DEAD, failed, key=image.scan_id.encode())
+
+    def judge(image: ImageSubmitted) -> None:
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, bury(image)).result()
+
+    with Responder(fresh_kafka, judge), running_gateway(fresh_kafka, deadline_ms=60_000) as running:
+        running.ready()
+        answer = post(running, image_for(Decision.ACCEPT, seed=25))
+        assert (answer.status_code, answer.json()["answered_by"]) == (406, "unreadable")
+        assert "model-hung" in answer.json()["reason"]
 
 
 def test_the_same_bytes_at_once_are_published_once_and_everyone_is_answered(fresh_kafka: BrokerSettings) -> None:
