@@ -24,7 +24,6 @@ SIDE = 128
 GIVE_UP_S = 20.0
 STEADY_S = 3.0
 _IN_HAND_S = 1.0
-_ACCEPTED = 200
 _STORED = 201
 _REJECTED_BY_PICT_RS = 400
 _ERROR = 500
@@ -88,17 +87,15 @@ class Request:
     @property
     def failed(self) -> bool:
         """Whether a client would call it failed: no answer, an error, or a good image that pict-rs does not keep."""
-        kept = self.way is Way.DIRECT or self.stored or self.kind is Kind.BAD
+        kept = self.way is Way.DIRECT or self.stored or self.kind is not Kind.CLEAN
         return bool(self.fault) or self.status >= _ERROR or not kept
 
     @property
     def judged(self) -> bool:
         """Whether the client was told what a judged image of its kind is told."""
-        if self.kind is Kind.POISON:
-            return self.status in (_ACCEPTED, _STORED)
         if self.way is Way.DIRECT:
-            return self.answered_by == "verdict"
-        return self.status == (_REJECTED_BY_PICT_RS if self.kind is Kind.BAD else _STORED)
+            return self.answered_by == ("unreadable" if self.kind is Kind.POISON else "verdict")
+        return self.status == (_STORED if self.kind is Kind.CLEAN else _REJECTED_BY_PICT_RS)
 
 
 @dataclass(slots=True)
