@@ -8,11 +8,13 @@ import structlog
 
 from gateway.metrics import Metrics
 from gateway.spool.parcels import Parcel
+from gateway.spool.spool import Spool
 from gateway.steering import Steering
 from gateway.storage import Storage
-from schemas.broker import BrokerError, BrokerUnavailable, Producer
-from schemas.messages import ImageSubmitted
-from schemas.topics import IMAGES, IMAGES_BACKLOG, TopicSpec
+from schemas.broker import BrokerError, BrokerUnavailable, Producer, PublishRefused
+from schemas.clock import now_ms
+from schemas.messages import ImageFailed, ImageSubmitted
+from schemas.topics import IMAGES, IMAGES_BACKLOG, IMAGES_DEAD, TopicSpec
 
 log = structlog.get_logger("gateway.delivery")
 
@@ -37,7 +39,10 @@ class Delivery:
     that wait where a scanner has fallen silent are published a second time elsewhere (`steering` says which).
     """
 
-    def __init__(self, *, producer: Producer, storage: Storage, steering: Steering, metrics: Metrics) -> None:
+    def __init__(
+        self, *, producer: Producer, storage: Storage, steering: Steering, metrics: Metrics, spool_max_age_s: float
+    ) -> None:
+        self._spool_max_age_ms = spool_max_age_s * 1000
         self._producer = producer
         self._storage = storage
         self._spool = storage.own.frames
@@ -45,6 +50,7 @@ class Delivery:
         self._metrics = metrics
         self._started = asyncio.Event()
         self._unreachable = False
+        self._was_away = False
         self._hurry = asyncio.Event()
         self._hedgeable: dict[str, ImageSubmitted] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -68,17 +74,20 @@ class Delivery:
         """Whether nothing more can be taken: Kafka is away and the spool is at its bound."""
         return self.kafka_away and self._spool.full
 
-    def start(self) -> None:
-        """Begin to publish: the producer has been started. What the spool holds goes first, to the backlog."""
+    def start(self) -> list[asyncio.Task[None]]:
+        """Begin to publish: the producer has been started. The tasks end by `stop`, or by a fault of ours."""
         self._started.set()
-        self._tasks = [
+        self._tasks += [
             asyncio.create_task(self._spool.drain(self._publish_parcel), name="spool-drain"),
-            *(
-                asyncio.create_task(shelf.frames.drain(self._publish_parcel, until_empty=True), name="orphan-drain")
-                for shelf in self._storage.left
-            ),
             asyncio.create_task(self._hedge(), name="hedge"),
         ]
+        return list(self._tasks)
+
+    def drain(self, spool: Spool) -> asyncio.Task[None]:
+        """Publish what a dead gateway left in `spool`. The task ends with that."""
+        task = asyncio.create_task(spool.drain(self._publish_parcel, until_empty=True), name="orphan-drain")
+        self._tasks.append(task)
+        return task
 
     def note_unreachable(self) -> None:
         """An attempt to reach Kafka before `start` has failed: images need not wait for the next."""
@@ -110,6 +119,15 @@ class Delivery:
         """Publish `message` to the backlog, however long Kafka is away. Raises `PublishRefused`."""
         await self._started.wait()
         await self._producer.publish(IMAGES_BACKLOG, message, key=message.sha256)
+
+    async def bury(self, failed: ImageFailed) -> None:
+        """Publish, or spool, why an image that was answered for is not judged. Raises as `send` does."""
+        key = failed.scan_id.encode()
+        if not self.kafka_away:
+            with contextlib.suppress(BrokerUnavailable):
+                await self._producer.publish(IMAGES_DEAD, failed, key=key, give_up_after=_HURRY_S)
+                return
+        await self._spool.append(Parcel(IMAGES_DEAD, failed, key))
 
     def forget(self, scan_id: str) -> None:
         """The image is judged, or nobody waits for it any more: it is not published a second time."""
@@ -143,7 +161,34 @@ class Delivery:
         await self._producer.publish(IMAGES, message, key=message.sha256, partition=partition)
 
     async def _publish_parcel(self, parcel: Parcel) -> None:
-        await self._producer.publish(parcel.topic, parcel.message, key=parcel.key)
+        image = parcel.message
+        if not isinstance(image, ImageSubmitted):
+            await self._producer.publish(parcel.topic, image, key=parcel.key)
+            return
+        waited_ms = now_ms() - image.received_at
+        if waited_ms > self._spool_max_age_ms:
+            detail = f"it waited {waited_ms / 3_600_000:.0f} h for Kafka, more than gateway.spool_max_age_h"
+            await self._give_up(image, "spool-too-old", detail)
+            return
+        try:
+            await self._producer.publish(parcel.topic, image, key=parcel.key)
+        except PublishRefused as error:
+            await self._give_up(image, "unpublishable", str(error))
+
+    async def _give_up(self, image: ImageSubmitted, reason: str, detail: str) -> None:
+        log.error("a spooled image will not be judged", scan_id=image.scan_id, reason=reason, detail=detail)
+        failed = ImageFailed(
+            scan_id=image.scan_id,
+            tenant=image.tenant,
+            sha256=image.sha256,
+            reason=reason,
+            detail=detail[:1000],
+            topic=IMAGES_BACKLOG.name,
+            partition=0,
+            offset=0,
+            failed_at=now_ms(),
+        )
+        await self._producer.publish(IMAGES_DEAD, failed, key=image.scan_id.encode())
 
     async def _hedge(self) -> None:
         loop = asyncio.get_running_loop()
@@ -154,12 +199,21 @@ class Delivery:
                 with contextlib.suppress(BrokerUnavailable):
                     self._steering.resize(await self._producer.partition_count(IMAGES))
             await asyncio.sleep(_LOOK_EVERY_S)
+            self._note_kafka()
             for scan_id in self._steering.overdue():
                 message = self._hedgeable.get(scan_id)
                 if message is not None:
                     task = asyncio.create_task(self._publish_again(message))
                     self._hedges.add(task)
                     task.add_done_callback(self._hedges.discard)
+
+    def _note_kafka(self) -> None:
+        away = self.kafka_away
+        if away and not self._was_away:
+            log.warning("Kafka takes nothing: images go to disk until it does")
+        elif self._was_away and not away:
+            log.info("Kafka takes messages again", images_on_disk=self._storage.images)
+        self._was_away = away
 
     async def _publish_again(self, message: ImageSubmitted) -> None:
         self._metrics.hedges.inc()

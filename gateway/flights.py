@@ -17,7 +17,7 @@ from gateway.settings import GatewaySettings
 from gateway.spool.errors import SpoolError
 from gateway.tenants import Tenant
 from gateway.verdicts import Judgement, Verdicts
-from schemas.broker import PublishRefused
+from schemas.broker import BrokerError, PublishRefused
 from schemas.clock import now_ms
 from schemas.keyring import Keyring
 from schemas.messages import AnsweredBy, FrameInfo, ImageFailed, ImageSubmitted
@@ -204,18 +204,20 @@ class Flights:
         except Unreadable as error:
             self._metrics.unreadable.labels(str(error.reason)).inc()
             self._settle(flight, error)
+            await self._account(flight, str(error.reason), error.detail)
         except SpoolError as error:
-            self._lose(flight, RefusalCode.FULL, f"neither Kafka nor the spool takes it: {error}")
+            await self._lose(flight, RefusalCode.FULL, f"neither Kafka nor the spool takes it: {error}")
         except PublishRefused as error:
-            self._lose(flight, RefusalCode.INTERNAL, f"Kafka refuses it: {error}")
+            await self._lose(flight, RefusalCode.INTERNAL, f"Kafka refuses it: {error}")
         except PoolStopped:
-            self._lose(flight, RefusalCode.DRAINING, "the gateway is stopping")
+            await self._lose(flight, RefusalCode.DRAINING, "the gateway is stopping")
         except asyncio.CancelledError:
-            self._lose(flight, RefusalCode.DRAINING, "the gateway stopped")
+            # Shielded: only the end of the process may come between.
+            await asyncio.shield(self._lose(flight, RefusalCode.DRAINING, "the gateway stopped"))
             raise
         except Exception as error:  # the edge of a task: nobody else would hear of it
             log.exception("scan failed", scan_id=flight.scan_id, sha256=flight.sha256.hex())
-            self._lose(flight, RefusalCode.INTERNAL, f"the gateway failed: {type(error).__name__}")
+            await self._lose(flight, RefusalCode.INTERNAL, f"the gateway failed: {type(error).__name__}")
 
     async def _look(self, body: Body) -> FrameSet:
         ticket = self._looks.enter()
@@ -263,7 +265,8 @@ class Flights:
         try:
             handover = await self._delivery.send(
                 message,
-                IMAGES_BACKLOG if flight.overload else IMAGES,
+                # What nobody waits for would be moved there by a scanner anyway.
+                IMAGES_BACKLOG if flight.overload or flight.answered else IMAGES,
                 spool_after_s=max(
                     LATE_TRY_S if flight.answered else LAST_TRY_S,
                     flight.arrival.at + self._deadline_s - SPOOL_BEFORE_S - loop.time(),
@@ -320,7 +323,7 @@ class Flights:
             flight.ticket.leave(time.perf_counter() - flight.launched)
             flight.ticket = None
 
-    def _lose(self, flight: Flight, code: RefusalCode, reason: str) -> None:
+    async def _lose(self, flight: Flight, code: RefusalCode, reason: str) -> None:
         """Nobody has the image: what is still to be answered is refused, for nothing may be let in that is lost."""
         self._metrics.unpublished.inc()
         log.error(
@@ -331,6 +334,27 @@ class Flights:
             answered=flight.answered,
         )
         self._settle(flight, Refusal(code, reason, remedy="try again in a moment"))
+        await self._account(flight, f"gateway-{code}", reason)
+
+    async def _account(self, flight: Flight, reason: str, detail: str) -> None:
+        """Where a request was answered before it turned out that there is nothing to judge, images.dead says so."""
+        if not flight.answered:
+            return
+        failed = ImageFailed(
+            scan_id=flight.scan_id,
+            tenant=flight.tenant.name,
+            sha256=flight.sha256,
+            reason=reason,
+            detail=detail[:1000],
+            topic=IMAGES.name,
+            partition=0,
+            offset=0,
+            failed_at=now_ms(),
+        )
+        try:
+            await self._delivery.bury(failed)
+        except (SpoolError, BrokerError) as error:
+            log.error("an image that was answered for is unaccounted for", scan_id=flight.scan_id, error=str(error))
 
     def _expire(self, flight: Flight) -> None:
         if not flight.outcome.done():

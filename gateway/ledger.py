@@ -56,13 +56,9 @@ class Ledger:
         """Whether the bound is reached."""
         return self.waiting >= self._most
 
-    def restore(self, journal: SegmentLog) -> int:
-        """Take over what `journal` (this gateway's, or one that a dead gateway left) holds; how many. Before `start`.
-
-        Blocks while it reads.
-        """
-        restored = 0
-        for entry in journal.pending():
+    async def restore(self, journal: SegmentLog) -> None:
+        """Take over what `journal` holds: this gateway's, before the first `record`, or a dead gateway's."""
+        for entry in await asyncio.to_thread(lambda: list(journal.pending())):
             try:
                 answer = Parcel.from_bytes(entry.payload).message
             except ParcelUnreadable as error:
@@ -71,12 +67,11 @@ class Ledger:
                 continue
             if isinstance(answer, AnswerGiven):
                 self._queue.put_nowait(_Entry(answer, partial(journal.release, entry.sequence)))
-                restored += 1
-        return restored
 
-    def start(self) -> None:
-        """Begin to publish."""
+    def start(self) -> asyncio.Task[None]:
+        """Begin to publish. The task ends by `flush`, or by a fault of ours."""
         self._writer = asyncio.create_task(self._write(), name="ledger")
+        return self._writer
 
     def record(self, answer: AnswerGiven) -> None:
         """Take in one answer; returns at once. (A write to the page cache: 20 microseconds, no fsync.)"""

@@ -133,7 +133,10 @@ class Scans:
         return answer
 
     async def _await_outcome(self, flight: Flight, arrival: Arrival) -> Outcome | None:
-        """What becomes of `flight` before the deadline; None when nothing does and others than us have the image."""
+        """What becomes of `flight` before the deadline; None when nothing does and others than us have the image.
+
+        None also while its frames are still being made.
+        """
         loop = asyncio.get_running_loop()
         left_s = arrival.at + self._deadline_s - loop.time()
         if left_s > 0 and not flight.outcome.done():
@@ -144,6 +147,8 @@ class Scans:
                     await flight.safe.wait()
         if flight.outcome.done():
             return flight.outcome.result()
+        if flight.looked_at and not flight.safe.is_set():
+            return _full("an image that neither Kafka nor its disk has taken in time", "the disk of gateway.spool_dir")
         self._flights.note_late(flight)
         return None
 

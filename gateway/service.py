@@ -52,6 +52,7 @@ _RETRY_FIRST_S = 0.25
 _RETRY_MOST_S = 2.0
 _LAST_CHANCE_S = 1.0
 _LAST_REQUESTS_S = 1.0
+_ADOPT_EVERY_S = 30.0
 _OPEN_FILES = 65_536
 
 
@@ -99,6 +100,8 @@ class Gateway:
         self._kafka_fault = "not connected yet"
         self._started_kafka = False
         self._stopping = False
+        self._adopting: asyncio.Task[None] | None = None
+        self._fault: BaseException | None = None
         self._drained_by = 0.0
 
     def _assemble(self, storage: Storage) -> None:
@@ -106,7 +109,13 @@ class Gateway:
         settings, metrics = self._settings, self._metrics
         self._storage = storage
         self._ledger = Ledger(self._producer, journal=storage.own.journal, most=settings.ledger_entries)
-        self._delivery = Delivery(producer=self._producer, storage=storage, steering=self._steering, metrics=metrics)
+        self._delivery = Delivery(
+            producer=self._producer,
+            storage=storage,
+            steering=self._steering,
+            metrics=metrics,
+            spool_max_age_s=settings.spool_max_age_h * 3600,
+        )
         self._flights = Flights(
             settings,
             gateway=self.name,
@@ -188,8 +197,7 @@ class Gateway:
         try:
             storage = await self._opened.enter_async_context(open_storage(self._settings))
             self._assemble(storage)
-            for shelf in (storage.own, *storage.left):
-                await asyncio.to_thread(self._ledger.restore, shelf.journal)
+            await self._ledger.restore(storage.own.journal)
             self._socket = self._opened.enter_context(_listen(self._settings.host, self._settings.port))
             await self._frames.start()
         except SpoolUnusable as error:
@@ -229,6 +237,8 @@ class Gateway:
             await self._wind_down(connecting)
         if not connecting.cancelled() and (error := connecting.exception()) is not None:
             raise error
+        if self._fault is not None:
+            raise self._fault
 
     async def _connect(self) -> None:
         """Bring up the Kafka side, for as long as it takes."""
@@ -237,8 +247,10 @@ class Gateway:
             try:
                 await check_topics(self._broker, _TOPICS)
                 await self._producer.start()
-                self._ledger.start()
-                self._delivery.start()
+                for task in (self._ledger.start(), *self._delivery.start()):
+                    self._watch(task)
+                self._adopting = asyncio.create_task(self._adopt(), name="adopt")
+                self._watch(self._adopting)
                 self._started_kafka = True
                 break
             except (BrokerUnavailable, BrokerRefused) as error:
@@ -263,6 +275,28 @@ class Gateway:
         # A gateway that hears no verdicts would answer everything by its deadline: rather start anew.
         await self._tail.wait_ended()
 
+    def _watch(self, task: asyncio.Task[None]) -> None:
+        """A part that ends by a fault of ours takes the gateway along: it is started anew."""
+
+        def note_end(ended: asyncio.Task[None]) -> None:
+            if not ended.cancelled() and (error := ended.exception()) is not None:
+                log.error("a part of the gateway failed", part=ended.get_name(), error=repr(error))
+                self._fault = error
+                self.stop()
+
+        task.add_done_callback(note_end)
+
+    async def _adopt(self) -> None:
+        """Take over what gateways that died left on this machine's disk, now and from time to time."""
+        while True:
+            try:
+                for shelf in await self._storage.adopt():
+                    await self._ledger.restore(shelf.journal)
+                    self._watch(self._delivery.drain(shelf.frames))
+            except SpoolUnusable as error:
+                log.warning("what other gateways left is not taken over", error=str(error))
+            await asyncio.sleep(_ADOPT_EVERY_S)
+
     def _observe(self, received: Received) -> None:
         self._verdicts.observe(received)
         match received.message:
@@ -277,6 +311,9 @@ class Gateway:
 
     async def _wind_down(self, connecting: asyncio.Task[None]) -> None:
         loop = asyncio.get_running_loop()
+        if self._adopting is not None:
+            self._adopting.cancel()
+            await asyncio.gather(self._adopting, return_exceptions=True)
         lost = await self._flights.drain(max(_LAST_CHANCE_S, self._drained_by - loop.time()))
         await self._delivery.stop()
         if not connecting.done():

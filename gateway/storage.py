@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 
@@ -27,12 +28,15 @@ class Shelf:
     journal: SegmentLog
 
 
-@dataclass(frozen=True, slots=True)
 class Storage:
-    """`own` takes what comes; `left` is what dead gateways left: to be emptied, never added to."""
+    """`own` takes what comes; `left` is what dead gateways left: to be emptied, never added to. See `open_storage`."""
 
-    own: Shelf
-    left: tuple[Shelf, ...]
+    def __init__(self, folder: Path, settings: GatewaySettings, opened: contextlib.AsyncExitStack, own: Shelf) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._opened = opened
+        self.own = own
+        self.left: list[Shelf] = []
 
     @property
     def images(self) -> int:
@@ -44,34 +48,31 @@ class Storage:
         """Bytes of them."""
         return sum(shelf.frames.size for shelf in (self.own, *self.left))
 
-    @property
-    def oldest_at_ms(self) -> int | None:
-        """When the first of them was written."""
-        times = [shelf.frames.oldest_at_ms for shelf in (self.own, *self.left)]
-        return min((at for at in times if at is not None), default=None)
+    async def adopt(self) -> list[Shelf]:
+        """Take over what gateways that died since the last call left; it stays ours. Raises `SpoolUnusable`."""
+        adopted = []
+        for slot in await asyncio.to_thread(adopt_orphans, self._folder):
+            self._opened.callback(slot.release)
+            shelf = await _open_shelf(slot, self._settings, self._opened)
+            log.info("taking over what a gateway left", slot=str(slot.path), images=shelf.frames.count)
+            adopted.append(shelf)
+        self.left += adopted
+        return adopted
 
 
 @asynccontextmanager
 async def open_storage(settings: GatewaySettings) -> AsyncIterator[Storage]:
     """The storage of one gateway in `settings.spool_dir`, closed at the end. Raises `SpoolUnusable`."""
-    assert settings.spool_dir is not None, "Settings derive it from data_dir"
+    folder = settings.spool_dir
+    assert folder is not None, "Settings derive it from data_dir"
     async with contextlib.AsyncExitStack() as opened:
-        slots = [await asyncio.to_thread(claim_slot, settings.spool_dir)]
-        opened.callback(slots[0].release)
-        for orphan in await asyncio.to_thread(adopt_orphans, settings.spool_dir):
-            opened.callback(orphan.release)
-            slots.append(orphan)
-        shelves = [await _open_shelf(slot, settings, opened) for slot in slots]
-        storage = Storage(shelves[0], tuple(shelves[1:]))
-        if storage.images:
-            log.info("images wait on disk", images=storage.images, slots=len(shelves))
-        yield storage
+        slot = await asyncio.to_thread(claim_slot, folder)
+        opened.callback(slot.release)
+        yield Storage(folder, settings, opened, await _open_shelf(slot, settings, opened))
 
 
 async def _open_shelf(slot: Slot, settings: GatewaySettings, opened: contextlib.AsyncExitStack) -> Shelf:
-    frames = await opened.enter_async_context(
-        Spool(slot.path, max_bytes=settings.spool_max_bytes, max_age_s=settings.spool_max_age_h * 3600)
-    )
+    frames = await opened.enter_async_context(Spool(slot.path, max_bytes=settings.spool_max_bytes))
     journal = SegmentLog(slot.path / "answers", max_bytes=settings.ledger_entries * _ANSWER_BYTES, sync=False)
     await asyncio.to_thread(journal.open)
     opened.callback(journal.close)

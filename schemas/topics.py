@@ -206,8 +206,8 @@ IMAGES_DEAD = TopicSpec(
     "images.dead",
     key="scan id",
     messages=(ImageFailed,),
-    writers=("scanner",),
-    readers=("federation_audit",),
+    writers=("scanner", "gateway"),
+    readers=("gateway", "federation_audit"),
     partitions=3,
     retention_ms=30 * DAY_MS,
 )

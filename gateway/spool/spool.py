@@ -15,7 +15,6 @@ from gateway.spool.errors import ParcelUnreadable, SpoolError, SpoolFailed, Spoo
 from gateway.spool.parcels import Parcel
 from gateway.spool.segments import SegmentLog, sync_folder
 from schemas.broker import BrokerError, PublishRefused
-from schemas.clock import now_ms
 from schemas.topics import MAX_MESSAGE_BYTES
 
 log = structlog.get_logger("gateway.spool")
@@ -36,15 +35,14 @@ class Spool:
     """Parcels in a `SegmentLog` in ``folder/frames``, at most `max_bytes` with what is in ``folder/refused``.
 
     Everything that touches the disk runs in one thread of the spool's own; parcels that arrive while it writes share
-    the next fsync. A parcel that Kafka refuses for good, that this release cannot read, or that has waited for longer
-    than `max_age_s` is moved to ``folder/refused``, as ``<sequence>.refused``, ``.unreadable`` or ``.too-old`` (the
-    bytes of `Parcel.to_bytes`), with a log line; nothing deletes it there. Also an async context manager.
+    the next fsync. A parcel that Kafka refuses for good, or that this release cannot read, is moved to
+    ``folder/refused``, as ``<sequence>.refused`` or ``.unreadable`` (the bytes of `Parcel.to_bytes`), with a log line;
+    nothing deletes it there. Also an async context manager.
     """
 
-    def __init__(self, folder: Path, *, max_bytes: int, max_age_s: float) -> None:
+    def __init__(self, folder: Path, *, max_bytes: int) -> None:
         self._refused = folder / "refused"
         self._log = SegmentLog(folder / "frames", max_bytes=max_bytes, sync=True)
-        self._max_age_ms = max_age_s * 1000
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._open = False
         self._arrivals: deque[_Arrival] = deque()
@@ -208,10 +206,6 @@ class Spool:
     def _next_after(self, position: int) -> tuple[int, Parcel] | None:
         while (entry := self._log.next_after(position)) is not None:
             position = entry.sequence
-            waited_ms = now_ms() - entry.at_ms
-            if waited_ms > self._max_age_ms:
-                self._set_aside(position, entry.payload, "too-old", f"it has waited for {waited_ms / 3_600_000:.1f} h")
-                continue
             try:
                 return position, Parcel.from_bytes(entry.payload)
             except ParcelUnreadable as error:

@@ -24,6 +24,7 @@ _METADATA_MAX_AGE_MS = 10_000
 _BATCH_BYTES = 512 << 10
 _RETRY_FIRST_S = 0.1
 _RETRY_MOST_S = 2.0
+_SILENT_S = 2.0
 _START_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 10.0
 
@@ -50,17 +51,22 @@ class Producer:
         self._client: AIOKafkaProducer | None = None
         self._renewing = asyncio.Lock()
         self._failing = False
-        self._failing_since = 0.0
+        self._begun: dict[object, float] = {}  # publications under way, in order
+        self._succeeded_at = 0.0
 
     @property
     def connected(self) -> bool:
-        """Whether it is started and the last attempt to publish succeeded."""
-        return self._client is not None and not self._failing
+        """Whether it is started and messages get through."""
+        return self._client is not None and self.failing_for_s < _SILENT_S
 
     @property
     def failing_for_s(self) -> float:
-        """For how many seconds no attempt to publish has succeeded while others failed; 0 when the last one did."""
-        return time.monotonic() - self._failing_since if self._failing else 0.0
+        """For how many seconds messages have waited and none has got through; 0 while none waits.
+
+        Judged by waiting, not by errors: aiokafka's idempotent producer retries for ever without a word.
+        """
+        begun = next(iter(self._begun.values()), None)
+        return 0.0 if begun is None else max(0.0, time.monotonic() - max(begun, self._succeeded_at))
 
     async def start(self) -> None:
         """Connect. Raises `BrokerUnavailable` or `BrokerRefused`."""
@@ -100,12 +106,16 @@ class Producer:
         value = None if message is None else encode(message)
         headers = [] if message is None else [(SCHEMA_HEADER, schema_of(message).encode("ascii"))]
         name = topic.full_name(self._settings.topic_prefix)
+        mark = object()
+        self._begun[mark] = time.monotonic()
         try:
             async with asyncio.timeout(give_up_after):
                 return await self._publish(name, value, key, headers, partition)
         except TimeoutError as error:
             self._note_failure(error)
             raise BrokerUnavailable(f"could not publish to {name} within {give_up_after} s") from error
+        finally:
+            del self._begun[mark]
 
     async def partition_count(self, topic: TopicSpec) -> int:
         """How many partitions `topic` has now. Raises `BrokerUnavailable`."""
@@ -143,10 +153,10 @@ class Producer:
     def _note_failure(self, error: Exception) -> None:
         if not self._failing:  # one line an outage, however many messages wait
             log.warning("Kafka does not take messages, trying again until it does", error=repr(error))
-            self._failing_since = time.monotonic()
         self._failing = True
 
     def _note_success(self) -> None:
+        self._succeeded_at = time.monotonic()
         if self._failing:
             log.info("Kafka takes messages again")
         self._failing = False
@@ -185,4 +195,7 @@ class Producer:
         except (kafka.KafkaError, OSError, TimeoutError, ValueError) as error:
             await close_client(client, _STOP_TIMEOUT_S)
             raise unavailable(self._settings.bootstrap_servers, error) from error
+        except asyncio.CancelledError:
+            await close_client(client, 0.0)  # it ends by itself
+            raise
         return client

@@ -59,8 +59,17 @@ class Tail:
         return self._positioned.is_set() and self._reading is not None and not self._reading.done()
 
     async def wait_positioned(self) -> None:
-        """Wait until `positioned`."""
-        await self._positioned.wait()
+        """Wait until `positioned`. Raises what ended the reading before that, which is a fault of ours."""
+        if self._reading is None:
+            await self._positioned.wait()
+            return
+        waiting = asyncio.create_task(self._positioned.wait())
+        try:
+            await asyncio.wait((waiting, self._reading), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        if self._reading.done() and not self._positioned.is_set():
+            self._reading.result()
 
     async def wait_ended(self) -> None:
         """Wait until reading ends; raises what ended it, which is a fault of ours: outages are waited out."""

@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,11 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.frames.frame import FrameSet, Unreadable, UnreadableReason
+from gateway.frames.pool import FramePool
 from schemas.broker import BrokerSettings, apply_topics
-from schemas.messages import AnsweredBy, Decision
-from schemas.topics import ANSWERS, IMAGES, IMAGES_BACKLOG
+from schemas.messages import AnsweredBy, Decision, ImageFailed
+from schemas.topics import ANSWERS, IMAGES, IMAGES_BACKLOG, IMAGES_DEAD
 from tests import pictures
 from tests.gateways import NO_KAFKA, running_gateway, wait_for
 from tests.kafka import find_free_ports, make_cluster
@@ -153,3 +157,43 @@ def _alive(url: str) -> bool:
     except httpx.TransportError:
         return False
     return bool(parts["frame_workers"]["ok"])
+
+
+def test_a_gateway_that_ran_with_kafka_notices_that_it_is_gone(tmp_path: Path) -> None:
+    with make_cluster(tmp_path / "kafka") as cluster:
+        broker = BrokerSettings(bootstrap_servers=cluster.bootstrap_servers)
+        asyncio.run(apply_topics(broker))
+        with running_gateway(broker, deadline_ms=60_000) as running, ThreadPoolExecutor(1) as thread:
+            running.ready()
+            os.kill(cluster.pid(), signal.SIGSTOP)
+            try:
+                waiting = thread.submit(post, running.url, pictures.make("png", seed=60))
+                wait_for(lambda: httpx.get(f"{running.url}/readyz").status_code == 503)
+                # Others need not wait for it: the deadline is a minute away.
+                assert post(running.url, pictures.make("png", seed=61)).json()["answered_by"] == "spooled"
+            finally:
+                os.kill(cluster.pid(), signal.SIGCONT)
+            with Responder(broker, reject, lanes=(IMAGES, IMAGES_BACKLOG)):
+                assert waiting.result().json()["answered_by"] == "verdict"
+            wait_for(lambda: httpx.get(f"{running.url}/readyz").status_code == 200)
+
+
+def test_what_turns_out_to_be_no_image_after_its_request_was_answered_is_named_in_images_dead(
+    fresh_kafka: BrokerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = threading.Event()
+
+    async def extract_late(pool: FramePool, fd: int, length: int) -> FrameSet:
+        await asyncio.to_thread(answered.wait)
+        raise Unreadable(UnreadableReason.TOO_SLOW, "it took too long")
+
+    monkeypatch.setattr(FramePool, "extract", extract_late)
+    with running_gateway(fresh_kafka, deadline_ms=100) as running:
+        running.ready()
+        answer = post(running.url, pictures.make("png", seed=70)).json()
+        assert answer["answered_by"] == "deadline"
+        answered.set()
+        wait_for(lambda: bool(read_topic(fresh_kafka, IMAGES_DEAD)))
+        (record,) = read_topic(fresh_kafka, IMAGES_DEAD)
+        assert isinstance(record.message, ImageFailed)
+        assert (record.message.scan_id, record.message.reason) == (answer["scan_id"], "too_slow")

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from gateway.spool import segments
 from gateway.spool import spool as spool_module
 from gateway.spool.errors import SpoolFailed, SpoolFull, SpoolUnusable
 from gateway.spool.parcels import Parcel
@@ -28,7 +27,7 @@ def in_a_loop(test):
 
 
 def make_spool(folder, **more):
-    return Spool(folder, **{"max_bytes": 16 * MIB, "max_age_s": 3600} | more)
+    return Spool(folder, **{"max_bytes": 16 * MIB} | more)
 
 
 def make_parcel(number, size=100):
@@ -222,24 +221,6 @@ async def test_what_is_no_parcel_is_set_aside(tmp_path):
         await spool.drain(publish, until_empty=True)
     assert published == [7]
     assert (tmp_path / "refused" / f"{0:020d}.unreadable").read_bytes() == b"written by a later release"
-
-
-@in_a_loop
-async def test_what_has_waited_too_long_is_set_aside(tmp_path, monkeypatch):
-    published = []
-
-    async def publish(parcel):
-        published.append(number_of(parcel))
-
-    async with make_spool(tmp_path, max_age_s=60) as spool:
-        with monkeypatch.context() as patched:
-            patched.setattr(segments, "now_ms", lambda: spool_module.now_ms() - 61_000)
-            await spool.append(make_parcel(0))
-        await spool.append(make_parcel(1))
-        await spool.drain(publish, until_empty=True)
-        assert spool.count == 0
-    assert published == [1]
-    assert Parcel.from_bytes((tmp_path / "refused" / f"{0:020d}.too-old").read_bytes()) == make_parcel(0)
 
 
 @in_a_loop
