@@ -151,8 +151,8 @@ class GatewaySettings(BaseModel):
     )
     spool_max_age_h: Annotated[float, Field(gt=0)] = Field(
         7 * 24.0,
-        description="Hours that frames may wait in the spool; when Kafka is back, older ones are not judged but named in"
-        " images.dead.",
+        description="Hours that frames may wait in the spool; older ones are not judged when Kafka is back, but named"
+        " in images.dead.",
     )
     max_in_flight: Annotated[int, Field(ge=1)] = Field(
         512,
