@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from scanner.failures import FailureReason, ImageUnjudgeable
-from scanner.models.model import Model
+from scanner.models.model import Model, ModelHung
 from scanner.scoring import PreparedFrame
 from schemas.keyring import FramesUndecryptable, Keyring
 from schemas.messages import ImageSubmitted
@@ -33,14 +34,19 @@ THREAD_NAME = "decode"
 class Decoder:
     """Decrypts, decodes and prepares, `threads` images at a time (Pillow releases the GIL where it matters)."""
 
-    def __init__(self, keyring: Keyring, models: Sequence[Model], *, threads: int) -> None:
+    def __init__(self, keyring: Keyring, models: Sequence[Model], *, threads: int, hang_s: float = math.inf) -> None:
         self._keyring = keyring
+        self._hang_s = hang_s
         self._models = tuple(models)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=THREAD_NAME)
 
     async def decode(self, message: ImageSubmitted) -> PreparedImage:
-        """Return the image's prepared frames. Raises `ImageUnjudgeable`."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._decode, message)
+        """Return the image's prepared frames. Raises `ImageUnjudgeable`, or `ModelHung` after `hang_s` seconds."""
+        decoding = asyncio.get_running_loop().run_in_executor(self._pool, self._decode, message)
+        await asyncio.wait((decoding,), timeout=None if math.isinf(self._hang_s) else self._hang_s)
+        if decoding.done():
+            return decoding.result()
+        raise ModelHung(f"an image has not been decoded and prepared for {self._hang_s:g} s (scanner.hang_s)")
 
     def close(self) -> None:
         """Let the threads end once their present image is done."""

@@ -10,7 +10,7 @@ from scanner.announcing import RateMeter
 from scanner.decoding import Decoder, PreparedImage
 from scanner.failures import FailureReason, ImageSuspected, ImageUnjudgeable
 from scanner.inference import ImageScores, Inference
-from scanner.models.model import Model
+from scanner.models.model import Model, ModelHung
 from scanner.policy import Judgement, Policy
 from schemas.broker import Consumer, Producer, PublishRefused, Received
 from schemas.clock import now_ms
@@ -194,7 +194,13 @@ class Scanning:
             raise ImageUnjudgeable(
                 FailureReason.NOT_AN_IMAGE, f"a {message.SCHEMA} message stands in topic {received.topic.name}"
             )
-        image = await self._decode(message)
+        try:
+            image = await self._decode(message)
+        except ModelHung as hung:
+            if not self._failed.done():
+                self._failed.set_exception(hung)  # this process ends, but not before the image is with others
+            await self._try_once_more(message)
+            return
         try:
             scores = await self._inference.score(image, alone=message.hung > 0)
         except ImageSuspected:

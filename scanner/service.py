@@ -97,7 +97,7 @@ async def serve(
 
     batch = settings.batch or _batch_for(models)
     in_flight = settings.in_flight or max(4 * batch, MIN_IN_FLIGHT)
-    decoder = Decoder(keyring, models, threads=settings.decode_threads)
+    decoder = Decoder(keyring, models, threads=settings.decode_threads, hang_s=settings.hang_s)
     inference = Inference(models, batch=batch, max_wait_s=settings.max_wait_ms / 1000.0, hang_s=settings.hang_s)
     meter = RateMeter()
     try:

@@ -173,6 +173,26 @@ def test_the_same_bytes_at_once_are_published_once_and_everyone_is_answered(fres
             assert report["verdict"]["decision"] == "reject"
 
 
+def test_two_gateways_that_get_the_same_bytes_at_the_same_moment_both_answer_by_verdict(
+    fresh_kafka: BrokerSettings,
+) -> None:
+    with (
+        Responder(fresh_kafka, lambda _: Decision.REJECT, pause_s=0.3) as scanner,
+        running_gateway(fresh_kafka, deadline_ms=30_000) as one,
+        running_gateway(fresh_kafka, deadline_ms=30_000) as two,
+        ThreadPoolExecutor(8) as threads,
+    ):
+        one.ready()
+        two.ready()
+        image = pictures.make("jpeg", seed=35)
+        answers = list(threads.map(lambda n: post((one, two)[n % 2], image), range(8)))
+        assert {answer.status_code for answer in answers} == {406}
+        assert {answer.json()["answered_by"] for answer in answers} <= {"verdict", "known"}
+        assert 1 <= len(scanner.seen) <= 2  # one scan at most for each gateway
+        assert {each.sha256 for each in scanner.seen} == {sha256(image)}
+        assert len(answers_given(fresh_kafka, 8)) == 8
+
+
 def test_tenants_differ_in_what_they_make_of_review_and_of_silence(fresh_kafka: BrokerSettings) -> None:
     tenants = {
         "default": TenantSettings(),

@@ -39,6 +39,7 @@ from schemas.messages import (
 from schemas.topics import IMAGES, IMAGES_ARCHIVE, IMAGES_BACKLOG, IMAGES_DEAD, SCANNERS, VERDICTS, TopicSpec
 from tests.models import models_dir
 from tests.stand_ins import accepted_picture, rejected_picture
+from tests.topics import read_topic
 from tests.unit.scanner.stub_models import RedModel, is_green
 
 pytestmark = pytest.mark.kafka
@@ -599,7 +600,14 @@ def hang_on_green(batch):
         threading.Event().wait()
 
 settings = ScannerSettings(announce_s=0.2, {settings})
-asyncio.run(run_scanner(settings, broker, keyring, models=[RedModel(hang_on_green)], policy=RED_POLICY))
+
+class Slow(RedModel):
+    def prepare(self, image):
+        if "HANG_IN_PREPARE" in os.environ and is_green(image.getpixel((0, 0))):
+            threading.Event().wait()
+        return super().prepare(image)
+
+asyncio.run(run_scanner(settings, broker, keyring, models=[Slow(hang_on_green)], policy=RED_POLICY))
 """
 
 
@@ -672,5 +680,24 @@ def test_a_scanner_that_is_still_loading_stops_at_a_signal(
                 pass
             process.send_signal(signal.SIGTERM)
             assert await process.wait() == 0
+
+    asyncio.run(scenario())
+
+
+def test_an_image_that_hangs_its_decoder_ends_the_process_and_goes_to_others(
+    fresh_kafka: BrokerSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HANG_IN_PREPARE", "1")
+
+    async def scenario() -> None:
+        async with (
+            observing(fresh_kafka) as (_, producer),
+            scanner_process(fresh_kafka, tmp_path, "hang_s=1.0") as process,
+        ):
+            await submit(producer, submitted("hangs", jpeg((0, 255, 0))))
+            assert await process.wait() == ModelHung.exit_code
+        (behind,) = [record.message for record in await asyncio.to_thread(read_topic, fresh_kafka, IMAGES_BACKLOG)]
+        assert isinstance(behind, ImageSubmitted)
+        assert (behind.scan_id, behind.hung) == ("hangs", 1)
 
     asyncio.run(scenario())
