@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 WIDTH, HEIGHT = 640, 360
-LEFT, BOTTOM, TOP, RIGHT = 60, 50, 30, 130
+LEFT, BOTTOM, TOP, RIGHT = 60, 50, 30, 170
 COLOURS = ("#1b6ca8", "#d1741f", "#5b8c3a", "#8a8a8a")
 
 Points = Sequence[tuple[float, float]]
