@@ -1,10 +1,12 @@
 """A small line chart as SVG: goodput against offered load."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 WIDTH, HEIGHT = 640, 360
 LEFT, BOTTOM, TOP, RIGHT = 60, 50, 30, 170
+LABEL_HEIGHT = 14
 COLOURS = ("#1b6ca8", "#d1741f", "#5b8c3a", "#8a8a8a")
 
 Points = Sequence[tuple[float, float]]
@@ -12,8 +14,8 @@ Points = Sequence[tuple[float, float]]
 
 def draw_lines(lines: Mapping[str, Points], path: Path, *, title: str, across: str, up: str) -> None:
     """Write the chart of `lines` (name -> points) to `path`; both axes start at 0."""
-    most_x = max(x for points in lines.values() for x, _ in points)
-    most_y = max(y for points in lines.values() for _, y in points) * 1.05 or 1.0
+    most_x = _round_up(max(x for points in lines.values() for x, _ in points))
+    most_y = _round_up(max(y for points in lines.values() for _, y in points))
 
     def place(x: float, y: float) -> tuple[float, float]:
         return (
@@ -37,13 +39,24 @@ def draw_lines(lines: Mapping[str, Points], path: Path, *, title: str, across: s
         parts.append(f'<path d="M{left:.1f} {at_y:.1f}H{right:.1f}" stroke="#ddd"/>')
         parts.append(_text(left - 6, at_y + 4, f"{y:.0f}", "end"))
         parts.append(_text(at_x, floor + 18, f"{x:.0f}", "middle"))
+    labels: list[tuple[float, float, str, str]] = []
     for (name, points), colour in zip(lines.items(), COLOURS, strict=False):
         places = [place(x, y) for x, y in points]
         joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         parts.append(f'<polyline points="{joined}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in places]
-        parts.append(_text(places[-1][0] + 8, places[-1][1] + 4, name, "start", colour))
+        labels.append((places[-1][1] + 4, places[-1][0] + 8, name, colour))
+    lowest = float("inf")
+    for y, x, name, colour in sorted(labels, reverse=True):
+        lowest = min(y, lowest - LABEL_HEIGHT)  # two lines may end at the same height
+        parts.append(_text(x, lowest, name, "start", colour))
     path.write_text("\n".join([*parts, "</svg>"]) + "\n")
+
+
+def _round_up(value: float) -> float:
+    """The next number whose quarters are round."""
+    unit = 10.0 ** math.floor(math.log10(max(value, 1.0)))
+    return next(unit * step for step in (1, 2, 4, 6, 8, 10) if unit * step >= value)
 
 
 def _text(x: float, y: float, words: str, anchor: str, colour: str = "#222") -> str:
