@@ -13,6 +13,9 @@ USAGE: Final = 2
 CONFIGURATION: Final = os.EX_CONFIG
 """78: nothing will get better by trying again; a person has to change something. `up` does not restart such a child."""
 
+TRY_AGAIN: Final = os.EX_TEMPFAIL
+"""75: a restart after a while may mend it, and must not be ruled out."""
+
 OUR_PACKAGES: Final = frozenset({"schemas", "gateway", "scanner", "fediwarden"})
 
 CODES: Final = {
@@ -20,6 +23,7 @@ CODES: Final = {
     "fediwarden.children.ChildMisconfigured": CONFIGURATION,
     "gateway.service.CannotStart": CONFIGURATION,
     "schemas.broker.errors.BrokerRefused": CONFIGURATION,
+    "schemas.broker.errors.InstanceTaken": TRY_AGAIN,
     "schemas.broker.errors.TopicsNotReady": CONFIGURATION,
     "schemas.keyring.KeyringError": CONFIGURATION,
     "scanner.models.model.ModelError": CONFIGURATION,

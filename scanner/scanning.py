@@ -81,7 +81,7 @@ class Scanning:
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def take(self) -> None:
-        """Read and start images until cancelled. Raises `BrokerRefused`, or what kept an image from its end.
+        """Read and start images until cancelled. Raises a `BrokerError`, or what kept an image from its end.
 
         An image that came to no end holds back its partition's offset in this process for ever: another must take over.
         """

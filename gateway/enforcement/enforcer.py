@@ -85,7 +85,7 @@ class Enforcer:
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def take(self) -> None:
-        """Read verdicts until cancelled. Raises `BrokerRefused`, or what kept a rejection from its end."""
+        """Read verdicts until cancelled. Raises a `BrokerError`, or what kept a rejection from its end."""
         while True:
             await self._room.wait()
             if self._failed.done():

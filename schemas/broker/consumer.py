@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka import errors as kafka
 
 from schemas.broker.closing import close_client
-from schemas.broker.errors import InstanceTaken, is_refusal, unavailable
+from schemas.broker.errors import BrokerUnavailable, InstanceTaken, is_refusal, unavailable
 from schemas.broker.offsets import OffsetTracker
 from schemas.broker.reading import Reader
 from schemas.broker.records import Received
@@ -32,6 +32,8 @@ _HEARTBEATS_A_SESSION = 3
 _NO_PARTITIONS_WAIT_S = 0.1
 _EXPELLED_TIMES = 3
 _EXPELLED_WITHIN_S = 60.0
+_STUCK_POLLS = 5
+_STUCK_S = 3.0
 
 
 class Consumer:
@@ -67,6 +69,7 @@ class Consumer:
         self._instance = instance
         self._expelled_at: deque[float] = deque(maxlen=_EXPELLED_TIMES)
         self._impersonated = False
+        self._odd_at: list[float] = []
         self._client: AIOKafkaConsumer | None = None
         self._reader: Reader | None = None
         self._trackers: dict[TopicPartition, OffsetTracker] = {}
@@ -75,6 +78,7 @@ class Consumer:
         self._idle = asyncio.Event()
         self._idle.set()
         self._committer: asyncio.Task[None] | None = None
+        self._committing = asyncio.Lock()
 
     async def start(self) -> None:
         """Join the group. Raises `BrokerUnavailable` or `BrokerRefused`."""
@@ -142,8 +146,8 @@ class Consumer:
         """At most `max_messages` records, of `topic` alone when it is named; [] when `timeout_s` passes without one.
 
         One poll for each topic may run at a time; partitions of `topic` that come while it waits are seen by the next.
-        Raises `BrokerRefused` when the cluster refuses us, `InstanceTaken` when another goes by our name; outages are
-        waited out.
+        Raises `BrokerRefused` when the cluster refuses us, `InstanceTaken` when another goes by our name,
+        `BrokerUnavailable` when aiokafka is stuck in an error and only a new process helps; outages are waited out.
         """
         client, reader = self._client, self._reader
         if client is None or reader is None:
@@ -164,7 +168,9 @@ class Consumer:
             if topic is not None and not partitions:
                 await asyncio.sleep(min(timeout_s, _NO_PARTITIONS_WAIT_S))
                 return []
-            return self._hand_out(await reader.read(partitions, timeout_s=timeout_s, most=max_messages))
+            records = await reader.read(partitions, timeout_s=timeout_s, most=max_messages)
+            self._odd_at.clear()
+            return self._hand_out(records)
         except (kafka.ConsumerStoppedError, kafka.IllegalStateError):
             await asyncio.sleep(0)
             return []  # stopped, or reassigned under our feet: the next poll sees the new state
@@ -173,6 +179,7 @@ class Consumer:
                 raise unavailable(self._settings.bootstrap_servers, error) from error
             if type(error) is kafka.KafkaError:  # what aiokafka makes of a coordinator's answer that it does not know
                 self._note_expelled()
+                self._note_odd(error)
             log.warning("poll failed, trying again", group=self._group, error=repr(error))
             await asyncio.sleep(_RETRY_S)
             return []
@@ -243,6 +250,10 @@ class Consumer:
                 await self._commit(self._client)
 
     async def _commit(self, client: AIOKafkaConsumer) -> None:
+        async with self._committing:  # an older commit that succeeds after a newer one would set offsets back
+            await self._commit_fronts(client)
+
+    async def _commit_fronts(self, client: AIOKafkaConsumer) -> None:
         fronts = {tp: tracker.committable for tp, tracker in self._trackers.items() if tracker.committable is not None}
         if not fronts:
             return
@@ -276,6 +287,12 @@ class Consumer:
         often = len(self._expelled_at) == _EXPELLED_TIMES
         if self._instance is not None and often and self._expelled_at[-1] - self._expelled_at[0] < _EXPELLED_WITHIN_S:
             self._impersonated = True
+
+    def _note_odd(self, error: kafka.KafkaError) -> None:
+        """Raise `BrokerUnavailable` at the last of many: aiokafka repeats a failed heartbeat for ever."""
+        self._odd_at.append(time.monotonic())
+        if len(self._odd_at) >= _STUCK_POLLS and self._odd_at[-1] - self._odd_at[0] >= _STUCK_S:
+            raise BrokerUnavailable(f"every poll of group {self._group} fails ({error!r}): start again") from error
 
     async def revoke(self, *, had_partitions: bool) -> None:
         """Called by aiokafka before a rebalance: finish, commit, let go."""

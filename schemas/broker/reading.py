@@ -1,6 +1,6 @@
 """Reading records so that one batch that cannot be read costs nothing but itself."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -41,18 +41,21 @@ class Reader:
         self._next: dict[TopicPartition, int] = {}
         self._failures: dict[TopicPartition, int] = {}
         self._singles: dict[TopicPartition, int] = {}
+        self._astray: set[TopicPartition] = set()
         self._careful = False
 
     def start_at(self, tp: TopicPartition, offset: int) -> None:
         """Go on reading `tp` at `offset`."""
         self._client.seek(tp, offset)
         self._next[tp] = offset
+        self._astray.discard(tp)
 
     def forget(self) -> None:
         """The partitions were taken away: their next owner starts where the group committed."""
         self._next.clear()
         self._failures.clear()
         self._singles.clear()
+        self._astray.clear()
 
     async def read(
         self, partitions: Sequence[TopicPartition], *, timeout_s: float, most: int | None = None
@@ -62,6 +65,7 @@ class Reader:
         Each bears the epoch of the moment it was taken: partitions may come and go while this waits. Raises aiokafka's
         errors, but for those about a batch's bytes.
         """
+        await self._go_back_to(self._astray & self._client.assignment())
         if self._careful:
             return await self._read_one_by_one(partitions, most)
         try:
@@ -69,8 +73,7 @@ class Reader:
         except Exception as error:
             if _is_stop(error):
                 raise
-            for tp in self._client.assignment():
-                await self._go_back(tp)
+            await self._go_back_to(self._client.assignment())
             if not _is_batch_fault(error):
                 raise
             log.error("a fetch cannot be read, reading partition by partition", error=repr(error))
@@ -90,7 +93,12 @@ class Reader:
             except Exception as error:
                 if _is_stop(error):
                     raise
-                await self._go_back(tp)
+                try:
+                    await self._go_back_to([tp])
+                except Exception:
+                    if taken:
+                        return taken  # of other partitions, which have moved on; `tp` goes back before the next read
+                    raise
                 if not _is_batch_fault(error):
                     if taken:
                         return taken  # of other partitions, which have moved on; the error will come again
@@ -110,6 +118,14 @@ class Reader:
             self._next[TopicPartition(record.topic, record.partition)] = record.offset + 1
         epoch = self._epoch()
         return [read_record(record, self._topics, epoch) for record in records]
+
+    async def _go_back_to(self, partitions: Iterable[TopicPartition]) -> None:
+        """Go back in each of `partitions`; those that an error leaves out are gone back to before the next read."""
+        self._astray |= set(partitions)
+        for tp in [tp for tp in self._astray if tp in self._next]:
+            self.start_at(tp, self._next[tp])
+        for tp in list(self._astray):
+            await self._go_back(tp)
 
     async def _go_back(self, tp: TopicPartition) -> None:
         offset = self._next.get(tp)

@@ -3,13 +3,15 @@
 import asyncio
 from types import SimpleNamespace
 
+import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka import errors as kafka
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from schemas.broker import BrokerSettings, Consumer, Received
+from schemas.broker import BrokerSettings, BrokerUnavailable, Consumer, Received
+from schemas.broker.offsets import OffsetTracker
 from schemas.broker.reading import Reader
 from schemas.topics import IMAGES
 
@@ -149,6 +151,81 @@ class Rebalancing(RuleBasedStateMachine):
             for tp, log in self.cluster.logs.items():
                 assert not log or self.cluster.committed_offsets[tp] == log[-1] + 1
         self.runner.close()
+
+
+class Faulty(Cluster):
+    """The second partition cannot be unpacked, and the group's offsets cannot be asked for."""
+
+    async def getmany(
+        self, *partitions: TopicPartition, timeout_ms: int, max_records: int
+    ) -> dict[TopicPartition, list[ConsumerRecord]]:
+        if PARTITIONS[1] in partitions:
+            raise kafka.CorruptRecordException
+        return await super().getmany(*partitions, timeout_ms=timeout_ms, max_records=max_records)
+
+    async def committed(self, tp: TopicPartition) -> int:
+        raise kafka.KafkaError("an odd answer")
+
+
+def test_what_was_taken_is_handed_out_though_another_partition_cannot_go_back() -> None:
+    cluster = Faulty()
+    cluster.give(set(PARTITIONS))
+    cluster.logs[PARTITIONS[0]] = [0, 1]
+    reader = Reader(cluster, {TOPIC: IMAGES})
+    reader._careful = True
+    taken = asyncio.run(reader.read(PARTITIONS, timeout_s=1, most=9))
+    assert [received.offset for received in taken] == [0, 1]
+    assert reader._astray == {PARTITIONS[1]}
+    reader.forget()
+    assert not reader._astray
+
+
+def test_an_older_commit_does_not_end_after_a_newer_one() -> None:
+    async def scenario() -> None:
+        cluster, release, begun = Cluster(), asyncio.Event(), []
+        cluster.give(set(PARTITIONS))
+        consumer = Consumer(BrokerSettings(topic_prefix="t."), [IMAGES], group="g", client_id="c")
+        tracker = consumer._trackers.setdefault(PARTITIONS[0], OffsetTracker())
+
+        async def commit(offsets: dict[TopicPartition, int]) -> None:
+            begun.append(offsets)
+            if len(begun) == 1:
+                await release.wait()
+            cluster.committed_offsets |= offsets
+
+        cluster.commit = commit
+        tasks = []
+        for offset in range(2):
+            tracker.hand_out(offset)
+            tracker.finish(offset)
+            tasks.append(asyncio.create_task(consumer._commit(cluster)))
+            for _ in range(3):
+                await asyncio.sleep(0)
+        release.set()
+        await asyncio.gather(*tasks)
+        assert cluster.committed_offsets[PARTITIONS[0]] == 2
+
+    asyncio.run(scenario())
+
+
+class Stuck(Cluster):
+    async def getmany(self, *partitions: TopicPartition, timeout_ms: int, max_records: int) -> None:
+        raise kafka.KafkaError("Unexpected exception in heartbeat task: UnknownError()")
+
+
+def test_a_client_that_is_stuck_in_an_error_ends_the_process() -> None:
+    async def scenario() -> None:
+        consumer = Consumer(BrokerSettings(topic_prefix="t."), [IMAGES], group="g", client_id="c")
+        consumer._client = cluster = Stuck()
+        cluster.give(set())
+        consumer._reader = Reader(cluster, {TOPIC: IMAGES})
+        consumer.assign()
+        with pytest.raises(BrokerUnavailable, match="UnknownError"):
+            async with asyncio.timeout(60):
+                while True:
+                    assert await consumer.poll(max_messages=1, timeout_s=0.1) == []
+
+    asyncio.run(scenario())
 
 
 TestRebalancing = Rebalancing.TestCase
