@@ -17,6 +17,9 @@ CIPHERTEXT_BYTES = 64
 
 MIN_CIPHERTEXT_BYTES = 16
 
+SPOOLED = ("frames", "refused")
+"""The folders of a spool's slot that hold frames; the journal of answers beside them holds hashes only."""
+
 
 class NothingToSearch(KafkaError):
     """There is no data of an embedded Kafka where the settings say."""
@@ -26,7 +29,7 @@ class NothingToSearch(KafkaError):
 class Found:
     """One place that still holds frames.
 
-    `what` is "record" (the image's record, with its value) or "ciphertext" (its bytes, wherever they are).
+    `what` is "record" (the image's record, with its value), "ciphertext" (its bytes, wherever they are) or "spool".
     `where` is a file and `at` a byte in it, or a topic's name with the offset of a record where Kafka is not ours.
     """
 
@@ -55,6 +58,16 @@ def search_disk(data_dir: Path, prefix: str, sha256: bytes, ciphertexts: Sequenc
     if needles:
         found += [Found("ciphertext", str(hit.file), hit.at) for hit in find_bytes(data_dir, sorted(needles))]
     return found
+
+
+def search_spool(spool_dir: Path, sha256: bytes) -> list[Found]:
+    """Look for the image `sha256` among the frames that gateways on this machine keep on disk while Kafka is away.
+
+    A segment's bytes stay until all its entries have been published: what is found may be in Kafka already.
+    Raises `fediwarden.kafka.segments.FilesUnreadable`.
+    """
+    folders = [folder for name in SPOOLED for folder in sorted(spool_dir.glob(f"*/{name}")) if folder.is_dir()]
+    return [Found("spool", str(hit.file), hit.at) for folder in folders for hit in find_bytes(folder, [sha256])]
 
 
 async def search_topics(broker: BrokerSettings, sha256: bytes) -> list[Found]:

@@ -100,7 +100,7 @@ class Unjudged:
     """One request that was answered without a judgement, and what is known of its image since.
 
     `judged_at` is the earliest verdict's time, `decision` the strictest; `refused_at` is when the first verdict came
-    that the tenant refuses. `dead` is the reason in images.dead.
+    that the tenant refuses. `dead` is the reason in images.dead. `settled`: the enforcer's last look has succeeded.
     """
 
     scan_id: str
@@ -118,6 +118,7 @@ class Unjudged:
     dead: str | None = None
     found: Removal | None = None
     failing: bool = False
+    settled: bool = False
     looked_at: int = 0
 
     @property
@@ -134,6 +135,8 @@ class Unjudged:
         """Where the removal stands; of a request whose image is refused now."""
         if self.failing:
             return Removal.FAILING
+        if self.found is Removal.ABSENT and not self.settled:
+            return Removal.WAITING  # pict-rs may have been storing it: only the last look can say that it is not there
         if self.found is not None:
             return self.found
         return Removal.WAITING if self.tenant in enforced else Removal.NOT_LOOKED_AT
@@ -158,6 +161,7 @@ class Unjudged:
             return
         if report.enforced_at >= self.looked_at:
             self.looked_at, self.failing = report.enforced_at, report.outcome is EnforcementOutcome.FAILED
+        self.settled = self.settled or (report.final and report.outcome is not EnforcementOutcome.FAILED)
         removal = _FOUND.get(report.outcome)
         if removal is not None and (self.found is None or _WEIGHT[removal] > _WEIGHT[self.found]):
             self.found = removal

@@ -99,12 +99,12 @@ def erasure_check(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Look for an image's frames in every file of the embedded Kafka. Exit code 1 when there are any, 0 when none.
+    """Look for an image's frames in the embedded Kafka's files and the spool. Exit code 1 when found, 0 when gone.
 
     An accepted image is found in images.archive for as long as that is kept.
     With a Kafka of your own only its topics can be read, not its disks; records that it deleted are not seen then.
     """
-    from fediwarden.erasure_check import MIN_CIPHERTEXT_BYTES, search_disk, search_topics
+    from fediwarden.erasure_check import MIN_CIPHERTEXT_BYTES, search_disk, search_spool, search_topics
 
     image = _parse_hex(sha256, "SHA256", least=32, most=32)
     needles = [_parse_hex(each, "--ciphertext", least=MIN_CIPHERTEXT_BYTES) for each in ciphertext or ()]
@@ -115,6 +115,9 @@ def erasure_check(
         raise typer.BadParameter("only the disks of the embedded Kafka can be searched for bytes")
     else:
         found = asyncio.run(search_topics(settings.kafka.broker_settings(), image))
+    spool_dir = settings.gateway.spool_dir
+    assert spool_dir is not None, "Settings derive it from data_dir"
+    found += search_spool(spool_dir, image)
     if as_json:
         import json
         from dataclasses import asdict
@@ -133,6 +136,7 @@ def erasure_check(
         typer.echo(
             f"{image.hex()}: {'frames in ' + str(len(found)) + ' places' if found else 'no frames'}, in "
             + (f"all files of {settings.data_dir}" if settings.kafka.embedded else "all that can be read of the topics")
+            + f" and the spool {spool_dir}"
         )
         if not settings.kafka.embedded:
             typer.echo("This Kafka is not the embedded one: what it deleted may still be on its brokers' disks.")

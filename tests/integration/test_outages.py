@@ -1,6 +1,7 @@
 """A gateway whose Kafka is away, comes and goes: nothing is let in that is not going to be judged."""
 
 import asyncio
+import hashlib
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from fediwarden.erasure_check import search_spool
 from gateway.frames.frame import FrameSet, Unreadable, UnreadableReason
 from gateway.frames.pool import FramePool
 from schemas.broker import BrokerSettings, apply_topics
@@ -197,3 +199,13 @@ def test_what_turns_out_to_be_no_image_after_its_request_was_answered_is_named_i
         (record,) = read_topic(fresh_kafka, IMAGES_DEAD)
         assert isinstance(record.message, ImageFailed)
         assert (record.message.scan_id, record.message.reason) == (answer["scan_id"], "too_slow")
+
+
+def test_frames_that_wait_in_the_spool_are_found_by_the_erasure_check(tmp_path: Path) -> None:
+    image = pictures.make("png", seed=80)
+    sha256 = hashlib.sha256(image).digest()
+    with running_gateway(NO_KAFKA, spool_dir=tmp_path) as running:
+        assert post(running.url, image).json()["answered_by"] == "spooled"
+        found = search_spool(tmp_path, sha256)
+        assert found and {each.what for each in found} == {"spool"}
+        assert search_spool(tmp_path, hashlib.sha256(b"another").digest()) == []

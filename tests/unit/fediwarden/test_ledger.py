@@ -70,7 +70,9 @@ def died(scan_id: str, *, image: int = 0, reason: str = "model-failed") -> Image
     )
 
 
-def looked(outcome: EnforcementOutcome, *, image: int = 0, at: int = NOW - HOUR, check: int = 0) -> EnforcementReported:
+def looked(
+    outcome: EnforcementOutcome, *, image: int = 0, at: int = NOW - HOUR, check: int = 0, final: bool = False
+) -> EnforcementReported:
     return EnforcementReported(
         scan_id="any",
         tenant="default",
@@ -78,6 +80,7 @@ def looked(outcome: EnforcementOutcome, *, image: int = 0, at: int = NOW - HOUR,
         outcome=outcome,
         check=check,
         attempt=1,
+        final=final,
         judged_at=at,
         enforced_at=at,
     )
@@ -220,7 +223,7 @@ OUTCOME = EnforcementOutcome
         ([OUTCOME.REMOVED, OUTCOME.ABSENT, OUTCOME.ABSENT], Removal.REMOVED),
         ([OUTCOME.ABSENT, OUTCOME.REMOVED], Removal.REMOVED),
         ([OUTCOME.WOULD_REMOVE, OUTCOME.WOULD_REMOVE], Removal.WOULD_REMOVE),
-        ([OUTCOME.ABSENT], Removal.ABSENT),
+        ([OUTCOME.ABSENT], Removal.WAITING),
         ([OUTCOME.FAILED], Removal.FAILING),
         ([OUTCOME.REMOVED, OUTCOME.FAILED], Removal.FAILING),
         ([OUTCOME.FAILED, OUTCOME.FAILED, OUTCOME.REMOVED], Removal.REMOVED),
@@ -232,6 +235,15 @@ def test_a_rejected_image_is_where_the_enforcers_looks_left_it(outcomes, removal
     statement = state(answered("a"), judged("a", Decision.REJECT), *looks)
     assert {each: ids(found) for each, found in statement.removals.items() if found} == {removal: ["a"]}
     assert ids(statement.unconfirmed) == (["a"] if removal in (Removal.FAILING, Removal.WAITING) else [])
+
+
+def test_only_the_last_look_can_say_that_an_image_is_not_there():
+    seen = [answered("a"), judged("a", Decision.REJECT), looked(OUTCOME.ABSENT, at=NOW - 2 * HOUR)]
+    assert {each for each, found in state(*seen).removals.items() if found} == {Removal.WAITING}
+    assert len(state(*seen).unconfirmed) == 1
+    last = looked(OUTCOME.ABSENT, at=NOW - HOUR, check=3, final=True)
+    assert {each for each, found in state(*seen, last).removals.items() if found} == {Removal.ABSENT}
+    assert state(*seen, last).unconfirmed == []
 
 
 def test_without_a_pict_rs_a_rejected_image_is_not_looked_for_and_not_overdue():
