@@ -25,7 +25,7 @@ class FailureReason(StrEnum):
 
 
 class ImageSuspected(Exception):
-    """A model did not come back from the batch that this image was in; the image may be why, or another, or neither."""
+    """A model hung or broke on the batch that this image was in; the image may be why, or another, or neither."""
 
 
 class ImageUnjudgeable(Exception):

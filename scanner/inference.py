@@ -58,6 +58,7 @@ class Inference:
             weigh=lambda waiting: batch if waiting.alone else len(waiting.image.frames),
         )
         self._hang_s = hang_s
+        self._worked = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=THREAD_NAME)
         self.expect = self._batcher.expect
         self.withdraw = self._batcher.withdraw
@@ -99,6 +100,7 @@ class Inference:
     async def _score(self, batch: list[_Waiting]) -> None:
         frames = [frame for waiting in batch for frame in waiting.image.frames]
         scores, milliseconds = await self._in_thread(self._infer, frames)
+        self._worked = True
         ended = time.perf_counter()
         start = 0
         for waiting in batch:
@@ -129,8 +131,11 @@ class Inference:
         try:
             for model in self._models:
                 await self._in_thread(warm, model)
-        except ModelBroken:
+        except (ModelBroken, ModelHung):
             log.error("model_broken", error=repr(error))
+            # It worked until this image came, which may be what broke it: not one scanner after another shall try.
+            if self._worked and not waiting.scores.done():
+                waiting.scores.set_exception(ImageSuspected())
             raise
         invalid = isinstance(error, ScoresUnusable)
         reason = FailureReason.SCORES_INVALID if invalid else FailureReason.MODEL_FAILED

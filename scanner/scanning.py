@@ -235,7 +235,7 @@ class Scanning:
         """
         hung = message.hung + 1
         if hung >= HANGS:
-            raise ImageUnjudgeable(FailureReason.MODEL_HUNG, f"no model came back from it in {hung} tries")
+            raise ImageUnjudgeable(FailureReason.MODEL_HUNG, f"models hung or broke on it in {hung} tries")
         log.warning("image_suspected", scan_id=message.scan_id, hung=hung)
         await self._producer.publish(IMAGES_BACKLOG, message.model_copy(update={"hung": hung}), key=message.sha256)
 

@@ -20,7 +20,7 @@ from scanner.decoding import Decoder
 from scanner.inference import THREAD_NAME as INFERENCE
 from scanner.inference import Inference
 from scanner.models.loading import load_models, warm
-from scanner.models.model import Model, ModelError, ModelHung
+from scanner.models.model import Model, ModelBroken, ModelError, ModelHung
 from scanner.models.onnx_session import usable_cores
 from scanner.policy import Policy, load_policy
 from scanner.scanning import LIVE_FOR_ONE_OF_BACKLOG, Scanning
@@ -163,8 +163,8 @@ async def _run_until(
         await asyncio.wait([stopped, *parts], return_when=asyncio.FIRST_COMPLETED)
         failure = next((part.exception() for part in parts if part.done() and not part.cancelled()), None)
         taking.cancel()
-        # Without a working model nothing in hand can be finished; but what a model hung on is put aside.
-        without_model_s = SUSPECTS_WITHIN_S if isinstance(failure, ModelHung) else 0.0
+        # Without a working model nothing in hand can be finished; but what a model hung or broke on is put aside.
+        without_model_s = SUSPECTS_WITHIN_S if isinstance(failure, ModelHung | ModelBroken) else 0.0
         given_up = await scanning.finish(within_s=without_model_s if inferring.done() else stop_s)
         if given_up:
             log.warning("images_handed_back", count=given_up)

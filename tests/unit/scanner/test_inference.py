@@ -157,3 +157,26 @@ def test_scores_beyond_the_ends_by_rounding_are_cut() -> None:
     model = RedModel(lambda _: np.array([[1.00001]], dtype=np.float32))
     assert score_frames([model], [(np.zeros(3),)]) == [{"red/red": 1.0}]
     assert score_labels([model]) == ("red/red",)
+
+
+def test_an_image_that_breaks_a_model_which_had_worked_is_suspected() -> None:
+    broken: list[bool] = []
+
+    def spoil(batch: Sequence[Prepared]) -> None:
+        if broken or any(is_green(colour) for colour in batch):
+            broken.append(True)
+            raise RuntimeError("the device is gone")
+
+    async def run() -> None:
+        model = RedModel(spoil)
+        inference = Inference([model], batch=1, max_wait_s=0.0, hang_s=60.0)
+        running = asyncio.create_task(inference.run())
+        inference.expect()
+        assert isinstance(await inference.score(image_of(model, (9, 0, 0))), ImageScores)
+        inference.expect()
+        with pytest.raises(ImageSuspected):
+            await inference.score(image_of(model, GREEN))
+        with pytest.raises(ModelBroken):
+            await running
+
+    asyncio.run(run())
