@@ -74,6 +74,8 @@ class Up:
         found = {}
         for child in psutil.Process(self.process.pid).children():
             line = child.cmdline()
+            if not line:  # just ended, or just begun
+                continue
             found["kafka" if "kafka.Kafka" in line else line[-1]] = child
         return found
 
