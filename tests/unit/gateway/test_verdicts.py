@@ -1,4 +1,6 @@
 import asyncio
+import subprocess
+import sys
 
 import orjson
 import pytest
@@ -230,3 +232,26 @@ def test_tombstones_and_poison_records_change_nothing() -> None:
     verdicts.observe(received(None))
     verdicts.observe(received(None, fault=SchemaUnknown("verdict/9")))
     assert verdicts.known_count == 0
+
+
+def test_what_is_kept_of_a_verdict_leaves_no_holes_among_the_frames_that_come_and_go():
+    # In a process of its own, whose memory nothing else has stirred; the frames of one image after another come and go.
+    program = """
+import os, resource
+from tests.unit.gateway.test_verdicts import make, verdict
+
+def resident():
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * resource.getpagesize()
+
+kept = make(known=20_000, recent=20_000)
+for number in range(12_000):
+    if number == 2_000:
+        before = resident()
+    frames = [os.urandom(6_000 + (number * 37 + part * 911) % 5_000) for part in range(2)]
+    kept.observe(verdict(f"scan-{number}", sha256=number.to_bytes(32, "big")))
+    del frames
+print((resident() - before) // 10_000)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(ended.stdout) < 2500, "bytes of memory for each verdict"
