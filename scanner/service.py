@@ -8,9 +8,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import structlog
 
@@ -64,12 +63,13 @@ async def run_scanner(
     """
     stop = asyncio.Event()
     status = 0
-    with _stopping_at_signals(stop):
-        try:
-            await serve(settings, broker, keyring, stop, models=models, policy=policy)
-        except ModelHung as hung:
-            log.error("model_hung", error=str(hung), then="ending this process, what is in hand goes to others")
-            status = hung.exit_code
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        await serve(settings, broker, keyring, stop, models=models, policy=policy)
+    except ModelHung as hung:
+        log.error("model_hung", error=str(hung), then="ending this process, what is in hand goes to others")
+        status = hung.exit_code
     if status or _is_a_thread_stuck():
         log.warning("process_ended_hard", status=status)
         sys.stdout.flush()
@@ -228,16 +228,3 @@ def _load(settings: ScannerSettings, models: Sequence[Model] | None) -> tuple[Mo
     if settings.models_dir is None:
         raise ModelError("scanner.models_dir is not set: name the folder that holds the models' weights")
     return load_models(settings.models, settings.models_dir, device=settings.device, threads=settings.threads)
-
-
-@contextmanager
-def _stopping_at_signals(stop: asyncio.Event) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    signals = (signal.SIGTERM, signal.SIGINT)
-    for number in signals:
-        loop.add_signal_handler(number, stop.set)
-    try:
-        yield
-    finally:
-        for number in signals:
-            loop.remove_signal_handler(number)

@@ -275,10 +275,11 @@ class _Handler(BaseHTTPRequestHandler):
         if place is None:
             self._answer(404, {"msg": "No such alias", "code": "missing-alias"})
             return
+        aliases = self.server.files.aliases(place)
         removal = threading.Timer(self.server.purge_after_s, self.server.files.remove, [place])
         removal.daemon = True
         removal.start()
-        self._answer(200, {"msg": "ok", "aliases": self.server.files.aliases(place)})
+        self._answer(200, {"msg": "ok", "aliases": aliases})
 
     def _answer(self, status: int, content: dict[str, Any]) -> None:
         self._send(status, "application/json", json.dumps(content).encode())

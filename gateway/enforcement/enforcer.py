@@ -24,7 +24,7 @@ _POLL_MOST = 500
 _GONE_WITHIN_S = 10.0
 _ASK_AGAIN_S = 0.1
 _ASK_AGAIN_MOST_S = 2.0
-_CLOCKS_DIFFER_S = 60.0
+_CLOCKS_DIFFER_S = 86_400.0  # both times are of the scanner's clock, which may be in the wrong time zone
 _ALIASES_MOST = 500
 _DETAIL_MOST = 1000
 _NO_LENGTH = "the verdict does not say the file's length (its scanner is older): pict-rs cannot be asked for it"
@@ -158,7 +158,7 @@ class Enforcer:
         is_new = case is None
         if case is None:
             case = self._cases[key] = Case()
-        case.add(rejection, received, asyncio.get_running_loop().time(), self._checks_of(rejection))
+        case.add(rejection, received, asyncio.get_running_loop().time(), self._checks_of(rejection, received))
         case.must_erase |= self._must_erase(verdict)
         self._open += 1
         if is_new:
@@ -166,11 +166,11 @@ class Enforcer:
             self._tasks.add(task)
             task.add_done_callback(self._ended)
 
-    def _checks_of(self, rejection: Rejection) -> tuple[float, ...]:
+    def _checks_of(self, rejection: Rejection, received: Received) -> tuple[float, ...]:
         """When to look again: not at all where nothing can be found, or pict-rs must have stored the file long ago."""
-        age_s = (now_ms() - rejection.judged_at) / 1000
         if rejection.tenant not in self._stores or not rejection.length:
             return ()
+        age_s = (now_ms() - max(rejection.judged_at, received.timestamp_ms)) / 1000
         return () if age_s > self._settings.checks_s[-1] + _CLOCKS_DIFFER_S else self._settings.checks_s
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -214,7 +214,8 @@ class Enforcer:
         except PictRsError as error:
             detail = str(error)
         except Exception as error:
-            # The edge of one file: a fault of ours here must stop no other, and this one is tried again.
+            # The edge of one file's task. A fault of ours that ended the process here would end every one that comes
+            # after it, at the same verdict; so it is logged, reported, and tried again, and holds up no other file.
             log.exception("look_failed_unexpectedly", scan_id=rejection.scan_id, tenant=rejection.tenant)
             detail = f"{type(error).__name__}: {error}"
         finally:

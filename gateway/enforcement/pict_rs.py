@@ -37,6 +37,7 @@ and webp share one media type for both, and what counts as an animated png is pi
 _EVERY_FORMAT = tuple(range(11))
 _LENGTH_BYTES = 6
 _CONNECT_WITHIN_S = 5.0
+_HUNG_UP = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 
 
 class PictRsError(Exception):
@@ -139,7 +140,7 @@ class PictRs:
         try:
             # httpx's own time-outs begin anew with each byte that comes.
             async with asyncio.timeout(self._answer_within_s):
-                answer = await self._client.request(method, path, params=query)
+                answer = await self._ask(method, path, query)
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             raise PictRsUnreachable(
                 f"no answer from {self.address} ({type(error).__name__}{f': {error}' if str(error) else ''});"
@@ -153,3 +154,13 @@ class PictRs:
         if not answer.is_success and answer.status_code not in fine:
             raise PictRsUnexpected(f"{self.address} answers {answer.status_code} to {method} {path}; see its log")
         return answer
+
+    async def _ask(self, method: str, path: str, query: dict[str, str]) -> httpx.Response:
+        """Ask once more where the other side hung up: nothing here does more harm twice than once.
+
+        A web server closes a connection that was idle for some seconds, and that may cross our next request on it.
+        """
+        try:
+            return await self._client.request(method, path, params=query)
+        except _HUNG_UP:
+            return await self._client.request(method, path, params=query)

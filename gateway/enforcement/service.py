@@ -6,7 +6,7 @@ import secrets
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 
 import structlog
 
@@ -40,8 +40,9 @@ async def run_enforcer(
     Raises a `schemas.broker.BrokerError` when it cannot start or go on, and what a companion raises.
     """
     stop = asyncio.Event()
-    with _stopping_at_signals(stop):
-        await serve(settings, tenants, broker, stop, companions=companions)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await serve(settings, tenants, broker, stop, companions=companions)
 
 
 async def serve(
@@ -105,16 +106,3 @@ async def _run_until(
         for task in (stopped, *parts):
             task.cancel()
         await asyncio.gather(stopped, *parts, return_exceptions=True)
-
-
-@contextmanager
-def _stopping_at_signals(stop: asyncio.Event) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    signals = (signal.SIGTERM, signal.SIGINT)
-    for number in signals:
-        loop.add_signal_handler(number, stop.set)
-    try:
-        yield
-    finally:
-        for number in signals:
-            loop.remove_signal_handler(number)

@@ -32,6 +32,7 @@ _HEARTBEATS_A_SESSION = 3
 _NO_PARTITIONS_WAIT_S = 0.1
 _EXPELLED_TIMES = 3
 _EXPELLED_WITHIN_S = 60.0
+_ONE_EXPULSION_S = 2.0
 _STUCK_POLLS = 5
 _STUCK_S = 3.0
 
@@ -87,7 +88,7 @@ class Consumer:
                 group_id=self._group,
                 client_id=self._client_id,
                 enable_auto_commit=False,
-                auto_offset_reset="earliest",
+                auto_offset_reset="none",  # the reader finds where to begin: see schemas.broker.positions
                 group_instance_id=self._instance,
                 session_timeout_ms=int(self._session_timeout_s * 1000),
                 heartbeat_interval_ms=int(
@@ -281,9 +282,13 @@ class Consumer:
 
         When two bear one `instance`, the group forgets the one at each join of the other. Once may be our own fault
         (asleep for longer than the session), thrice within a minute is not. aiokafka names no instance in its
-        heartbeats, so that the broker's own word for this (FENCED_INSTANCE_ID) does not reach us.
+        heartbeats, so that the broker's own word for this (FENCED_INSTANCE_ID) does not reach us. Of one event it tells
+        us up to three times: by the revocation, and by two polls that fail.
         """
-        self._expelled_at.append(time.monotonic())
+        now = time.monotonic()
+        if self._expelled_at and now - self._expelled_at[-1] < _ONE_EXPULSION_S:
+            return
+        self._expelled_at.append(now)
         often = len(self._expelled_at) == _EXPELLED_TIMES
         if self._instance is not None and often and self._expelled_at[-1] - self._expelled_at[0] < _EXPELLED_WITHIN_S:
             self._impersonated = True

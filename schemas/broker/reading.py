@@ -1,11 +1,13 @@
 """Reading records so that one batch that cannot be read costs nothing but itself."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka import errors as kafka
 
+from schemas.broker.positions import find_starts
 from schemas.broker.records import Received, read_record
 from schemas.codec import CodecError
 from schemas.topics import TopicSpec
@@ -14,7 +16,7 @@ log = structlog.get_logger("schemas.broker")
 
 _TRIES = 3
 _SINGLES = 50
-_CAREFUL_POLL_MS = 100
+_CAREFUL_POLL_S = 0.1
 
 
 class BatchUnreadable(CodecError):
@@ -30,6 +32,9 @@ class Reader:
     whose positions have moved on by then. A reader therefore remembers where each partition goes on, goes back there,
     and reads one partition at a time, the faulty one record by record, until all can be read again. An offset that
     stays unreadable is handed on as a `Received` with the fault `BatchUnreadable`, and passed.
+
+    A member of a group, made with ``auto_offset_reset="none"``, begins where `find_starts` says. Where that is out of
+    the log's range (its records were deleted, or the log was cut back), it goes on at the start of the log.
     """
 
     def __init__(
@@ -69,7 +74,7 @@ class Reader:
         if self._careful:
             return await self._read_one_by_one(partitions, most)
         try:
-            batches = await self._client.getmany(*partitions, timeout_ms=int(timeout_s * 1000), max_records=most)
+            batches = await self._fetch(partitions, timeout_s=timeout_s, most=most)
         except Exception as error:
             if _is_stop(error):
                 raise
@@ -89,7 +94,7 @@ class Reader:
                 return taken
             single = tp in self._failures  # what came before the fault in one call would be forgotten with it
             try:
-                batches = await self._client.getmany(tp, timeout_ms=_CAREFUL_POLL_MS, max_records=1 if single else room)
+                batches = await self._fetch([tp], timeout_s=_CAREFUL_POLL_S, most=1 if single else room)
             except Exception as error:
                 if _is_stop(error):
                     raise
@@ -113,6 +118,27 @@ class Reader:
             self._careful = False
         return taken
 
+    async def _fetch(
+        self, partitions: Sequence[TopicPartition], *, timeout_s: float, most: int | None
+    ) -> Mapping[TopicPartition, Sequence[ConsumerRecord]]:
+        """aiokafka's `getmany`, once every partition that it has no place in has been given one."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_s
+        while True:
+            left_ms = max(0, int((until - loop.time()) * 1000))
+            try:
+                found: Mapping[TopicPartition, Sequence[ConsumerRecord]] = await self._client.getmany(
+                    *partitions, timeout_ms=left_ms, max_records=most
+                )
+            except kafka.NoOffsetForPartitionError as error:
+                assigned = self._client.assignment()
+                await self._go_back_to(assigned & {*error.args, *(assigned - self._next.keys())})
+            except kafka.OffsetOutOfRangeError as error:
+                (offsets,) = error.args
+                await self._start_over(offsets)
+            else:
+                return found
+
     def _take(self, records: Sequence[ConsumerRecord]) -> list[Received]:
         for record in records[-1:]:
             self._next[TopicPartition(record.topic, record.partition)] = record.offset + 1
@@ -124,17 +150,22 @@ class Reader:
         self._astray |= set(partitions)
         for tp in [tp for tp in self._astray if tp in self._next]:
             self.start_at(tp, self._next[tp])
-        for tp in list(self._astray):
-            await self._go_back(tp)
+        if not self._astray:
+            return
+        epoch = self._epoch()
+        starts = await find_starts(self._client, self._astray)
+        for tp in self._astray & starts.keys() - self._next.keys():  # as they are by now: another read may run beside
+            if self._epoch() == epoch:
+                self.start_at(tp, starts[tp])
 
-    async def _go_back(self, tp: TopicPartition) -> None:
-        offset = self._next.get(tp)
-        if offset is None:
-            offset = await self._client.committed(tp)
-        if offset is None:
-            await self._client.seek_to_beginning(tp)
-            offset = await self._client.position(tp)
-        self.start_at(tp, offset)
+    async def _start_over(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Go to the start of the log in each partition that has no such offset as the one it is at."""
+        epoch = self._epoch()
+        for tp, start in (await self._client.beginning_offsets(list(offsets))).items():
+            if self._epoch() == epoch:
+                place = {"topic": tp.topic, "partition": tp.partition, "offset": offsets[tp]}
+                log.warning("offset out of range, going on at the start of the log", start=start, **place)
+                self.start_at(tp, start)
 
     def _note_success(self, tp: TopicPartition, found: bool) -> None:
         """Trust a partition again once it has nothing more for now, or gave many single records without a fault."""

@@ -7,15 +7,20 @@ import uuid
 from collections.abc import Callable
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import errors as kafka_errors
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.commit import OffsetFetchRequest, OffsetFetchResponse_v3
 
 from schemas.broker import (
+    BrokerRefused,
     BrokerSettings,
     BrokerUnavailable,
     Consumer,
     InstanceTaken,
+    Partition,
     Producer,
     PublishRefused,
     Received,
@@ -24,7 +29,10 @@ from schemas.broker import (
     apply_topics,
     check_topics,
     diff_topics,
+    open_logs,
 )
+from schemas.broker.history import open_reader
+from schemas.broker.positions import find_starts
 from schemas.codec import SchemaMissing, SchemaUnknown
 from schemas.messages import ImageSubmitted
 from schemas.topics import IMAGE_MAX_BYTES, IMAGES, IMAGES_BACKLOG, SCANNERS, VERDICTS
@@ -179,6 +187,98 @@ def test_what_was_not_done_is_read_again_and_what_was_done_is_not(broker):
         assert again == behind
         async with Consumer(broker, [IMAGES], group="again", client_id="three") as consumer:
             assert await drain(consumer) == []
+
+    asyncio.run(scenario())
+
+
+class OffsetAnswers:
+    """Kafka's answers about committed offsets, the first of which are replaced by an error of the whole group."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.errors: list[type[kafka_errors.BrokerResponseError]] = []
+        self._send = AIOKafkaClient.send
+        monkeypatch.setattr(AIOKafkaClient, "send", lambda *given, **more: self._answer(*given, **more))
+
+    async def _answer(self, client: AIOKafkaClient, node_id: int, request: object, **more: object) -> object:
+        if isinstance(request, OffsetFetchRequest) and self.errors:
+            return OffsetFetchResponse_v3(0, [], self.errors.pop(0).errno)
+        return await self._send(client, node_id, request, **more)
+
+
+async def read_half(broker: BrokerSettings, group: str) -> None:
+    """40 messages in Kafka, of which `group` has committed the older half of each partition."""
+    async with (
+        Producer(broker, client_id="test") as producer,
+        Consumer(broker, [IMAGES], group=group, client_id="first") as first,
+    ):
+        await publish(producer, range(20))
+        assert set(await drain(first)) == names(range(20))
+        await first.stop()
+        await publish(producer, range(20, 40))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        kafka_errors.GroupLoadInProgressError,
+        kafka_errors.GroupCoordinatorNotAvailableError,
+        kafka_errors.NotCoordinatorForGroupError,
+    ],
+)
+def test_a_group_whose_coordinator_does_not_know_its_offsets_just_now_does_not_begin_anew(broker, monkeypatch, error):
+    async def scenario() -> None:
+        await read_half(broker, "half")
+        answers = OffsetAnswers(monkeypatch)
+        answers.errors = [error] * 4
+        async with Consumer(broker, [IMAGES], group="half", client_id="second") as second:
+            seen: list[str] = []
+            async with asyncio.timeout(60):
+                while len(seen) < 20:
+                    seen += await drain(second)
+        assert answers.errors == []
+        assert sorted(seen) == sorted(names(range(20, 40)))
+
+    asyncio.run(scenario())
+
+
+def test_a_group_that_may_not_ask_for_its_offsets_is_refused(broker, monkeypatch):
+    async def scenario() -> None:
+        await read_half(broker, "forbidden")
+        answers = OffsetAnswers(monkeypatch)
+        answers.errors = [kafka_errors.GroupAuthorizationFailedError] * 100
+        async with Consumer(broker, [IMAGES], group="forbidden", client_id="second") as second:
+            with pytest.raises(BrokerRefused, match="GroupAuthorizationFailed"):
+                async with asyncio.timeout(60):
+                    while True:
+                        assert await second.poll(max_messages=9, timeout_s=1.0) == []
+
+    asyncio.run(scenario())
+
+
+def test_a_group_whose_records_were_deleted_before_it_read_them_goes_on_at_the_start_of_the_log(broker):
+    async def scenario() -> None:
+        await read_half(broker, "late")
+        async with open_logs(broker) as logs:
+            await logs.delete_before({each: end for each, (_, end) in (await logs.bounds([IMAGES])).items()})
+        async with Producer(broker, client_id="test") as producer:
+            await publish(producer, range(40, 60))
+        async with Consumer(broker, [IMAGES], group="late", client_id="second") as second:
+            assert set(await drain(second)) == names(range(40, 60))
+
+    asyncio.run(scenario())
+
+
+def test_a_reader_without_a_group_begins_at_the_start_of_the_log(broker):
+    tp = TopicPartition(IMAGES.full_name(broker.topic_prefix), 3)
+
+    async def scenario() -> None:
+        async with Producer(broker, client_id="test") as producer:
+            for _ in range(5):
+                await producer.publish(IMAGES, image(), key=b"k", partition=tp.partition)
+        async with open_logs(broker) as logs:
+            await logs.delete_before({Partition(IMAGES, tp.partition): 2})
+        async with open_reader(broker, "test") as client:
+            assert await find_starts(client, [tp]) == {tp: 2}
 
     asyncio.run(scenario())
 

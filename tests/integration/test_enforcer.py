@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from gateway.enforcement.pict_rs import PictRs
 from gateway.enforcement.service import DRY_RUN_SUFFIX, Companion, serve
 from gateway.enforcement.settings import EnforcerSettings
 from gateway.settings import TenantSettings
 from schemas.broker import BrokerSettings, Producer, Received, Tail
 from schemas.clock import now_ms
+from schemas.codec import SCHEMA_HEADER, encode, schema_of
 from schemas.keyring import Keyring
 from schemas.messages import (
     Decision,
@@ -286,17 +288,76 @@ def test_many_verdicts_on_the_same_bytes_are_one_case_and_all_are_committed(
     assert asyncio.run(uncommitted(fresh_kafka)) == 0
 
 
-def test_a_verdict_of_long_ago_needs_one_look(fresh_kafka: BrokerSettings, pict_rs: PictRsServer) -> None:
+DAY_MS = 86_400_000
+
+
+@pytest.mark.parametrize(
+    ("judged_ago_ms", "published_ago_ms", "looks"),
+    [
+        (3 * DAY_MS, 3 * DAY_MS, 1),
+        (3 * DAY_MS, 0, 2),  # whatever its scanner says about the time, the file may be on its way into pict-rs
+        (DAY_MS // 2, DAY_MS // 2, 2),  # as far off as a clock in the wrong time zone
+    ],
+)
+def test_a_verdict_of_long_ago_needs_one_look_and_a_fresh_one_of_a_slow_clock_all(
+    fresh_kafka: BrokerSettings, pict_rs: PictRsServer, judged_ago_ms: int, published_ago_ms: int, looks: int
+) -> None:
     pict_rs.files.keep(b"old", JPEG)
 
     async def scenario() -> None:
-        async with observing(fresh_kafka) as (observed, producer):
-            async with enforcing(fresh_kafka, {"default": tenant(pict_rs)}, checks_s=(1800.0,)):
-                await judge(producer, verdict(b"old", "1", judged_at=now_ms() - 3_600_000))
+        async with observing(fresh_kafka) as (observed, _):
+            async with enforcing(fresh_kafka, {"default": tenant(pict_rs)}, checks_s=(1.0,)):
+                old = verdict(b"old", "1", judged_at=now_ms() - judged_ago_ms)
+                await publish_as_of(fresh_kafka, old, now_ms() - published_ago_ms)
                 await observed.until(lambda: observed.is_over(b"old"))
-            assert observed.outcomes(b"old") == [REMOVED]
+            assert observed.outcomes(b"old") == [REMOVED, ABSENT][:looks]
 
     asyncio.run(scenario())
+    assert asyncio.run(uncommitted(fresh_kafka)) == 0
+
+
+async def publish_as_of(broker: BrokerSettings, published: Verdict, at_ms: int) -> None:
+    """Publish as a scanner does whose clock shows `at_ms`."""
+    raw = AIOKafkaProducer(bootstrap_servers=broker.bootstrap_servers)
+    await raw.start()
+    await raw.send_and_wait(
+        VERDICTS.full_name(broker.topic_prefix),
+        encode(published),
+        key=published.sha256,
+        headers=[(SCHEMA_HEADER, schema_of(published).encode("ascii"))],
+        timestamp_ms=at_ms,
+    )
+    await raw.stop()
+
+
+def test_a_fault_of_ours_in_one_look_holds_up_no_other_file_and_is_reported(
+    fresh_kafka: BrokerSettings, pict_rs: PictRsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd, bad = hashlib.sha256(b"odd").digest(), b"bad"
+    pict_rs.files.keep(bad, JPEG)
+    find = PictRs.find
+
+    async def find_but_the_odd_one(self: PictRs, sha256: bytes, length: int, media_type: str) -> tuple[str, ...]:
+        if sha256 == odd:
+            raise ArithmeticError("a fault of ours")
+        return await find(self, sha256, length, media_type)
+
+    monkeypatch.setattr(PictRs, "find", find_but_the_odd_one)
+
+    async def scenario() -> None:
+        async with observing(fresh_kafka) as (observed, producer):
+            async with enforcing(fresh_kafka, {"default": tenant(pict_rs)}):
+                await judge(producer, verdict(b"odd", "1"))
+                await observed.until(lambda: observed.of(b"odd"))
+                await judge(producer, verdict(bad, "2"))
+                await observed.until(lambda: observed.is_over(bad))
+                monkeypatch.undo()
+                await observed.until(lambda: observed.is_over(b"odd"))
+            first = observed.of(b"odd")[0]
+            assert (first.outcome, first.detail) == (FAILED, "ArithmeticError: a fault of ours")
+
+    asyncio.run(scenario())
+    assert pict_rs.files.sha256s() == set()
     assert asyncio.run(uncommitted(fresh_kafka)) == 0
 
 

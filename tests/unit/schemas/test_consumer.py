@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from schemas.broker import BrokerSettings, BrokerUnavailable, Consumer, Received
+from schemas.broker import BrokerSettings, BrokerUnavailable, Consumer, InstanceTaken, Received
 from schemas.broker.offsets import OffsetTracker
 from schemas.broker.reading import Reader
 from schemas.topics import IMAGES
@@ -163,7 +163,12 @@ class Faulty(Cluster):
             raise kafka.CorruptRecordException
         return await super().getmany(*partitions, timeout_ms=timeout_ms, max_records=max_records)
 
-    async def committed(self, tp: TopicPartition) -> int:
+    def __init__(self) -> None:
+        super().__init__()
+        self._group_id = "g"
+        self._coordinator = SimpleNamespace(ensure_coordinator_known=self._fail)
+
+    async def _fail(self) -> None:
         raise kafka.KafkaError("an odd answer")
 
 
@@ -224,6 +229,64 @@ def test_a_client_that_is_stuck_in_an_error_ends_the_process() -> None:
             async with asyncio.timeout(60):
                 while True:
                     assert await consumer.poll(max_messages=1, timeout_s=0.1) == []
+
+    asyncio.run(scenario())
+
+
+class Clock:
+    """Takes the place of the module `time`: it moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Expelling(Cluster):
+    """The group forgets us: aiokafka then tells so before it joins again, and at two polls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failing_polls = 0
+        self._subscription = SimpleNamespace(abort_waiters=lambda error: None)
+
+    async def getmany(self, *partitions: TopicPartition, timeout_ms: int, max_records: int) -> dict[object, object]:
+        if self.failing_polls:
+            self.failing_polls -= 1
+            raise kafka.KafkaError("FencedInstanceIdError()")
+        return {}
+
+
+@pytest.mark.parametrize(("times", "taken"), [([0.0], False), ([0.0, 3.0], False), ([0.0, 3.0, 6.0], True)])
+def test_one_expulsion_counts_once_however_often_it_is_told(
+    times: list[float], taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("schemas.broker.consumer.time", clock)
+    monkeypatch.setattr("schemas.broker.consumer._RETRY_S", 0.0)
+
+    async def scenario() -> None:
+        consumer = Consumer(BrokerSettings(topic_prefix="t."), [IMAGES], group="g", client_id="c", instance="i")
+        consumer._client = cluster = Expelling()
+        consumer._reader = Reader(cluster, {TOPIC: IMAGES})
+        cluster.give(set())
+        for at in times:
+            clock.now = at
+            cluster._coordinator.generation = -1
+            revoking = asyncio.create_task(consumer.revoke(had_partitions=True))
+            while not revoking.done() and not consumer._impersonated:  # one that is to give way must not join again
+                await asyncio.sleep(0)
+            consumer.assign()
+            cluster.failing_polls = 2
+            for _ in range(3):
+                clock.now += 0.5
+                if not taken or at != times[-1]:
+                    assert await consumer.poll(max_messages=1, timeout_s=0.1) == []
+        if taken:
+            with pytest.raises(InstanceTaken, match=r"scanner\.instance"):
+                await consumer.poll(max_messages=1, timeout_s=0.1)
+        revoking.cancel()
 
     asyncio.run(scenario())
 

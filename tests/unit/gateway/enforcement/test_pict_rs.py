@@ -2,10 +2,11 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import Awaitable, Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -128,6 +129,53 @@ def test_a_pict_rs_that_is_gone_or_hangs_or_hangs_up_is_unreachable(server: Pict
     server.behave("hang")
     with pytest.raises(PictRsUnreachable):
         find(server, within_s=0.2)
+
+
+class _Forgetful(BaseHTTPRequestHandler):
+    """Answers one request on each connection, keeps it open, and hangs up when the next one comes on it."""
+
+    protocol_version = "HTTP/1.1"
+    answered: list[str] = []  # noqa: RUF012
+    hung_up: list[str] = []  # noqa: RUF012
+
+    def setup(self) -> None:
+        super().setup()
+        self.is_used = False
+
+    def do_GET(self) -> None:
+        self.close_connection = self.is_used
+        (self.hung_up if self.is_used else self.answered).append(f"{self.command} {urlsplit(self.path).path}")
+        if self.is_used:
+            return
+        self.is_used = True
+        content = b'{"msg": "ok", "page": {"hashes": []}}'
+        self.send_response(200)
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing."""
+
+
+def test_what_crosses_the_closing_of_its_connection_is_asked_again_on_another() -> None:
+    _Forgetful.answered.clear()
+    _Forgetful.hung_up.clear()
+
+    async def find_then_purge_then_find(pict_rs: PictRs) -> None:
+        assert await pict_rs.find(SHA256, len(DATA), "image/jpeg") == ()
+        await pict_rs.purge("an-alias.jpg")
+        assert await pict_rs.find(SHA256, len(DATA), "image/jpeg") == ()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Forgetful) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        ask(f"http://127.0.0.1:{server.server_address[1]}", find_then_purge_then_find)
+        server.shutdown()
+    assert _Forgetful.answered == ["GET /internal/hashes", "POST /internal/purge", "GET /internal/hashes"]
+    assert _Forgetful.hung_up == _Forgetful.answered[1:]
 
 
 def test_an_error_of_pict_rs_is_unexpected_and_so_is_a_page_of_something_else(server: PictRsServer) -> None:
