@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fediwarden.kafka.errors import KafkaError
-from fediwarden.kafka.segments import find_bytes, find_records, list_partitions
+from fediwarden.kafka.segments import find_bytes, find_records, is_there, list_partitions
 from schemas.broker import BrokerSettings, Received, read_history
 from schemas.codec import CodecError, decode
 from schemas.messages import ImageSubmitted
@@ -22,7 +22,7 @@ SPOOLED = ("frames", "refused")
 
 
 class NothingToSearch(KafkaError):
-    """There is no data of an embedded Kafka where the settings say."""
+    """There is neither data of an embedded Kafka nor a spool where the settings say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +40,30 @@ class Found:
     partition: int | None = None
 
 
-def search_disk(data_dir: Path, prefix: str, sha256: bytes, ciphertexts: Sequence[bytes] = ()) -> list[Found]:
+def search_disk(
+    data_dir: Path, prefix: str, sha256: bytes, ciphertexts: Sequence[bytes] = (), *, spool_dir: Path
+) -> list[Found]:
     """Look for the frames of the image `sha256` in every file that could hold them.
 
     Records are looked for in the log files of the topics that carry frames, of every node of the embedded Kafka in
-    `data_dir`; then the beginnings of the ciphertexts found there, and `ciphertexts`, in every file of `data_dir`.
-    Reads all of it: seconds for some GB. Raises `NothingToSearch` or `fediwarden.kafka.segments.FilesUnreadable`.
+    `data_dir`; then the beginnings of the ciphertexts found there, and `ciphertexts`, in every file of `data_dir`; the
+    image itself in `spool_dir` (see `search_spool`), also where Kafka has no topics yet. Reads all of it: seconds for
+    some GB. Raises `NothingToSearch` or `fediwarden.kafka.segments.FilesUnreadable`.
     """
     names = {topic.full_name(prefix) for topic in TOPICS_WITH_FRAMES}
     kafka = data_dir / "kafka"
-    partitions = list_partitions(kafka, names) if kafka.exists() else {}
-    if not partitions:
-        raise NothingToSearch(f"{kafka} holds no topics {prefix}images*; name the right folder with --data-dir")
+    partitions = list_partitions(kafka, names) if is_there(kafka) else {}
+    if not partitions and not is_there(spool_dir):
+        raise NothingToSearch(
+            f"{kafka} holds no topics {prefix}images*, and there is no spool {spool_dir};"
+            " name the right folder with --data-dir"
+        )
     records = find_records(partitions, sha256)
     found = [Found("record", str(record.file), record.at, record.topic, record.partition) for record in records]
     needles = {*ciphertexts, *(start for record in records if (start := _ciphertext_start(record.value)))}
     if needles:
         found += [Found("ciphertext", str(hit.file), hit.at) for hit in find_bytes(data_dir, sorted(needles))]
-    return found
+    return found + search_spool(spool_dir, sha256)
 
 
 def search_spool(spool_dir: Path, sha256: bytes) -> list[Found]:
@@ -66,8 +72,8 @@ def search_spool(spool_dir: Path, sha256: bytes) -> list[Found]:
     A segment's bytes stay until all its entries have been published: what is found may be in Kafka already.
     Raises `fediwarden.kafka.segments.FilesUnreadable`.
     """
-    folders = [folder for name in SPOOLED for folder in sorted(spool_dir.glob(f"*/{name}")) if folder.is_dir()]
-    return [Found("spool", str(hit.file), hit.at) for folder in folders for hit in find_bytes(folder, [sha256])]
+    hits = find_bytes(spool_dir, [sha256]) if is_there(spool_dir) else []
+    return [Found("spool", str(hit.file), hit.at) for hit in hits if hit.file.parent.name in SPOOLED]
 
 
 async def search_topics(broker: BrokerSettings, sha256: bytes) -> list[Found]:

@@ -55,11 +55,16 @@ class Removal(StrEnum):
     ABSENT = "absent"
     FAILING = "failing"
     """The latest look failed: whether the image is still stored is not known."""
+    LOOKING = "looking"
+    """A look has succeeded, and the last is still to come: pict-rs may have been storing the image."""
     WAITING = "waiting"
     """The tenant has a pict-rs, and nobody has looked yet."""
     NOT_LOOKED_AT = "not_looked_at"
     """The tenant has no pict-rs that the enforcer may ask."""
 
+
+UNCONFIRMED = (Removal.FAILING, Removal.LOOKING, Removal.WAITING)
+"""Where the enforcer still has something to do; nothing else stays open."""
 
 _FOUND = {
     EnforcementOutcome.ABSENT: Removal.ABSENT,
@@ -100,7 +105,8 @@ class Unjudged:
     """One request that was answered without a judgement, and what is known of its image since.
 
     `judged_at` is the earliest verdict's time, `decision` the strictest; `refused_at` is when the first verdict came
-    that the tenant refuses. `dead` is the reason in images.dead. `settled`: the enforcer's last look has succeeded.
+    that the tenant refuses. `dead` is the reason in images.dead. `found` is the gravest of what the enforcer's looks
+    found, and `settled` says that the last of them has succeeded.
     """
 
     scan_id: str
@@ -135,10 +141,8 @@ class Unjudged:
         """Where the removal stands; of a request whose image is refused now."""
         if self.failing:
             return Removal.FAILING
-        if self.found is Removal.ABSENT and not self.settled:
-            return Removal.WAITING  # pict-rs may have been storing it: only the last look can say that it is not there
         if self.found is not None:
-            return self.found
+            return self.found if self.settled else Removal.LOOKING
         return Removal.WAITING if self.tenant in enforced else Removal.NOT_LOOKED_AT
 
     def follows(self, at_ms: int) -> bool:
@@ -147,7 +151,7 @@ class Unjudged:
 
     def take_verdict(self, verdict: Verdict, *, refused: bool) -> None:
         """Note a judgement of this image, or of the same bytes since the request arrived."""
-        if verdict.scan_id != self.carrier and not self.follows(verdict.judged_at):
+        if not self._is_ours(verdict):
             return
         self.judged_at = verdict.judged_at if self.judged_at is None else min(self.judged_at, verdict.judged_at)
         if self.decision is None or _STRICTNESS[verdict.decision] > _STRICTNESS[self.decision]:
@@ -161,10 +165,16 @@ class Unjudged:
             return
         if report.enforced_at >= self.looked_at:
             self.looked_at, self.failing = report.enforced_at, report.outcome is EnforcementOutcome.FAILED
-        self.settled = self.settled or (report.final and report.outcome is not EnforcementOutcome.FAILED)
+        is_last = report.final and report.outcome is not EnforcementOutcome.FAILED
+        # Looks for an upload of the same bytes before this one may end while pict-rs is still storing this one.
+        self.settled = self.settled or (is_last and self._is_ours(report))
         removal = _FOUND.get(report.outcome)
         if removal is not None and (self.found is None or _WEIGHT[removal] > _WEIGHT[self.found]):
             self.found = removal
+
+    def _is_ours(self, judged: Verdict | EnforcementReported) -> bool:
+        """Whether it is about a judgement of this image, or of the same bytes since the request arrived."""
+        return judged.scan_id == self.carrier or self.follows(judged.judged_at)
 
 
 @dataclass(slots=True)
@@ -214,8 +224,8 @@ class Statement:
 
     @property
     def unconfirmed(self) -> list[Unjudged]:
-        """Those rejected later that the enforcer has to remove, and has not yet been able to look for."""
-        return self.removals[Removal.FAILING] + self.removals[Removal.WAITING]
+        """Those rejected later that the enforcer has to remove, and whose last look has not yet succeeded."""
+        return [each for removal in UNCONFIRMED for each in self.removals[removal]]
 
     def overdue(self, after_ms: int) -> list[Unjudged]:
         """What is open, or rejected and not confirmed as removed, for more than `after_ms`; the oldest first."""

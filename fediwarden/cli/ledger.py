@@ -34,6 +34,7 @@ _REMOVALS = {
     "would_remove": "found in pict-rs, would be removed (dry run)",
     "absent": "not there: pict-rs does not have it",
     "failing": "removal not confirmed: the last look at pict-rs failed",
+    "looking": "looked for, the last look is still to come",
     "waiting": "not looked for yet; is the enforcer running?",
     "not_looked_at": "not looked for: the tenant has no pict-rs and API key in the settings",
 }

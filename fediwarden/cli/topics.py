@@ -1,13 +1,19 @@
 """``topics``: what is declared in `schemas.topics`, what the cluster has, making the two the same; what is erased."""
 
 import asyncio
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fediwarden.cli.options import ConfigOption, DataDirOption, JsonOption, nested_flags, read_settings
 from fediwarden.cli.tables import make_table, print_table
 from fediwarden.exits import FAILED
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fediwarden.erasure_check import Found
+    from schemas.broker import BrokerSettings
 
 app = typer.Typer(help="Kafka topics: create, compare, list.", no_args_is_help=True)
 
@@ -104,20 +110,19 @@ def erasure_check(
     An accepted image is found in images.archive for as long as that is kept.
     With a Kafka of your own only its topics can be read, not its disks; records that it deleted are not seen then.
     """
-    from fediwarden.erasure_check import MIN_CIPHERTEXT_BYTES, search_disk, search_spool, search_topics
+    from fediwarden.erasure_check import MIN_CIPHERTEXT_BYTES, search_disk
 
     image = _parse_hex(sha256, "SHA256", least=32, most=32)
     needles = [_parse_hex(each, "--ciphertext", least=MIN_CIPHERTEXT_BYTES) for each in ciphertext or ()]
     settings = read_settings(config, nested_flags(data_dir=data_dir))
+    spool_dir = settings.gateway.spool_dir
+    assert spool_dir is not None, "Settings derive it from data_dir"
     if settings.kafka.embedded:
-        found = search_disk(settings.data_dir, settings.kafka.topic_prefix, image, needles)
+        found = search_disk(settings.data_dir, settings.kafka.topic_prefix, image, needles, spool_dir=spool_dir)
     elif needles:
         raise typer.BadParameter("only the disks of the embedded Kafka can be searched for bytes")
     else:
-        found = asyncio.run(search_topics(settings.kafka.broker_settings(), image))
-    spool_dir = settings.gateway.spool_dir
-    assert spool_dir is not None, "Settings derive it from data_dir"
-    found += search_spool(spool_dir, image)
+        found = _search_spool_and_topics(spool_dir, settings.kafka.broker_settings(), image)
     if as_json:
         import json
         from dataclasses import asdict
@@ -142,6 +147,21 @@ def erasure_check(
             typer.echo("This Kafka is not the embedded one: what it deleted may still be on its brokers' disks.")
     if found:
         raise typer.Exit(FAILED)
+
+
+def _search_spool_and_topics(spool_dir: "Path", broker: "BrokerSettings", image: bytes) -> "list[Found]":
+    """Both; what the spool holds is told also while Kafka, for which it waits, is away."""
+    from fediwarden.erasure_check import search_spool, search_topics
+    from schemas.broker import BrokerError
+
+    found = search_spool(spool_dir, image)
+    try:
+        return found + asyncio.run(search_topics(broker, image))
+    except BrokerError as error:
+        if not found:
+            raise
+        typer.echo(f"fediwarden: only the spool was searched: {error}", err=True)
+        return found
 
 
 def _parse_hex(text: str, name: str, *, least: int, most: int | None = None) -> bytes:

@@ -50,6 +50,17 @@ class Hit:
     needle: bytes
 
 
+def is_there(folder: Path) -> bool:
+    """Whether `folder` exists. Raises `FilesUnreadable` where nobody lets us see that."""
+    try:
+        folder.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise _unreadable(error) from error
+    return True
+
+
 def list_partitions(kafka_directory: Path, topics: Collection[str]) -> dict[Path, tuple[str, int]]:
     """The folders of the partitions of `topics` (full names) on every node, with topic and number.
 
@@ -97,8 +108,12 @@ def _read_steadily(read: Callable[[], _Result]) -> _Result:
         except FileNotFoundError as error:
             vanished = error.filename
         except OSError as error:
-            raise FilesUnreadable(f"{error.filename} cannot be read: {error.strerror}") from error
+            raise _unreadable(error) from error
     raise FilesUnreadable(f"files vanish faster than they can be read, such as {vanished}; try again")
+
+
+def _unreadable(error: OSError) -> FilesUnreadable:
+    return FilesUnreadable(f"{error.filename} cannot be read: {error.strerror}")
 
 
 def _search_all(folder: Path, needles: Sequence[bytes]) -> Iterator[Hit]:

@@ -36,7 +36,7 @@ from schemas.broker import (
 )
 from schemas.clock import now_ms
 from schemas.messages import ScannerAnnounced
-from schemas.topics import IMAGES, IMAGES_ARCHIVE, IMAGES_BACKLOG, SCANNERS
+from schemas.topics import IMAGES, IMAGES_ARCHIVE, IMAGES_BACKLOG, SCANNERS, TopicSpec
 
 log = structlog.get_logger("gateway.erasure")
 
@@ -45,6 +45,7 @@ REGISTERED_FOR_S = 24 * 3600.0
 _POSITION_POLL_S = 0.2
 _PEEK_MOST = 16
 _TICK_WITHIN_S = 10.0
+_EVERYWHERE = "Kafka"
 _REMEDY_GROUP = (
     "start scanners of this group; a group that is given up counts no more 24 hours after its scanners were last heard"
     " of, once erasure.groups does not name it"
@@ -58,6 +59,9 @@ class Janitor:
     Registered are the groups that the settings name, and all that scanners announced in the last 24 hours. One that has
     committed nothing yet in a partition holds all of it back: nothing unjudged is ever deleted. `monotonic` is a clock
     in seconds.
+
+    `failures` is how it fares: what the latest pass could not do, by partition, topic or group (`PartitionLogs` names
+    them so), or "Kafka" when no broker could be asked. It is empty while all goes well. The log tells of each change.
     """
 
     def __init__(
@@ -74,7 +78,7 @@ class Janitor:
         self._ticks = Ticks(monotonic)
         self._lateness = Lateness(monotonic)
         self._announced: dict[str, int] = {}
-        self._failing = False
+        self.failures: Mapping[str, BrokerError] = {}
 
     async def run(self) -> None:
         """Make a pass every `every_s` seconds until cancelled. Outages of Kafka are waited out, logged once each."""
@@ -89,7 +93,7 @@ class Janitor:
                 ) as tail:
                     await self._make_passes(tail)
             except BrokerError as error:  # from the start of the tail alone: later it waits by itself
-                self._note_failure(error)
+                self._note_outage(error)
                 await asyncio.sleep(self._settings.every_s)
 
     async def _make_passes(self, tail: Tail) -> None:
@@ -100,7 +104,7 @@ class Janitor:
                     try:
                         await self._make_pass()
                     except BrokerError as error:
-                        self._note_failure(error)
+                        self._note_outage(error)
                 await asyncio.wait([ended], timeout=self._settings.every_s if tail.positioned else _POSITION_POLL_S)
             ended.result()
         finally:
@@ -110,44 +114,63 @@ class Janitor:
         async with open_logs(self._broker) as logs:
             committed = {group: await logs.committed(group, LANES) for group in self._registered()}
             bounds = await logs.bounds((*LANES, IMAGES_ARCHIVE))
-            await self._tick_idle(logs, bounds)
-            lanes = {partition: each for partition, each in bounds.items() if partition.topic in LANES}
+            await self._look(logs, bounds)
             if committed:
-                await self._erase(logs, lanes, committed)
-        if self._failing:
-            log.info("erasure goes on")
-        self._failing = False
+                await self._erase(logs, bounds, committed)
+            unticked = await self._tick_idle(await logs.segment_ms((*LANES, IMAGES_ARCHIVE)), bounds)
+        self._note_failures(logs.failures | unticked)
 
-    async def _tick_idle(self, logs: PartitionLogs, bounds: Mapping[Partition, Bounds]) -> None:
-        segment_ms = await logs.segment_ms((*LANES, IMAGES_ARCHIVE))
-        for partition, (_, end) in bounds.items():
+    async def _look(self, logs: PartitionLogs, bounds: Mapping[Partition, Bounds]) -> None:
+        """Note how far each partition goes, and whether ticks alone have come since the last look."""
+        for partition, (begin, end) in bounds.items():
             seen = self._ticks.seen_end(partition)
+            only_ticks = False
             # Other janitors' ticks must not call for ours, or there would be no end of them.
-            may_be_ticks = seen is not None and seen < end <= seen + _PEEK_MOST
-            only_ticks = may_be_ticks and await logs.all_keyed(partition, seen or 0, end, TICK_KEY)
+            if seen is not None and begin <= seen < end <= seen + _PEEK_MOST:
+                only_ticks = await logs.all_keyed(partition, seen, end, TICK_KEY)
             self._ticks.note_end(partition, end, only_ticks=only_ticks)
-        due = [partition for partition in bounds if self._ticks.is_due(partition, segment_ms[partition.topic] / 1000)]
-        for partition in due:
+
+    async def _tick_idle(
+        self, segment_ms: Mapping[TopicSpec, int], bounds: Mapping[Partition, Bounds]
+    ) -> dict[str, BrokerError]:
+        """Write the ticks that are due; where that failed, and why."""
+        due = [
+            partition
+            for partition in bounds
+            if partition.topic in segment_ms and self._ticks.is_due(partition, segment_ms[partition.topic] / 1000)
+        ]
+        faults = await asyncio.gather(*map(self._tick, due))
+        if due:
+            log.debug("ticked idle partitions", partitions=len(due))
+        return {str(partition): fault for partition, fault in zip(due, faults, strict=True) if fault is not None}
+
+    async def _tick(self, partition: Partition) -> BrokerError | None:
+        try:
             written = await self._producer.publish(
                 partition.topic, None, key=TICK_KEY, partition=partition.number, give_up_after=_TICK_WITHIN_S
             )
-            self._ticks.note_tick(partition, written.offset)
-        if due:
-            log.debug("ticked idle partitions", partitions=len(due))
+        except BrokerError as error:
+            return error
+        self._ticks.note_tick(partition, written.offset)
+        return None
 
     async def _erase(
         self, logs: PartitionLogs, bounds: Mapping[Partition, Bounds], committed: Mapping[str, Mapping[Partition, int]]
     ) -> None:
         erasable: dict[Partition, int] = {}
         for partition, each in bounds.items():
+            if partition.topic not in LANES:
+                continue
             progress = compare_groups(each, {group: offsets.get(partition) for group, offsets in committed.items()})
+            if self._ticks.ends_with_tick(partition, each.end):
+                progress = progress.before(each.end - 1)  # other janitors must be able to read that it is one
             self._check_promise(partition, each, progress)
             if progress.erasable > each.begin:
                 erasable[partition] = progress.erasable
-        await logs.delete_before(erasable)
-        if erasable:
-            records = sum(offset - bounds[partition].begin for partition, offset in erasable.items())
-            log.info("erased judged images", partitions=len(erasable), records=records)
+        erased = await logs.delete_before(erasable)
+        if erased:
+            records = sum(erasable[partition] - bounds[partition].begin for partition in erased)
+            log.info("erased judged images", partitions=len(erased), records=records)
 
     def _check_promise(self, partition: Partition, bounds: Bounds, progress: Progress) -> None:
         late_s = self._lateness.measure(partition, begin=bounds.begin, judged=progress.judged)
@@ -174,7 +197,16 @@ class Janitor:
         since = now_ms() - int(REGISTERED_FOR_S * 1000)
         return {*self._settings.groups, *(group for group, at in self._announced.items() if at >= since)}
 
-    def _note_failure(self, error: BrokerError) -> None:
-        if not self._failing:  # one line an outage
-            log.warning("erasure fails, trying again until it does not", error=str(error))
-        self._failing = True
+    def _note_failures(self, failures: Mapping[str, BrokerError]) -> None:
+        """Tell, once each, where erasure has begun to fail and where it goes on."""
+        new: dict[str, list[str]] = {}
+        for place in sorted(failures.keys() - self.failures.keys()):
+            new.setdefault(str(failures[place]), []).append(place)
+        for error, places in new.items():
+            log.warning("erasure fails, trying again until it does not", places=places, error=error)
+        if mended := sorted(self.failures.keys() - failures.keys()):
+            log.info("erasure goes on", places=mended, still_failing=len(failures))
+        self.failures = failures
+
+    def _note_outage(self, error: BrokerError) -> None:
+        self._note_failures({**self.failures, _EVERYWHERE: error})

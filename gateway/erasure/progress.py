@@ -19,6 +19,10 @@ class Progress(NamedTuple):
     judged: int
     slowest: str
 
+    def before(self, offset: int) -> "Progress":
+        """The same of what stands before `offset` alone."""
+        return self._replace(erasable=min(self.erasable, offset), judged=min(self.judged, offset))
+
 
 def compare_groups(bounds: Bounds, committed: Mapping[str, int | None]) -> Progress:
     """The progress of one partition by what each registered group has committed there (None: nothing).

@@ -127,6 +127,8 @@ async def _diff(admin: AIOKafkaAdminClient, settings: BrokerSettings, specs: Seq
         if len(partitions) < by_name[name].partitions:
             changes.append(TopicChange(name, "partitions", str(len(partitions)), str(by_name[name].partitions)))
     for name, entries in (await read_configs(admin, present)).items():
+        if not entries:
+            raise kafka.TopicAuthorizationFailedError(f"the settings of {name} (right DescribeConfigs)")
         actual = {entry.name: entry.value for entry in entries}
         for setting, value in by_name[name].config(min_insync=min_insync.get(name, 1)).items():
             is_stricter = setting == "min.insync.replicas" and int(actual.get(setting, "0")) > int(value)
@@ -136,7 +138,10 @@ async def _diff(admin: AIOKafkaAdminClient, settings: BrokerSettings, specs: Seq
 
 
 async def read_configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, list[ConfigEntry]]:
-    """The settings in force of the topics `names`, by full name. Raises aiokafka's errors."""
+    """The settings in force of the topics `names`, by full name; none of a topic that we may not ask about.
+
+    Raises aiokafka's errors.
+    """
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
     return {
         name: [ConfigEntry(entry[0], entry[1], own=entry[3] == _OWN_TO_TOPIC) for entry in entries]

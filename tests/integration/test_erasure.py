@@ -7,12 +7,15 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from structlog.testing import capture_logs
 
 from fediwarden import cli
@@ -25,7 +28,9 @@ from schemas.broker import BrokerSettings, Consumer, Partition, Producer, Receiv
 from schemas.clock import now_ms
 from schemas.messages import ImageSubmitted, ScannerAnnounced
 from schemas.topics import IMAGES, IMAGES_ARCHIVE, IMAGES_BACKLOG, SCANNERS, TopicSpec
-from tests.kafka import running_cluster
+from tests import pictures
+from tests.gateways import NO_KAFKA, running_gateway
+from tests.kafka import make_cluster, running_cluster
 from tests.topics import read_topic
 from tests.unit.schemas.samples import image
 
@@ -60,8 +65,8 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def hurried(data_dir: Path) -> Iterator[Cluster]:
-    """A Kafka that looks for what it may delete all the time. Its topics are made by each test."""
-    with running_cluster(data_dir / "kafka", properties=HURRIED) as cluster:
+    """Three brokers that look for what they may delete all the time. Their topics are made by each test."""
+    with make_cluster(data_dir / "kafka", nodes=3, properties=HURRIED) as cluster:
         yield cluster
 
 
@@ -82,21 +87,26 @@ def noted(message: ImageSubmitted) -> bytes:
     return message.sealed.ciphertext[:64]
 
 
-async def publish(broker: BrokerSettings, topic: TopicSpec, *messages: ImageSubmitted, partition: int = 0) -> None:
+async def publish(
+    broker: BrokerSettings, topic: TopicSpec, *messages: ImageSubmitted | bytes, partition: int = 0
+) -> None:
+    """Publish images, and tombstones for those that are named by their sha256."""
     async with Producer(broker, client_id="test") as producer:
-        for message in messages:
-            await producer.publish(topic, message, key=message.sha256, partition=partition)
+        for each in messages:
+            message, key = (None, each) if isinstance(each, bytes) else (each, each.sha256)
+            await producer.publish(topic, message, key=key, partition=partition)
 
 
 @asynccontextmanager
 async def janitor(
     broker: BrokerSettings, *, groups: tuple[str, ...] = (GROUP,), within_s: float = 3600.0
-) -> AsyncIterator[None]:
+) -> AsyncIterator[Janitor]:
     async with Producer(broker, client_id="janitor") as producer:
         settings = ErasureSettings(every_s=0.2, groups=groups, within_s=within_s)
-        running = asyncio.create_task(Janitor(settings, broker, producer).run())
+        made = Janitor(settings, broker, producer)
+        running = asyncio.create_task(made.run())
         try:
-            yield
+            yield made
         finally:
             failed = running.done()
             running.cancel()
@@ -135,7 +145,8 @@ async def until_begins(broker: BrokerSettings, topic: TopicSpec, wanted: list[in
 
 
 def search(data_dir: Path, broker: BrokerSettings, message: ImageSubmitted) -> list[Found]:
-    return search_disk(data_dir, broker.topic_prefix, message.sha256, [noted(message)])
+    found = [noted(message)]
+    return search_disk(data_dir, broker.topic_prefix, message.sha256, found, spool_dir=data_dir / "spool")
 
 
 def keys(records: list[Received]) -> set[bytes]:
@@ -212,8 +223,7 @@ def test_an_archived_image_that_is_turned_against_leaves_the_idle_archive_and_th
     async def scenario() -> None:
         await publish(broker, IMAGES_ARCHIVE, bad, good)
         async with janitor(broker):
-            async with Producer(broker, client_id="enforcer") as producer:
-                await producer.publish(IMAGES_ARCHIVE, None, key=bad.sha256, partition=0)
+            await publish(broker, IMAGES_ARCHIVE, bad.sha256)
             await until(lambda: not search(data_dir, broker, bad), "gone")
         assert keys(await asyncio.to_thread(read_topic, broker, IMAGES_ARCHIVE)) == {good.sha256}
 
@@ -226,6 +236,88 @@ def run_janitor(broker: BrokerSettings) -> None:
             await asyncio.Event().wait()
 
     asyncio.run(forever())
+
+
+@asynccontextmanager
+async def scanning(broker: BrokerSettings) -> AsyncIterator[None]:
+    """A scanner that is done at once with whatever comes, ticks as well."""
+
+    async def scan() -> None:
+        async with Consumer(broker, [IMAGES, IMAGES_BACKLOG], group=GROUP, client_id=GROUP) as consumer:
+            while True:
+                for record in await consumer.poll(max_messages=100, timeout_s=1):
+                    consumer.done(record)
+
+    running = asyncio.create_task(scan())
+    try:
+        yield
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+
+async def ends(broker: BrokerSettings, topic: TopicSpec) -> list[int]:
+    async with open_logs(broker) as logs:
+        return [bounds.end for bounds in (await logs.bounds([topic])).values()]
+
+
+def test_two_janitors_leave_a_partition_at_rest_once_its_images_are_rolled_out(data_dir, broker):
+    judged = new_image()
+
+    async def tick_of_another_partition() -> None:
+        before = (await ends(broker, IMAGES))[1]
+        await publish(broker, IMAGES, new_image(), partition=1)
+        async with asyncio.timeout(WITHIN_S):
+            while (await ends(broker, IMAGES))[1] < before + 2:
+                await asyncio.sleep(0.05)
+
+    async def scenario() -> None:
+        await publish(broker, IMAGES, judged, partition=0)
+        async with scanning(broker), janitor(broker), janitor(broker):
+            await until(lambda: not search(data_dir, broker, judged), "gone")
+            for _ in range(2):  # both have had their ticks by then
+                await tick_of_another_partition()
+            at_rest = (await ends(broker, IMAGES))[0]
+            for _ in range(3):
+                await tick_of_another_partition()
+            assert (await ends(broker, IMAGES))[0] == at_rest
+            async with asyncio.timeout(WITHIN_S):  # the last tick stays, for others to read
+                while (await begins(broker, IMAGES))[0] != at_rest - 1:
+                    await asyncio.sleep(0.05)
+
+    asyncio.run(scenario())
+
+
+def nodes_that_hold(data_dir: Path, broker: BrokerSettings, message: ImageSubmitted) -> set[str]:
+    return {Path(found.where).relative_to(data_dir / "kafka").parts[0] for found in search(data_dir, broker, message)}
+
+
+def test_judged_images_leave_the_disks_of_all_three_brokers_and_unjudged_ones_none(data_dir, broker):
+    judged, kept, archived, open_one = (new_image() for _ in range(4))
+    everywhere = {"node-1", "node-2", "node-3"}
+
+    async def scenario() -> None:
+        await publish(broker, IMAGES, judged, partition=0)
+        await publish(broker, IMAGES, open_one, partition=1)
+        await publish(broker, IMAGES_ARCHIVE, archived, kept)
+        await publish(broker, IMAGES_ARCHIVE, archived.sha256)
+        await until(
+            lambda: all(
+                nodes_that_hold(data_dir, broker, each) == everywhere for each in (judged, kept, archived, open_one)
+            ),
+            "replicated",
+        )
+        await judge(broker, 2, leave=[open_one.sha256])
+        async with janitor(broker) as running:
+            await until(lambda: not search(data_dir, broker, judged), "gone")
+            await until(lambda: not search(data_dir, broker, archived), "gone")
+            assert running.failures == {}
+        for each in (kept, open_one):
+            assert nodes_that_hold(data_dir, broker, each) == everywhere
+        assert keys(await asyncio.to_thread(read_topic, broker, IMAGES)) == {open_one.sha256}
+
+    asyncio.run(scenario())
 
 
 def test_kills_of_the_janitor_and_of_kafka_keep_nothing_on_disk(tmp_path):
@@ -258,7 +350,9 @@ def test_kills_of_the_janitor_and_of_kafka_keep_nothing_on_disk(tmp_path):
                     cluster.start_node(1)
                     await asyncio.to_thread(cluster.wait_ready)
                     await until(lambda: not search(tmp_path, broker, judged), "gone")
-            assert sum("erasure fails" in line["event"] for line in logged) == 1
+            failed = [place for line in logged if "erasure fails" in line["event"] for place in line["places"]]
+            assert "Kafka" in failed
+            assert len(failed) == len(set(failed)), "told once an outage"
             assert keys(await asyncio.to_thread(read_topic, broker, IMAGES)) == {open_one.sha256}
 
         asyncio.run(go_on())
@@ -319,9 +413,9 @@ def test_the_command_finds_what_is_there_and_nothing_where_nothing_is(
     code, said = check(monkeypatch, capsys, there.sha256.hex(), "--json", *on_disk)
     report = json.loads(said)
     assert (code, report["gone"], report["searched"]) == (1, False, "disk")
-    assert [found["what"] for found in report["found"]] == ["record", "ciphertext"]
+    assert [found["what"] for found in report["found"]] == ["record"] * 3 + ["ciphertext"] * 3, "one a broker"
     code, said = check(monkeypatch, capsys, absent, "--ciphertext", noted(there).hex(), *on_disk)
-    assert (code, said.count("ciphertext: ")) == (1, 1)
+    assert (code, said.count("ciphertext: ")) == (1, 3)
     code, said = check(monkeypatch, capsys, absent, "--json", *on_disk)
     assert (code, json.loads(said)["gone"]) == (0, True)
     assert check(monkeypatch, capsys, absent[2:], *on_disk)[0] == 2
@@ -332,3 +426,88 @@ def test_the_command_finds_what_is_there_and_nothing_where_nothing_is(
     assert code == 1
     assert "not the embedded one" in said
     assert check(monkeypatch, capsys, absent)[0] == 0
+
+
+def test_the_command_searches_the_spool_also_while_kafka_has_no_topics_or_is_away(monkeypatch, capsys, tmp_path):
+    spooled, absent = pictures.make("png", seed=81), os.urandom(32).hex()
+    sha256 = hashlib.sha256(spooled).hexdigest()
+    spool_dir = tmp_path / "spool"
+    monkeypatch.chdir(tmp_path)
+    on_disk = ("--data-dir", str(tmp_path))
+    code, said = check(monkeypatch, capsys, sha256, *on_disk)
+    assert (code, "no spool" in said) == (1, True), "what cannot be searched must not pass for clean"
+    with running_gateway(NO_KAFKA, spool_dir=spool_dir) as running:
+        posted = httpx.post(f"{running.url}/api/v1/scan/IPADDR", content=spooled)
+        assert posted.json()["answered_by"] == "spooled"
+
+        code, said = check(monkeypatch, capsys, sha256, "--json", *on_disk)
+        report = json.loads(said)
+        assert (code, report["gone"]) == (1, False)
+        assert {found["what"] for found in report["found"]} == {"spool"}
+        assert all(Path(found["where"]).is_relative_to(spool_dir) for found in report["found"])
+        code, said = check(monkeypatch, capsys, sha256, *on_disk)
+        assert (code, f"spool: {spool_dir}" in said) == (1, True)
+        assert check(monkeypatch, capsys, absent, *on_disk)[0] == 0
+
+        monkeypatch.setenv("FEDIWARDEN_KAFKA__BOOTSTRAP_SERVERS", NO_KAFKA.bootstrap_servers)
+        code, said = check(monkeypatch, capsys, sha256, *on_disk)
+        assert (code, f"spool: {spool_dir}" in said) == (1, True)
+        assert "only the spool was searched: no Kafka at" in said
+        code, said = check(monkeypatch, capsys, absent, *on_disk)
+        assert (code, "no Kafka at" in said) == (1, True), "Kafka may hold it"
+
+
+async def lay_out(broker: BrokerSettings, brokers_of: Mapping[TopicSpec, Mapping[int, list[int]]]) -> None:
+    """Make topics, each partition on the brokers that are named."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
+    await admin.start()
+    try:
+        topics = [
+            NewTopic(
+                topic.full_name(broker.topic_prefix),
+                -1,
+                -1,
+                replica_assignments={number: list(nodes) for number, nodes in partitions.items()},
+                topic_configs=topic.config(min_insync=1),
+            )
+            for topic, partitions in brokers_of.items()
+        ]
+        for _, code, message in (await admin.create_topics(topics)).topic_errors:
+            assert code == 0, message
+    finally:
+        await admin.close()
+
+
+def test_a_partition_without_a_leader_keeps_none_of_the_others_from_being_erased(data_dir, hurried):
+    """Broker 3 alone has one partition of each topic, and leaves."""
+    broker = BrokerSettings(bootstrap_servers=hurried.bootstrap_servers, topic_prefix="leaderless.")
+    lost, judged, late, archived = (new_image() for _ in range(4))
+
+    async def scenario() -> None:
+        await lay_out(broker, {topic: {0: [1]} if topic is SCANNERS else {0: [3], 1: [1]} for topic in QUICK})
+        await publish(broker, IMAGES, lost, partition=0)
+        await publish(broker, IMAGES, judged, partition=1)
+        await publish(broker, IMAGES_BACKLOG, late, partition=1)
+        await publish(broker, IMAGES_ARCHIVE, archived, partition=1)
+        await publish(broker, IMAGES_ARCHIVE, archived.sha256, partition=1)
+        await judge(broker, 3)
+        os.kill(hurried.pid(3), signal.SIGTERM)
+        async with asyncio.timeout(WITHIN_S), open_logs(broker) as logs:
+            while not logs.failures:
+                await logs.bounds([IMAGES])
+        assert logs.failures.keys() == {"images-0"}
+        hurried.kill_node(3)
+        with capture_logs() as logged:
+            async with janitor(broker) as running:
+                for each in (judged, late, archived):
+                    await until(lambda each=each: not nodes_that_hold(data_dir, broker, each), "gone")
+                assert running.failures.keys() == {"images-0", "images.backlog-0", "images.archive-0"}
+                assert search(data_dir, broker, lost)
+                hurried.start_node(3)
+                await asyncio.to_thread(hurried.wait_ready)
+                await until(lambda: not search(data_dir, broker, lost), "gone")
+                await until(lambda: not running.failures, "all is well")
+        told = [place for line in logged if "erasure fails" in line["event"] for place in line["places"]]
+        assert {"images-0", "images.backlog-0", "images.archive-0"} <= set(told)
+
+    asyncio.run(scenario())

@@ -62,6 +62,7 @@ def test_a_day_in_which_everything_ended_well_adds_up_and_ends_with_0(fresh_kafk
         late,
         judged("late", Decision.REJECT, image=1, at=at + 4000),
         looked(EnforcementOutcome.REMOVED, image=1, at=at + 4500),
+        looked(EnforcementOutcome.ABSENT, image=1, at=at + 304_500, check=3, final=True),
         answered("dead", AnsweredBy.OVERLOAD, image=3, at=at),
         died("dead", image=3),
         answered("fresh", AnsweredBy.DEADLINE, image=4, at=now_ms()),
@@ -135,6 +136,10 @@ def test_a_rejected_image_that_nobody_has_removed_ends_with_1_where_the_tenant_h
     assert failing.returncode == 1
     assert [scan["scan_id"] for scan in json.loads(failing.stdout)["unjudged"]["unconfirmed"]] == ["a"]
     publish(fresh_kafka, looked(EnforcementOutcome.REMOVED, at=at + 60_000))
+    looking = run_ledger(fresh_kafka, tmp_path, **pict_rs)
+    assert looking.returncode == 1, "an hour after the first look the last one is still to come"
+    assert "the last look is still to come" in looking.stdout
+    publish(fresh_kafka, looked(EnforcementOutcome.ABSENT, at=at + 360_000, check=3, final=True))
     assert run_ledger(fresh_kafka, tmp_path, **pict_rs).returncode == 0
 
 

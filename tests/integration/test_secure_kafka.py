@@ -1,19 +1,38 @@
-"""A Kafka that is not ours: SASL_SSL with SCRAM, and mutual TLS, by settings alone."""
+"""A Kafka that is not ours: SASL_SSL with SCRAM, and mutual TLS, by settings alone; ACLs as the docs name them."""
 
 import asyncio
+import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.admin import CreateAclsRequest
+from structlog.testing import capture_logs
 
 from fediwarden.kafka.jars import prepare_jars
 from fediwarden.kafka.java import find_java
-from schemas.broker import BrokerSettings, BrokerUnavailable, Consumer, Producer, Tail, apply_topics, check_topics
-from schemas.topics import IMAGES, TOPICS
+from gateway.erasure.janitor import Janitor
+from gateway.erasure.settings import ErasureSettings
+from gateway.erasure.ticks import TICK_KEY
+from schemas.broker import (
+    BrokerRefused,
+    BrokerSettings,
+    BrokerUnavailable,
+    Consumer,
+    Producer,
+    Tail,
+    apply_topics,
+    check_topics,
+)
+from schemas.topics import ENFORCEMENTS, IMAGES, IMAGES_ARCHIVE, IMAGES_BACKLOG, TOPICS, VERDICTS
 from tests.certificates import Authority
+from tests.integration.test_enforcer import archive, enforcing, observing, tenant, verdict
+from tests.integration.test_erasure import QUICK, WITHIN_S, ends, judge, new_image, publish, until, until_begins
 from tests.kafka import cache_dir, find_free_ports, make_cluster
+from tests.pict_rs import FORMATS, running_pict_rs
 from tests.unit.schemas.samples import SHA256, image
 
 pytestmark = pytest.mark.kafka
@@ -21,8 +40,9 @@ pytestmark = pytest.mark.kafka
 
 @dataclass(frozen=True)
 class SecureKafka:
-    """Where the listeners are, and the certificates that open them."""
+    """Where the listeners are, and the certificates that open them. Through the plain one everything is allowed."""
 
+    plain: str
     scram: str
     mutual_tls: str
     authority: Authority
@@ -44,7 +64,8 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureKafka]:
     classpath = ":".join(map(str, prepare_jars(cache_dir())))
     command = [str(find_java()), "-cp", classpath, "kafka.tools.StorageTool", "format"]
     command += ["-t", node.cluster_id, "-c", str(node.properties_file)]
-    command += ["--add-scram", "SCRAM-SHA-512=[name=warden,password=right]"]
+    for name in ("warden", "enforcer"):
+        command += ["--add-scram", f"SCRAM-SHA-512=[name={name},password=right]"]
     subprocess.run(command, check=True, capture_output=True, timeout=60)
     cluster.prepare()
     properties = node.properties()
@@ -61,22 +82,26 @@ ssl.keystore.type=PEM
 ssl.keystore.location={broker_pem}
 ssl.truststore.type=PEM
 ssl.truststore.location={authority.ca_file}
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS;User:warden;User:CN=client
 """
         )
     cluster.start_node(1)
     try:
         cluster.wait_ready()
-        yield SecureKafka(f"127.0.0.1:{scram}", f"127.0.0.1:{tls}", authority, certificate, key)
+        yield SecureKafka(
+            cluster.bootstrap_servers, f"127.0.0.1:{scram}", f"127.0.0.1:{tls}", authority, certificate, key
+        )
     finally:
         cluster.stop()
 
 
-def scram_settings(secure: SecureKafka, password: str = "right") -> BrokerSettings:
+def scram_settings(secure: SecureKafka, password: str = "right", *, user: str = "warden") -> BrokerSettings:
     return BrokerSettings(
         bootstrap_servers=secure.scram,
         security_protocol="SASL_SSL",
         sasl_mechanism="SCRAM-SHA-512",
-        sasl_username="warden",
+        sasl_username=user,
         sasl_password=password,
         ssl_ca_file=secure.authority.ca_file,
     )
@@ -111,6 +136,98 @@ def test_every_client_of_ours_works_through_it(secure, make_settings):
             consumer.done(records[0])
             while not seen:
                 await asyncio.sleep(0.01)
+
+    asyncio.run(scenario())
+
+
+RESOURCES = {"topic": 2, "group": 3}
+OPERATIONS = {"Read": 3, "Write": 4, "Delete": 6, "Describe": 8, "DescribeConfigs": 10}
+NAMED_EXACTLY, ALLOW = 3, 3
+RIGHT = re.compile(r"\| (topic|group) `(.+?)` \| (.+?) \|")
+TOPICS_PAGE = Path(__file__).parents[2] / "docs" / "topics.md"
+
+
+def documented_rights() -> set[tuple[str, str, str]]:
+    """What the docs say that the enforcer needs: a kind of resource, its name without the prefix, an operation."""
+    rows = RIGHT.findall(TOPICS_PAGE.read_text())
+    return {(kind, name, operation) for kind, name, operations in rows for operation in operations.split(", ")}
+
+
+async def allow(broker: BrokerSettings, user: str, rights: Iterable[tuple[str, str, str]]) -> None:
+    client = AIOKafkaClient(bootstrap_servers=broker.bootstrap_servers)
+    await client.bootstrap()
+    try:
+        for kind, name, operation in rights:
+            request = CreateAclsRequest(
+                RESOURCES[kind],
+                broker.topic_prefix + name,
+                NAMED_EXACTLY,
+                f"User:{user}",
+                "*",
+                OPERATIONS[operation],
+                ALLOW,
+            )
+            response = await client.send(client.get_random_node(), request)
+            assert [code for code, _ in response.creation_responses] == [0]
+    finally:
+        await client.close()
+
+
+def test_the_rights_that_the_docs_name_are_what_an_enforcer_needs_and_one_that_lacks_is_told(secure, tmp_path):
+    late, judged = new_image(), new_image()
+    rights = documented_rights()
+    missing = ("topic", "images", "Delete")
+    plain = BrokerSettings(bootstrap_servers=secure.plain, topic_prefix="acl.")
+    theirs = scram_settings(secure, user="enforcer").model_copy(update={"topic_prefix": plain.topic_prefix})
+    janitors: list[Janitor] = []
+
+    def erase(producer: Producer) -> Coroutine[None, None, None]:
+        janitors.append(Janitor(ErasureSettings(every_s=0.2, groups=("scanners",)), theirs, producer))
+        return janitors[0].run()
+
+    async def scenario() -> None:
+        await apply_topics(plain, (*QUICK, VERDICTS, ENFORCEMENTS))
+        await allow(plain, "enforcer", rights - {missing})
+        await publish(plain, IMAGES, judged)
+        await publish(plain, IMAGES_BACKLOG, late)
+        await judge(plain, 2)
+        async with observing(plain) as (observed, producer):
+            await archive(producer, b"bad")
+            with capture_logs() as logged, running_pict_rs(tmp_path) as pict_rs:
+                pict_rs.files.keep(b"bad", FORMATS["image/jpeg"])
+                async with enforcing(theirs, {"default": tenant(pict_rs)}, companions=[erase]):
+                    await producer.publish(VERDICTS, verdict(b"bad", "1"), key=b"bad")
+                    await observed.until(lambda: observed.is_over(b"bad") and observed.is_erased(b"bad"))
+                    await until_begins(plain, IMAGES_BACKLOG, [1, 0])
+                    await until(lambda: "images-0" in janitors[0].failures, "told")
+                    assert "docs/topics.md" in str(janitors[0].failures["images-0"])
+
+                    await allow(plain, "enforcer", [missing])
+                    await until_begins(plain, IMAGES, [1, 0])
+                    lanes_and_archive = ((IMAGES, 1), (IMAGES_BACKLOG, 1), (IMAGES_ARCHIVE, 2))
+                    for topic, _ in lanes_and_archive:  # as another janitor does; this one reads what has come
+                        await producer.publish(topic, None, key=TICK_KEY, partition=1)
+                    async with asyncio.timeout(WITHIN_S):
+                        for topic, written in lanes_and_archive:
+                            while sum(await ends(plain, topic)) <= written + 1:
+                                await asyncio.sleep(0.05)
+                    await until(lambda: not janitors[0].failures, "all is well")
+                assert pict_rs.files.sha256s() == set()
+        told = {place for line in logged if "erasure fails" in line["event"] for place in line["places"]}
+        assert told == {"images-0"}
+
+    asyncio.run(scenario())
+
+
+def test_whoever_may_not_ask_for_a_topics_settings_is_refused_with_its_name(secure):
+    plain = BrokerSettings(bootstrap_servers=secure.plain, topic_prefix="dumb.")
+    theirs = scram_settings(secure, user="enforcer").model_copy(update={"topic_prefix": plain.topic_prefix})
+
+    async def scenario() -> None:
+        await apply_topics(plain, (VERDICTS,))
+        await allow(plain, "enforcer", [("topic", "verdicts", "Describe")])
+        with pytest.raises(BrokerRefused, match=r"dumb\.verdicts \(right DescribeConfigs\)"):
+            await check_topics(theirs, (VERDICTS,))
 
     asyncio.run(scenario())
 

@@ -71,17 +71,24 @@ def died(scan_id: str, *, image: int = 0, reason: str = "model-failed") -> Image
 
 
 def looked(
-    outcome: EnforcementOutcome, *, image: int = 0, at: int = NOW - HOUR, check: int = 0, final: bool = False
+    outcome: EnforcementOutcome,
+    *,
+    image: int = 0,
+    at: int = NOW - HOUR,
+    check: int = 0,
+    final: bool = False,
+    scan_id: str = "any",
+    judged_at: int | None = None,
 ) -> EnforcementReported:
     return EnforcementReported(
-        scan_id="any",
+        scan_id=scan_id,
         tenant="default",
         sha256=bytes_of(image),
         outcome=outcome,
         check=check,
         attempt=1,
         final=final,
-        judged_at=at,
+        judged_at=at if judged_at is None else judged_at,
         enforced_at=at,
     )
 
@@ -218,32 +225,49 @@ OUTCOME = EnforcementOutcome
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "removal"),
+    ("outcomes", "removal", "at_last"),
     [
-        ([OUTCOME.REMOVED, OUTCOME.ABSENT, OUTCOME.ABSENT], Removal.REMOVED),
-        ([OUTCOME.ABSENT, OUTCOME.REMOVED], Removal.REMOVED),
-        ([OUTCOME.WOULD_REMOVE, OUTCOME.WOULD_REMOVE], Removal.WOULD_REMOVE),
-        ([OUTCOME.ABSENT], Removal.WAITING),
-        ([OUTCOME.FAILED], Removal.FAILING),
-        ([OUTCOME.REMOVED, OUTCOME.FAILED], Removal.FAILING),
-        ([OUTCOME.FAILED, OUTCOME.FAILED, OUTCOME.REMOVED], Removal.REMOVED),
-        ([], Removal.WAITING),
+        ([OUTCOME.REMOVED, OUTCOME.ABSENT, OUTCOME.ABSENT], Removal.LOOKING, Removal.REMOVED),
+        ([OUTCOME.ABSENT, OUTCOME.REMOVED], Removal.LOOKING, Removal.REMOVED),
+        ([OUTCOME.WOULD_REMOVE, OUTCOME.WOULD_REMOVE], Removal.LOOKING, Removal.WOULD_REMOVE),
+        ([OUTCOME.ABSENT], Removal.LOOKING, Removal.ABSENT),
+        ([OUTCOME.FAILED], Removal.FAILING, Removal.ABSENT),
+        ([OUTCOME.REMOVED, OUTCOME.FAILED], Removal.FAILING, Removal.REMOVED),
+        ([OUTCOME.FAILED, OUTCOME.FAILED, OUTCOME.REMOVED], Removal.LOOKING, Removal.REMOVED),
+        ([], Removal.WAITING, Removal.ABSENT),
     ],
 )
-def test_a_rejected_image_is_where_the_enforcers_looks_left_it(outcomes, removal):
-    looks = [looked(outcome, at=NOW - HOUR + number) for number, outcome in enumerate(outcomes)]
-    statement = state(answered("a"), judged("a", Decision.REJECT), *looks)
+def test_a_rejected_image_is_unconfirmed_until_the_last_look_and_then_where_the_looks_left_it(
+    outcomes, removal, at_last
+):
+    seen = [answered("a"), judged("a", Decision.REJECT)]
+    seen += [looked(outcome, at=NOW - HOUR + number) for number, outcome in enumerate(outcomes)]
+    statement = state(*seen)
     assert {each: ids(found) for each, found in statement.removals.items() if found} == {removal: ["a"]}
-    assert ids(statement.unconfirmed) == (["a"] if removal in (Removal.FAILING, Removal.WAITING) else [])
+    assert ids(statement.unconfirmed) == ids(statement.overdue(HOUR - 1)) == ["a"]
+    final = looked(OUTCOME.ABSENT, at=NOW - HOUR + 9000, check=3, final=True)
+    statement = state(*seen, final)
+    assert {each: ids(found) for each, found in statement.removals.items() if found} == {at_last: ["a"]}
+    assert statement.unconfirmed == statement.overdue(0) == []
 
 
-def test_only_the_last_look_can_say_that_an_image_is_not_there():
-    seen = [answered("a"), judged("a", Decision.REJECT), looked(OUTCOME.ABSENT, at=NOW - 2 * HOUR)]
-    assert {each for each, found in state(*seen).removals.items() if found} == {Removal.WAITING}
-    assert len(state(*seen).unconfirmed) == 1
-    last = looked(OUTCOME.ABSENT, at=NOW - HOUR, check=3, final=True)
-    assert {each for each, found in state(*seen, last).removals.items() if found} == {Removal.ABSENT}
-    assert state(*seen, last).unconfirmed == []
+def test_a_last_look_that_failed_settles_nothing():
+    seen = [answered("a"), judged("a", Decision.REJECT), looked(OUTCOME.REMOVED, at=NOW - 2 * HOUR)]
+    statement = state(*seen, looked(OUTCOME.FAILED, check=3, final=True))
+    assert ids(statement.removals[Removal.FAILING]) == ids(statement.unconfirmed) == ["a"]
+
+
+def test_the_last_look_for_an_earlier_upload_of_the_same_bytes_settles_a_later_one_not():
+    answer = answered("b", carried_by="b")
+    arrived = answer.answered_at - 3000
+    seen = [answer, judged("b", Decision.REJECT)]
+    before = {"at": answer.answered_at + 1000, "final": True, "scan_id": "a"}
+    early = looked(OUTCOME.ABSENT, judged_at=arrived - CLOCKS_APART_MS - 1, **before)
+    assert ids(state(*seen, early).removals[Removal.LOOKING]) == ["b"]
+    since = looked(OUTCOME.ABSENT, judged_at=arrived, **before)
+    assert ids(state(*seen, since).removals[Removal.ABSENT]) == ["b"]
+    slow_clock = looked(OUTCOME.ABSENT, judged_at=1, **before | {"scan_id": "b"})
+    assert ids(state(*seen, slow_clock).removals[Removal.ABSENT]) == ["b"]
 
 
 def test_without_a_pict_rs_a_rejected_image_is_not_looked_for_and_not_overdue():
@@ -306,6 +330,7 @@ def test_unreadable_records_are_counted_by_topic():
     assert tally.statement().unreadable == {"answers": 2, "verdicts": 1}
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 15))), st.integers(1, 7))
 def test_scan_ids_are_counted_once_by_their_lowest_code_and_missing_ones_found(entries, block):
     with pytest.MonkeyPatch.context() as patch:
@@ -348,15 +373,16 @@ MESSAGES = st.one_of(
     ),
     st.builds(lambda scan_id, image: died(scan_id, image=image), SCAN_IDS, IMAGES),
     st.builds(
-        lambda outcome, image, at: looked(outcome, image=image, at=at),
+        lambda outcome, image, at, final: looked(outcome, image=image, at=at, final=final),
         st.sampled_from(EnforcementOutcome),
         IMAGES,
         MOMENTS,
+        st.booleans(),
     ),
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(MESSAGES, max_size=40))
 def test_the_sum_always_adds_up_and_each_request_is_in_exactly_one_class(messages):
     statement = state(*messages)
@@ -375,10 +401,13 @@ def test_the_sum_always_adds_up_and_each_request_is_in_exactly_one_class(message
     unjudged = plain["unjudged"]
     assert sum(unjudged[each]["requests"] for each in ("judged_later", "dead", "open")) == unjudged["requests"]
     assert len(unjudged["open"]["scans"]) == unjudged["open"]["requests"]
+    rejected = dict(unjudged["rejected"])
+    assert rejected.pop("requests") == sum(rejected.values())
+    assert len(unjudged["unconfirmed"]) == sum(rejected[each] for each in ("failing", "looking", "waiting"))
     assert sum(unjudged["judged_later"]["decisions"].values()) == unjudged["judged_later"]["requests"]
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(MESSAGES, max_size=40))
 def test_open_is_exactly_what_no_verdict_and_no_dead_letter_belongs_to(messages):
     kept: dict[str, AnswerGiven] = {}

@@ -1,6 +1,6 @@
 """How far erasure may go, and when it is late."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.erasure.progress import WARN_EVERY_S, Lateness, compare_groups
@@ -23,6 +23,7 @@ def test_a_commit_beyond_the_end_belongs_to_records_that_are_gone_and_erases_non
     assert compare_groups(Bounds(0, 5), {"live": 70}) == (0, 0, "live")
 
 
+@settings(deadline=None)
 @given(
     begin=st.integers(0, 20),
     length=st.integers(0, 20),
