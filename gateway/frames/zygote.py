@@ -76,7 +76,10 @@ class _Nursery:
             os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
 
     def _obey(self) -> bool:
-        message, descriptors, _flags, _address = socket.recv_fds(self._control, MESSAGE_BYTES, 1)
+        try:
+            message, descriptors, _flags, _address = socket.recv_fds(self._control, MESSAGE_BYTES, 1)
+        except ConnectionResetError:  # the gateway is gone, and has not read our last word
+            return False
         if not message:
             return False
         number = json.loads(message)["fork"]
@@ -88,7 +91,7 @@ class _Nursery:
         pidfd = os.pidfd_open(pid)
         self._children[pid] = pidfd
         self._selector.register(pidfd, selectors.EVENT_READ, pid)
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(ConnectionError):
             socket.send_fds(self._control, [json.dumps({"forked": number, "pid": pid}).encode()], [pidfd])
         return True
 
@@ -118,7 +121,7 @@ class _Nursery:
         os.close(self._children.pop(pid))
         exited = result is not None and result.si_code == os.CLD_EXITED
         status = 0 if result is None else result.si_status if exited else -result.si_status
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(ConnectionError):
             self._control.send(json.dumps({"exited": pid, "status": status}).encode())
 
 
