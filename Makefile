@@ -8,6 +8,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --group build
 ARGS ?=
+# Tests wait as much as they work: two at a time need two cores. WORKERS=0 runs them in one process.
+WORKERS ?= 2
 
 # pip's progress bars belong on a terminal; elsewhere they fill a log. (Make reads the shell's standard output itself.)
 PIP_INSTALL := $(PIP) install $(shell test -t 2 || echo --quiet)
@@ -27,7 +29,7 @@ up: $(RUNTIME) ## Start Kafka, gateway and scanner (ARGS="--port 14061" and the 
 	@$(BIN)/fediwarden up $(ARGS)
 
 test: $(DEV) ## Run the whole suite but for the part against a real pict-rs
-	$(BIN)/python -m pytest -m "not pictrs" $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not pictrs" $(ARGS)
 
 check: $(DEV) ## Lint, types, import rules, dependencies, licences
 	$(BIN)/ruff check .

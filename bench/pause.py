@@ -13,7 +13,7 @@ import numpy as np
 import uvloop
 from PIL import Image
 
-from scanner.models.model import Prepared, Probabilities
+from scanner.models.model import Model, Prepared, Probabilities
 from scanner.policy import AtLeast, Policy, Rule
 from schemas.messages import Decision
 
@@ -49,27 +49,24 @@ class PauseModel:
         return np.zeros((len(batch), 1), dtype=np.float32)
 
 
-def main() -> None:
-    """Serve until SIGTERM."""
+def serve(model: Model, policy: Policy) -> None:
+    """Be a scanner with this model alone until SIGTERM; its settings come from the environment."""
     from fediwarden.logs import configure_logging
     from fediwarden.settings import load_settings
     from scanner.service import run_scanner
     from schemas.keyring import Keyring
 
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--pause-ms", type=float, required=True)
-    arguments = parser.parse_args()
     settings = load_settings()
     configure_logging(settings.log, service="scanner")
-    uvloop.run(
-        run_scanner(
-            settings.scanner,
-            settings.kafka.broker_settings(),
-            Keyring.load(settings.keys_file),
-            models=[PauseModel(arguments.pause_ms)],
-            policy=NEVER,
-        )
-    )
+    broker, keyring = settings.kafka.broker_settings(), Keyring.load(settings.keys_file)
+    uvloop.run(run_scanner(settings.scanner, broker, keyring, models=[model], policy=policy))
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--pause-ms", type=float, required=True)
+    serve(PauseModel(parser.parse_args().pause_ms), NEVER)
 
 
 if __name__ == "__main__":

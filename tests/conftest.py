@@ -1,7 +1,8 @@
 """Fixtures that every test may ask for."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+import fcntl
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -11,6 +12,24 @@ import pytest
 from fediwarden.kafka.cluster import Cluster
 from schemas.broker import BrokerSettings, apply_topics
 from tests.kafka import running_cluster
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs the machine for itself comes last: so that hardly anybody waits for it."""
+    items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # around pytest-timeout: waiting for one's turn is not the test's time
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Tests run beside those of the other workers, but for those marked `alone`, beside which none runs.
+
+    The lock is this file: two runs in one checkout keep out of each other's way as well.
+    """
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    with Path(__file__).open() as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
+        return (yield)
 
 
 @pytest.fixture(scope="session")
@@ -31,12 +50,22 @@ def _prefixes() -> Iterator[int]:
     return count(1)
 
 
+@pytest.fixture(scope="session")
+def make_topics(kafka: BrokerSettings, _prefixes: Iterator[int]) -> Callable[[], BrokerSettings]:
+    """Makes empty topics (and groups) under a new prefix in the session's Kafka, for fixtures that tests share."""
+
+    def make() -> BrokerSettings:
+        settings = kafka.model_copy(update={"topic_prefix": f"test{next(_prefixes)}."})
+        asyncio.run(apply_topics(settings))
+        return settings
+
+    return make
+
+
 @pytest.fixture
-def fresh_kafka(kafka_cluster: Cluster, _prefixes: Iterator[int]) -> BrokerSettings:
+def fresh_kafka(make_topics: Callable[[], BrokerSettings]) -> BrokerSettings:
     """The session's Kafka with empty topics (and groups) under a prefix of this test's own."""
-    settings = BrokerSettings(bootstrap_servers=kafka_cluster.bootstrap_servers, topic_prefix=f"test{next(_prefixes)}.")
-    asyncio.run(apply_topics(settings))
-    return settings
+    return make_topics()
 
 
 @pytest.fixture
@@ -49,10 +78,3 @@ def make_kafka(tmp_path: Path) -> Iterator[Callable[[int], Cluster]]:
             return started.enter_context(running_cluster(tmp_path / f"kafka-{next(numbers)}", nodes=nodes))
 
         yield make
-
-
-@pytest.fixture(scope="session")
-def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Three embedded nodes with all topics; shared, so leave all three running."""
-    with running_cluster(tmp_path_factory.mktemp("kafka3"), nodes=3) as cluster:
-        yield cluster

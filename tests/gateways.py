@@ -38,8 +38,14 @@ class RunningGateway:
         return f"http://127.0.0.1:{self.gateway.port}"
 
     def ready(self) -> "RunningGateway":
-        """Wait until readyz says so."""
-        wait_for(lambda: httpx.get(f"{self.url}/readyz").status_code == 200)
+        """Wait until readyz says so. Raises what ended the gateway before."""
+
+        def holds() -> bool:
+            if not self.thread.is_alive() and self.errors:
+                raise self.errors[0]
+            return httpx.get(f"{self.url}/readyz").status_code == 200
+
+        wait_for(holds)
         return self
 
     def stop(self) -> None:

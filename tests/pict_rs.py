@@ -49,6 +49,7 @@ FORMATS = {
 }
 ANIMATED_AVIF, ANIMATED_WEBP = 1, 3
 MEDIA_TYPES = {number: name for name, number in FORMATS.items()} | {1: "image/avif", 3: "image/webp"}
+"""What the last byte of pict-rs's hash stands for: the animated kinds have the media types of the still ones."""
 DATA = "data"
 
 Mode = Literal["well", "error", "hang", "slow", "drop"]

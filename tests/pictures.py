@@ -122,6 +122,12 @@ def photo(seed: int = 0, width: int = 1632, height: int = 1224, quality: int = 8
     return _save(Image.fromarray(_texture(seed, width, height), "RGB"), "JPEG", quality=quality)
 
 
+def noise(seed: int = 0, side: int = 512) -> bytes:
+    """A JPEG that compresses as badly as any: about 0.9 byte a pixel, also as a frame."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    return _save(Image.fromarray(pixels, "RGB"), "JPEG", quality=90)
+
+
 def animation(
     kind: str, colours: Sequence[Colour], durations_ms: Sequence[int], *, size: tuple[int, int] = (160, 120)
 ) -> bytes:

@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw
 
 from tests.faults.background import Background
 
+RATE = 20.0
 SIDE = 128
 GIVE_UP_S = 20.0
 STEADY_S = 3.0
@@ -110,7 +111,7 @@ class Driver:
     gateways: str
     pict_rs: str
     numbers: Iterator[int]
-    rate: float = 20.0
+    rate: float = RATE
     bad_share: float = 0.1
     poison_share: float = 0.0
     rich: bool = False

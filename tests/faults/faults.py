@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.faults import small_disk
-from tests.faults.driver import Way
+from tests.faults.driver import RATE, Way
 from tests.faults.evidence import Numbers
 from tests.faults.proxies import Link
 from tests.faults.rig import DEADLINE_S, GATEWAYS, SCANNERS, Rig
@@ -114,6 +114,10 @@ def _disturb_network(link: Link, seconds: float) -> Callable[[Rig], None]:
         rig.link(Link.UP)
 
     return inject
+
+
+def fill_spool(rig: Rig) -> None:
+    _disturb_network(Link.CUT, _AWAY_S * RATE / rig.rate)(rig)
 
 
 def start_without_kafka(rig: Rig) -> None:
@@ -263,7 +267,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "spool-full",
         "Kafka is away until the spool's bound is reached",
-        _disturb_network(Link.CUT, _AWAY_S),
+        fill_spool,
         prepare=spool_bounded,
         restore=spool_unbounded,
         may_fail=_BOTH,
@@ -274,7 +278,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "disk-full",
         "Kafka is away until the disk below the spool is full",
-        _disturb_network(Link.CUT, _AWAY_S),
+        fill_spool,
         prepare=disk_small,
         restore=disk_large,
         may_fail=_BOTH,

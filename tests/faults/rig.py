@@ -8,6 +8,7 @@ later, as a supervisor would do: by whoever waits with `Rig.wait` or `Rig.wait_u
 import asyncio
 import hashlib
 import itertools
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,7 @@ from schemas.broker import BrokerSettings, apply_topics
 from schemas.keyring import Keyring
 from tests.faults.background import Background
 from tests.faults.cluster import find_controller, make_proxied_cluster
-from tests.faults.driver import Driver
+from tests.faults.driver import RATE, Driver
 from tests.faults.proxies import Link, Proxy
 from tests.faults.scanner import Behaviour
 from tests.kafka import find_free_ports
@@ -35,7 +36,11 @@ GATEWAYS = ("gateway-a", "gateway-b")
 SCANNERS = ("scanner-1", "scanner-2")
 DEADLINE_S = 3.0
 RESTART_AFTER_S = 1.0
+MOST_LOAD = 0.6
+"""The load takes no more of the machine's cores, whose rest is for restarts: a machine too slow breaks no promise."""
 READY_WITHIN_S = 90.0
+_WARM_UP_S = 2.0
+_MEASURE_S = 4.0
 _LOOK_EVERY_S = 0.1
 _MANY_STARTS = 5
 
@@ -70,10 +75,29 @@ class Rig:
     environment: dict[str, str]
     members: dict[str, Member] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=itertools.count)
+    rate: float = RATE
 
     def driver(self, **options: Any) -> Driver:
-        """A driver for this rig; `options` are its rate and shares."""
-        return Driver(self.background, f"http://127.0.0.1:{self.front.port}", self.pict_rs, self.numbers, **options)
+        """A driver for this rig, at its rate; `options` are the driver's shares."""
+        front = f"http://127.0.0.1:{self.front.port}"
+        return Driver(self.background, front, self.pict_rs, self.numbers, rate=self.rate, **options)
+
+    def find_rate(self) -> None:
+        """Send as many images a second as this machine has room for, `RATE` at most."""
+        driver = self.driver()
+        driver.start()
+        self.wait(_WARM_UP_S)
+        before, since = self._cpu_seconds(), time.monotonic()
+        self.wait(_MEASURE_S)
+        cores = (self._cpu_seconds() - before) / (time.monotonic() - since)
+        driver.stop()
+        self.rate = min(RATE, RATE * MOST_LOAD * len(os.sched_getaffinity(0)) / cores)
+
+    def _cpu_seconds(self) -> float:
+        """Of everything here so far: members, Kafka, and the driver."""
+        kafka = [self.cluster.pid(number) for number in self.cluster.nodes]
+        members = [member.process.pid for member in self.members.values()]
+        return usage([*kafka, *members]).total + time.process_time()
 
     # ---- waiting
 
@@ -264,6 +288,7 @@ def running_rig(folder: Path) -> Iterator[Rig]:
         cleanup.callback(_end, rig)
         _populate(rig, gateway_ports)
         rig.wait_ready()
+        rig.find_rate()
         yield rig
 
 

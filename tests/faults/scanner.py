@@ -12,9 +12,9 @@ from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
-import uvloop
 from PIL import Image
 
+from bench.pause import serve
 from scanner.models.model import Prepared, Probabilities
 from scanner.policy import AtLeast, Policy, Rule
 from schemas.messages import Decision
@@ -76,25 +76,9 @@ class ColourModel:
 
 def main() -> None:
     """Serve until SIGTERM."""
-    from fediwarden.logs import configure_logging
-    from fediwarden.settings import load_settings
-    from scanner.service import run_scanner
-    from schemas.keyring import Keyring
-
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--control", type=Path, required=True)
-    arguments = parser.parse_args()
-    settings = load_settings()
-    configure_logging(settings.log, service="scanner")
-    uvloop.run(
-        run_scanner(
-            settings.scanner,
-            settings.kafka.broker_settings(),
-            Keyring.load(settings.keys_file),
-            models=[ColourModel(arguments.control)],
-            policy=RED,
-        )
-    )
+    serve(ColourModel(parser.parse_args().control), RED)
 
 
 if __name__ == "__main__":

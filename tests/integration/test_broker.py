@@ -57,9 +57,9 @@ async def publish(producer: Producer, numbers: range, topic=IMAGES) -> None:
     await asyncio.gather(*(producer.publish(topic, (m := numbered(n)), key=m.sha256) for n in numbers))
 
 
-async def drain(consumer: Consumer, *, quiet_s: float = 1.5, finish: bool = True) -> list[str]:
+async def drain(consumer: Consumer, *, finish: bool = True) -> list[str]:
     seen = []
-    while records := await consumer.poll(max_messages=50, timeout_s=quiet_s):
+    while records := await consumer.poll(max_messages=50, timeout_s=1.5):
         for record in records:
             assert isinstance(record.message, ImageSubmitted)
             seen.append(record.message.scan_id)
@@ -523,7 +523,8 @@ def test_a_static_member_that_comes_back_has_its_partitions_and_the_others_notic
                 assert set(await drain(back)) | set(await drain(staying)) == names(range(30))
                 assert (staying._client.assignment(), staying._epoch) == (others, epoch)
         async with Consumer(broker, [IMAGES], group="static", client_id="after") as after:
-            assert await drain(after, quiet_s=10) == []
+            await until(lambda: after.assigned == IMAGES.partitions)
+            assert await drain(after) == []
 
     asyncio.run(scenario())
 
@@ -542,7 +543,8 @@ def test_of_two_members_with_one_name_the_older_gives_way_and_says_so(broker):
                             await older.poll(max_messages=1, timeout_s=0.1)
                 await older.stop()
                 await publish(producer, range(5))
-                assert set(await drain(newer, quiet_s=10)) == names(range(5))
+                await until(lambda: newer.assigned == IMAGES.partitions)
+                assert set(await drain(newer)) == names(range(5))
 
     asyncio.run(scenario())
 

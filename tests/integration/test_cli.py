@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -39,10 +39,13 @@ def _at(kafka: BrokerSettings, prefix: str | None = None) -> dict[str, str]:
     }
 
 
-@pytest.fixture
-def pipeline(fresh_kafka: BrokerSettings, tmp_path: Path) -> Iterator[tuple[dict[str, str], str, Pipeline]]:
+@pytest.fixture(scope="module")
+def pipeline(
+    make_topics: Callable[[], BrokerSettings], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[dict[str, str], str, Pipeline]]:
     """A gateway and a scanner that are ready: the commands' environment, the gateway's URL, the processes."""
-    with Pipeline(fresh_kafka, tmp_path, FEDIWARDEN_GATEWAY__DEADLINE_MS="30000") as processes:
+    folder = tmp_path_factory.mktemp("pipeline")
+    with Pipeline(make_topics(), folder, FEDIWARDEN_GATEWAY__DEADLINE_MS="30000") as processes:
         _, url = processes.start_gateway()
         processes.start_scanner()
         environment = processes.environment | {"FEDIWARDEN_GATEWAY__PORT": url.rpartition(":")[2]}

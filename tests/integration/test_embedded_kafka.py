@@ -104,10 +104,10 @@ def test_killing_whoever_started_kafka_leaves_no_java_behind(tmp_path):
         assert list_serving_nodes("127.0.0.1", port) == {1}
 
 
-def test_two_run_side_by_side_and_know_nothing_of_each_other(make_kafka):
-    first, second = make_kafka(1), make_kafka(1)
+def test_two_run_side_by_side_and_know_nothing_of_each_other(kafka_cluster, make_kafka):
+    first, second = kafka_cluster, make_kafka(1)
     publish(first, range(5))
-    assert read_all(first) == scans(range(5))
+    assert read_all(first) >= scans(range(5))
     assert read_all(second) == set()
 
 
@@ -122,7 +122,8 @@ def test_three_nodes_go_on_without_one_of_them(make_kafka):
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_a_taken_port_is_told_before_anything_is_started(tmp_path, which):
+def test_a_taken_port_is_told_before_anything_is_started(tmp_path, monkeypatch, which):
+    monkeypatch.setattr("fediwarden.kafka.cluster._PORT_PATIENCE_S", 0.1)
     port = find_free_ports(PORTS_PER_NODE)
     with (
         socket.create_server(("127.0.0.1", port + which)),

@@ -14,7 +14,7 @@ from tests.gateways import running_gateway, wait_for
 from tests.responder import Responder
 from tests.topics import read_topic
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.alone]  # what is in time and what is not depends on the load
 
 PICT_RS = "/api/v1/scan/IPADDR"
 

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -312,23 +313,34 @@ LIVE, BEHIND = (200, 0, 0), (100, 0, 0)
 
 
 def test_the_backlog_has_its_share_while_the_live_lane_is_full_and_no_more(fresh_kafka: BrokerSettings) -> None:
+    in_flight = 10
+    in_hand: Counter[str] = Counter()
     judged: list[str] = []
-    full = threading.Event()
+    both_are_full = threading.Event()
+
+    def lane_of(colour: Prepared) -> str:
+        return "live" if colour[0] > 150 else "backlog" if colour[0] < 110 else "grey"
+
+    class Watching(RedModel):
+        def prepare(self, image: Image.Image) -> Prepared:
+            prepared = super().prepare(image)
+            in_hand[lane_of(prepared)] += 1
+            if in_hand["live"] == in_flight and in_hand["backlog"] >= in_flight // LIVE_FOR_ONE_OF_BACKLOG:
+                both_are_full.set()
+            return prepared
 
     def note(batch: Sequence[Prepared]) -> Probabilities | None:
-        for colour in batch:
-            if colour[0] > 150:
-                full.wait()
-            judged.append("live" if colour[0] > 150 else "backlog" if colour[0] < 110 else "grey")
+        lanes = [lane_of(colour) for colour in batch]
+        if "live" in lanes:
+            both_are_full.wait(PATIENCE_S)
+        judged.extend(lanes)
         return None
 
     async def scenario() -> None:
         async with observing(fresh_kafka) as (observed, producer):
             await submit(producer, *(submitted(f"l{n}", jpeg(LIVE)) for n in range(300)))
             await submit(producer, *(submitted(f"b{n}", jpeg(BEHIND)) for n in range(40)), topic=IMAGES_BACKLOG)
-            async with scanning(fresh_kafka, models=[RedModel(note)], batch=1, in_flight=100):
-                await observed.until(lambda: observed.announcements)
-                full.set()
+            async with scanning(fresh_kafka, models=[Watching(note)], batch=1, in_flight=in_flight):
                 await observed.until(lambda: len(observed.verdicts) == 340)
 
     asyncio.run(scenario())

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.kafka import cache_dir, find_free_ports
+from tests.kafka import cache_dir, find_free_ports, java_options
 from tests.pictures import photo
 
 pytestmark = pytest.mark.kafka
@@ -46,7 +46,12 @@ class Up:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**inherited, "FEDIWARDEN_CACHE_DIR": str(cache_dir()), **(environment or {})},
+                env={
+                    **inherited,
+                    "FEDIWARDEN_CACHE_DIR": str(cache_dir()),
+                    "FEDIWARDEN_KAFKA__JAVA_OPTIONS": json.dumps(java_options()),
+                    **(environment or {}),
+                },
             )
 
     def text(self) -> str:

@@ -11,24 +11,12 @@ from typing import Any, Self
 
 import httpx
 
+from tests.pict_rs import MEDIA_TYPES
+
 VERSION = "0.5.24"
 API_KEY = "a-key-for-the-tests"
 START_S = 30.0
 STOP_S = 10.0
-
-FORMAT_BYTES = {
-    "image/apng": 0,
-    "image/gif": 2,
-    "image/avif": 4,
-    "image/jpeg": 5,
-    "image/jxl": 6,
-    "image/png": 7,
-    "image/webp": 8,
-    "video/mp4": 9,
-    "video/webm": 10,
-}
-"""The last byte of pict-rs's hash. An animated avif (1) or webp (3) has the media type of a still one."""
-ANIMATED_FORMAT_BYTES = {"image/avif": 1, "image/webp": 3}
 
 
 def program_folder() -> Path:
@@ -135,10 +123,8 @@ class PictRs:
 
     def aliases(self, sha256: bytes, length: int, media_type: str) -> list[str]:
         """The aliases of the stored file with this hash, length and media type; none when it is not stored."""
-        for formats in (FORMAT_BYTES, ANIMATED_FORMAT_BYTES):
-            if media_type not in formats:
-                continue
-            key = sha256 + length.to_bytes(6, "big") + bytes([formats[media_type]])
+        for format_byte in (number for number, name in MEDIA_TYPES.items() if name == media_type):
+            key = sha256 + length.to_bytes(6, "big") + bytes([format_byte])
             slug = base64.urlsafe_b64encode(key).decode("ascii")
             for entry in self._hashes(slug=slug, limit=1):
                 # A hash that is not there is answered with the newest page.

@@ -1,6 +1,7 @@
 """The scenarios' own arithmetic, the pausing model, and a pipeline that really runs and really goes away."""
 
 import asyncio
+import json
 import time
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from bench.run import to_markdown as table
 from bench.stack import Served, Stack
 from scanner.scoring import score_frames, score_labels
 from schemas.messages import Decision
-from tests.kafka import find_free_ports
+from tests.kafka import find_free_ports, java_options
 
 
 def test_the_pausing_model_sleeps_for_each_frame_and_scores_nothing() -> None:
@@ -84,7 +85,11 @@ def test_bytes_of_a_topic_are_summed_over_its_partitions(tmp_path: Path) -> None
 
 
 @pytest.mark.kafka
-def test_a_pipeline_with_a_pausing_model_answers_by_verdict_and_leaves_nothing_behind() -> None:
+def test_a_pipeline_with_a_pausing_model_answers_by_verdict_and_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FEDIWARDEN_KAFKA__JAVA_OPTIONS", json.dumps(java_options()))
+
     async def run() -> tuple[Served, dict[str, int], list[psutil.Process]]:
         arguments = ("--pause-ms", "5", "--scanners", "2")
         ports = ("--port", str(find_free_ports(1)), "--kafka-port", str(find_free_ports(2)))
