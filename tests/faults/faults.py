@@ -273,7 +273,6 @@ FAULTS: tuple[Fault, ...] = (
         may_fail=_BOTH,
         showed=_some_refused,
         load={"rich": True},
-        short=True,
     ),
     Fault(
         "disk-full",

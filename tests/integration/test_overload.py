@@ -41,11 +41,11 @@ def test_what_cannot_be_judged_in_time_is_answered_by_policy_and_judged_from_the
         by = Counter(answer.json().get("answered_by", answer.status_code) for answer in answers)
         assert by["verdict"] > 0
         assert by["overload"] > 0
-        let_in = {answer.json()["scan_id"] for answer in answers if answer.status_code == 200}
+        let_in = {answer.json()["scan_id"]: answer.json()["answered_by"] for answer in answers if answer.is_success}
         scanner.hurry()
-        wait_for(lambda: {record.message.scan_id for record in read_topic(fresh_kafka, VERDICTS)} >= let_in)
-        assert {image.scan_id for image in scanner.from_backlog} <= let_in
-        assert scanner.from_backlog
+        wait_for(lambda: {record.message.scan_id for record in read_topic(fresh_kafka, VERDICTS)} >= let_in.keys())
+        # A request that a slow disk had refused may have its image judged all the same.
+        assert {scan for scan, by in let_in.items() if by == "overload"} <= {i.scan_id for i in scanner.from_backlog}
 
 
 def test_the_same_bytes_a_thousand_times_are_scanned_once_and_answered_a_thousand_times(

@@ -61,12 +61,12 @@ async def post_all(urls: list[str], bodies: list[bytes], *, at_once: int = 8) ->
 def test_two_gateways_and_two_scanners_answer_every_image_once_through_rebalances(pipeline):
     (_, left), (_, right) = pipeline.start_gateway(), pipeline.start_gateway()
     first = pipeline.start_scanner()
-    bodies = [picture(number) for number in range(240)]
+    bodies = [picture(number) for number in range(160)]
 
     async def scenario() -> list[httpx.Response]:
         posting = asyncio.create_task(post_all([left, right], bodies))
         second = await asyncio.to_thread(pipeline.start_scanner)
-        await asyncio.to_thread(wait_until, lambda: len(read_topic(pipeline.kafka, VERDICTS)) >= 120, "half judged")
+        await asyncio.to_thread(wait_until, lambda: len(read_topic(pipeline.kafka, VERDICTS)) >= 80, "half judged")
         assert await asyncio.to_thread(first.stop) == 0
         assert second.pid != first.pid
         return await posting

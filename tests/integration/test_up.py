@@ -146,7 +146,7 @@ def test_ctrl_c_leaves_nothing_running_and_a_second_start_has_kept_its_data(star
     assert second.interrupt() == 0
 
 
-def test_what_dies_is_restarted_and_the_log_says_so(start):
+def test_what_dies_is_restarted_and_the_log_says_so_and_killing_up_itself_leaves_nothing_running(start):
     up = start().await_ready()
     for name in ("scanner", "gateway", "kafka"):
         up.children()[name].kill()
@@ -167,7 +167,12 @@ def test_what_dies_is_restarted_and_the_log_says_so(start):
         except OSError:
             time.sleep(0.2)
         assert time.monotonic() < give_up_at, up.text()
-    assert up.interrupt() == 0
+
+    family = up.family()
+    assert {"kafka", "enforcer", "gateway", "scanner"} <= up.children().keys()
+    up.process.kill()
+    up.process.wait()
+    assert all_gone(family)
 
 
 def test_two_run_side_by_side_but_not_on_one_directory_nor_one_port(start, tmp_path):
@@ -188,16 +193,6 @@ def test_two_run_side_by_side_but_not_on_one_directory_nor_one_port(start, tmp_p
     for up in (first, second):
         assert up.scan(photo(seed=5))["answered_by"] == "verdict"
     assert [second.interrupt(), first.interrupt()] == [0, 0]
-
-
-def test_killing_up_itself_leaves_nothing_running(start):
-    up = start().await_ready()
-    up.scan(photo(seed=2))
-    family = up.family()
-    assert len(family) >= 3
-    up.process.kill()
-    up.process.wait()
-    assert all_gone(family)
 
 
 def test_a_service_that_is_configured_wrongly_ends_up_with_its_reason(start, tmp_path):
