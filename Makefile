@@ -15,7 +15,7 @@ WORKERS ?= 3
 PIP_INSTALL := $(PIP) install $(shell test -t 2 || echo --quiet)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev up test check bench test-faults test-pictrs lock clean
+.PHONY: help setup dev up test check bench test-faults test-pictrs test-synapse lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -28,8 +28,8 @@ dev: $(DEV) ## The same, with everything that tests and checks need
 up: $(RUNTIME) ## Start Kafka, gateway and scanner (ARGS="--port 14061" and the like)
 	@$(BIN)/fediwarden up $(ARGS)
 
-test: $(DEV) ## Run the whole suite but for the part against a real pict-rs
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not pictrs" $(ARGS)
+test: $(DEV) ## Run the whole suite but for the parts against a real pict-rs and a real Synapse
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not pictrs and not synapse" $(ARGS)
 
 check: $(DEV) ## Lint, types, import rules, dependencies, licences
 	$(BIN)/ruff check .
@@ -49,9 +49,16 @@ test-pictrs: $(DEV) ## Build pict-rs with cargo (once) and test against it
 	sh tests/pictrs/build.sh
 	FEDIWARDEN_REQUIRE_PICTRS=1 $(BIN)/python -m pytest -m pictrs tests/pictrs $(ARGS)
 
+test-synapse: $(DEV) ## Install Synapse beside us (once) and test our module in it
+	sh tests/synapse/install.sh $(BIN)/uv $(BIN)/python
+	FEDIWARDEN_REQUIRE_SYNAPSE=1 $(BIN)/python -m pytest -m synapse tests/synapse $(ARGS)
+
 lock: $(DEV) ## Write both lock files anew from pyproject.toml (ARGS=--upgrade for newer versions)
 	$(UV_COMPILE) --output-file requirements.lock $(ARGS)
 	$(UV_COMPILE) --group dev --constraint requirements.lock --output-file requirements-dev.lock $(ARGS)
+	echo "matrix-synapse==1.163.2" | $(BIN)/uv pip compile - --quiet --universal --python-version 3.11 --no-annotate \
+		--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+		--output-file tests/synapse/requirements.lock $(ARGS)
 
 clean: ## Remove the virtual environment and what the tools cached (no data, no downloads)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

@@ -53,6 +53,8 @@ class Removal(StrEnum):
     REMOVED = "removed"
     WOULD_REMOVE = "would_remove"
     ABSENT = "absent"
+    ALLOWED = "allowed"
+    """An override keeps the image, whatever the verdict says."""
     FAILING = "failing"
     """The latest look failed: whether the image is still stored is not known."""
     LOOKING = "looking"
@@ -68,6 +70,7 @@ UNCONFIRMED = (Removal.FAILING, Removal.LOOKING, Removal.WAITING)
 
 _FOUND = {
     EnforcementOutcome.ABSENT: Removal.ABSENT,
+    EnforcementOutcome.ALLOWED: Removal.ALLOWED,
     EnforcementOutcome.WOULD_REMOVE: Removal.WOULD_REMOVE,
     EnforcementOutcome.REMOVED: Removal.REMOVED,
 }

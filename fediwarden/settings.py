@@ -38,7 +38,9 @@ PREFIX: Final = "FEDIWARDEN_"
 DELIMITER: Final = "__"
 CONFIG_VARIABLE: Final = "FEDIWARDEN_CONFIG"
 FILE_NAME: Final = "fediwarden.toml"
-NOT_SETTINGS: Final = frozenset({CONFIG_VARIABLE, "FEDIWARDEN_REQUIRE_PICTRS", "FEDIWARDEN_FAULTS"})
+NOT_SETTINGS: Final = frozenset(
+    {CONFIG_VARIABLE, "FEDIWARDEN_REQUIRE_PICTRS", "FEDIWARDEN_REQUIRE_SYNAPSE", "FEDIWARDEN_FAULTS"}
+)
 """Variables with our prefix that are no settings: the file's name, and switches of the test suite."""
 
 MASK: Final = "********"

@@ -232,7 +232,9 @@ async def _await_services(settings: Settings, broker: BrokerSettings, scanners: 
 
     def note(received: Received) -> None:
         message = received.message
-        if isinstance(message, ScannerAnnounced) and message.announced_at >= started_at and not message.leaving:
+        if not isinstance(message, ScannerAnnounced) or not message.policies:  # the latter: a shadow
+            return
+        if message.announced_at >= started_at and not message.leaving:
             announced.add(message.scanner)
             if len(announced) >= scanners:
                 enough.set()

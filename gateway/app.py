@@ -12,11 +12,14 @@ from gateway import openapi
 from gateway.answers import Answer, answer_reply, json_status, ledger_entry, pict_rs_status, refusal_reply, report_reply
 from gateway.bodies import Bodies
 from gateway.flights import Arrival
+from gateway.heads import bearer, content_length, header, peer
 from gateway.ledger import Ledger
 from gateway.metrics import Metrics
+from gateway.overrides import openapi as overrides_openapi
+from gateway.overrides.endpoints import OverrideEndpoints
 from gateway.readiness import Part, readiness_reply
 from gateway.refusals import ClientGone, Refusal, RefusalCode
-from gateway.replies import Receive, Reply, Scope, Send
+from gateway.replies import Reply, Silence
 from gateway.scans import Scans
 from gateway.tenants import Tenants
 
@@ -32,13 +35,6 @@ class _PlainRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Any]:
         return cast("Callable[[Request], Any]", self.endpoint)
-
-
-class _Silence:
-    """The reply to a client that is gone."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        return
 
 
 class Endpoints:
@@ -63,17 +59,17 @@ class Endpoints:
         self._metrics = metrics
         self._parts = parts
 
-    async def validate(self, request: Request) -> Reply | _Silence:
+    async def validate(self, request: Request) -> Reply | Silence:
         """Judge an image for pict-rs, which keeps it on 200 and refuses it on anything else.
 
         The key is the tenant's. The word IPADDR in its place stands for the tenant of the client's network.
         """
         return await self._scan(request, request.path_params["key"], pict_rs_status)
 
-    async def scan(self, request: Request) -> Reply | _Silence:
+    async def scan(self, request: Request) -> Reply | Silence:
         """Judge an image. The status is 200 whatever the decision is, 422 for what cannot be read as an image."""
         try:
-            key = _bearer(request)
+            key = bearer(request)
         except Refusal as refusal:
             return self._refuse(refusal, body_unread=True)
         return await self._scan(request, key, json_status)
@@ -82,7 +78,7 @@ class Endpoints:
         """What is remembered of a recent scan. One that was answered by the deadline shows its verdict once it came."""
         scan_id = request.path_params["scan_id"]
         try:
-            tenant = self._tenants.identify(_bearer(request), _peer(request))
+            tenant = self._tenants.identify(bearer(request), peer(request))
             answer, judgement = self._scans.find(tenant, scan_id)
             if answer is None and judgement is None:
                 raise Refusal(
@@ -124,16 +120,16 @@ class Endpoints:
         )
         return self._refuse(refusal, body_unread=request.method in _WITH_BODY)
 
-    async def _scan(self, request: Request, key: str | None, status_of: Callable[[Answer], int]) -> Reply | _Silence:
+    async def _scan(self, request: Request, key: str | None, status_of: Callable[[Answer], int]) -> Reply | Silence:
         arrival = Arrival.now()
         body_unread = True
         try:
-            tenant = self._tenants.identify(key, _peer(request))
+            tenant = self._tenants.identify(key, peer(request))
             with self._scans.admit():
                 body = await self._bodies.read(
                     request.receive,
-                    content_type=_header(request, b"content-type"),
-                    content_length=_content_length(request),
+                    content_type=header(request, b"content-type"),
+                    content_length=content_length(request),
                 )
                 body_unread = False
                 answer = await self._scans.scan(tenant, body, arrival)
@@ -141,7 +137,7 @@ class Endpoints:
             return self._refuse(refusal, body_unread=body_unread)
         except ClientGone:
             self._metrics.clients_gone.inc()
-            return _Silence()
+            return Silence()
         except Exception:  # the edge: pict-rs takes any other reply for a rejection
             log.exception("request failed")
             failed = Refusal(RefusalCode.INTERNAL, "the gateway failed", remedy="its log says why; try again")
@@ -168,8 +164,8 @@ class Endpoints:
         return refusal_reply(refusal, body_unread=body_unread)
 
 
-def create_app(endpoints: Endpoints) -> FastAPI:
-    """The ASGI application that serves `endpoints`, and their description at /openapi.json."""
+def create_app(endpoints: Endpoints, moderation: OverrideEndpoints) -> FastAPI:
+    """The ASGI application that serves them, and their description at /openapi.json."""
     router = APIRouter(route_class=_PlainRoute)
 
     def add(path: str, endpoint: Handler, method: str, responses: openapi.Responses, **extra: Any) -> None:
@@ -188,6 +184,23 @@ def create_app(endpoints: Endpoints) -> FastAPI:
     add("/api/v1/scan/{key}", endpoints.validate, "POST", openapi.PICT_RS_RESPONSES, **key, **openapi.IMAGE_BODY)
     add("/v1/scans", endpoints.scan, "POST", openapi.SCAN_RESPONSES, **openapi.BEARER, **openapi.IMAGE_BODY)
     add("/v1/scans/{scan_id}", endpoints.report, "GET", openapi.REPORT_RESPONSES, **scan_id, **openapi.BEARER)
+    add("/v1/overrides", moderation.show, "GET", overrides_openapi.LIST_RESPONSES, **overrides_openapi.ADMIN)
+    add(
+        "/v1/overrides",
+        moderation.put,
+        "POST",
+        overrides_openapi.SET_RESPONSES,
+        **overrides_openapi.ADMIN,
+        **overrides_openapi.REQUEST_BODY,
+    )
+    add(
+        "/v1/overrides/{override_id}",
+        moderation.remove,
+        "DELETE",
+        overrides_openapi.REMOVE_RESPONSES,
+        **openapi.path_parameter("override_id", "As GET /v1/overrides lists it."),
+        **overrides_openapi.ADMIN,
+    )
     add("/healthz", endpoints.healthz, "GET", {200: {"description": "Alive.", "content": {"application/json": {}}}})
     add("/readyz", endpoints.readyz, "GET", openapi.READY_RESPONSES)
     add("/metrics", endpoints.show_metrics, "GET", {200: {"description": "Metrics.", "content": {"text/plain": {}}}})
@@ -205,7 +218,9 @@ def create_app(endpoints: Endpoints) -> FastAPI:
     )
     app.include_router(router)
     described = app.openapi()
-    described.setdefault("components", {})["securitySchemes"] = openapi.SECURITY_SCHEMES
+    components = described.setdefault("components", {})
+    components["schemas"].update(overrides_openapi.SCHEMAS)
+    components["securitySchemes"] = openapi.SECURITY_SCHEMES | overrides_openapi.SECURITY_SCHEMES
     return app
 
 
@@ -215,36 +230,3 @@ def _grounds(answer: Answer) -> dict[str, object]:
         return {}
     rules = [rule["name"] for rule in orjson.loads(answer.judgement.rules)]
     return {"rules": rules, "scores": orjson.loads(answer.judgement.scores)}
-
-
-def _header(request: Request, name: bytes) -> str:
-    for key, value in request.scope["headers"]:
-        if key == name:
-            return cast("bytes", value).decode("latin-1")
-    return ""
-
-
-def _content_length(request: Request) -> int | None:
-    text = _header(request, b"content-length")
-    return int(text) if text.isascii() and text.isdecimal() else None
-
-
-def _peer(request: Request) -> str | None:
-    client = request.scope.get("client")
-    return client[0] if client else None
-
-
-def _bearer(request: Request) -> str | None:
-    """The bearer token, None where there is no Authorization header. Raises `Refusal` for any other scheme."""
-    header = _header(request, b"authorization")
-    if not header:
-        return None
-    scheme, _, token = header.partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
-        raise Refusal(
-            RefusalCode.UNKNOWN_KEY,
-            "the Authorization header holds no bearer token",
-            field="authorization",
-            remedy="send the header 'Authorization: Bearer <tenant key>'",
-        )
-    return token.strip()

@@ -12,6 +12,7 @@ from gateway.frames.frame import FrameSet, Unreadable, UnreadableReason
 from gateway.frames.pool import FramePool, PoolStopped
 from gateway.limits import Limit, Ticket
 from gateway.metrics import Metrics
+from gateway.overrides.memory import Overrides, looks_of
 from gateway.refusals import Refusal, RefusalCode
 from gateway.settings import GatewaySettings
 from gateway.spool.errors import SpoolError
@@ -20,7 +21,7 @@ from gateway.verdicts import Judgement, Verdicts
 from schemas.broker import BrokerError, PublishRefused
 from schemas.clock import now_ms
 from schemas.keyring import Keyring
-from schemas.messages import AnsweredBy, FrameInfo, ImageFailed, ImageSubmitted
+from schemas.messages import AnsweredBy, FrameInfo, ImageFailed, ImageSubmitted, OverrideSet
 from schemas.topics import IMAGES, IMAGES_BACKLOG
 
 log = structlog.get_logger("gateway.flights")
@@ -75,7 +76,7 @@ class Unjudged:
     reason: str
 
 
-Outcome = Judgement | Unjudged | Unreadable | Refusal
+Outcome = Judgement | OverrideSet | Unjudged | Unreadable | Refusal
 
 
 @dataclass(slots=True, eq=False)
@@ -119,6 +120,7 @@ class Flights:
         keyring: Keyring,
         delivery: Delivery,
         verdicts: Verdicts,
+        overrides: Overrides,
         metrics: Metrics,
     ) -> None:
         self._gateway = gateway
@@ -126,6 +128,7 @@ class Flights:
         self._keyring = keyring
         self._delivery = delivery
         self._verdicts = verdicts
+        self._overrides = overrides
         self._metrics = metrics
         self._deadline_ms = settings.deadline_ms
         self._deadline_s = settings.deadline_ms / 1000
@@ -200,6 +203,9 @@ class Flights:
             with body:
                 frames = await self._look(body)
             flight.media_type, flight.looked_at = frames.media_type, True
+            if (said := self._said_of(flight, frames)) is not None:
+                self._settle(flight, said)
+                return
             await self._hand_over(flight, self._seal(flight, frames))
         except Unreadable as error:
             self._metrics.unreadable.labels(str(error.reason)).inc()
@@ -228,6 +234,16 @@ class Flights:
             seconds = time.perf_counter() - started
             ticket.leave(seconds)
             self._metrics.frames_seconds.observe(seconds)
+
+    def _said_of(self, flight: Flight, frames: FrameSet) -> OverrideSet | None:
+        """What makes a judgement of these frames needless.
+
+        Nothing, once a request has its answer: the image may be stored by now, and only a verdict reaches it there.
+        """
+        if flight.answered:
+            return None
+        looks = looks_of((frame.pdq, frame.pdq_quality) for frame in frames.frames)
+        return self._overrides.of_looks(flight.tenant.name, looks)
 
     def _seal(self, flight: Flight, frames: FrameSet) -> ImageSubmitted:
         sealed = self._keyring.seal(

@@ -17,6 +17,11 @@ class RefusalCode(StrEnum):
     SEVERAL_FILES = "several_files"
     NOT_AN_IMAGE = "not_an_image"
     UNKNOWN_SCAN = "unknown_scan"
+    ADMIN_OFF = "admin_off"
+    UNKNOWN_TOKEN = "unknown_token"  # noqa: S105  # a word, no secret
+    INVALID_OVERRIDE = "invalid_override"
+    UNKNOWN_OVERRIDE = "unknown_override"
+    KAFKA_AWAY = "kafka_away"
     DRAINING = "draining"
     FULL = "full"
     NOT_FOUND = "not_found"
@@ -36,6 +41,11 @@ STATUS: dict[RefusalCode, int] = {
     RefusalCode.SEVERAL_FILES: 400,
     RefusalCode.NOT_AN_IMAGE: 422,
     RefusalCode.UNKNOWN_SCAN: 404,
+    RefusalCode.ADMIN_OFF: 403,
+    RefusalCode.UNKNOWN_TOKEN: 401,
+    RefusalCode.INVALID_OVERRIDE: 400,
+    RefusalCode.UNKNOWN_OVERRIDE: 404,
+    RefusalCode.KAFKA_AWAY: 503,
     RefusalCode.DRAINING: 503,
     RefusalCode.FULL: 503,
     RefusalCode.NOT_FOUND: 404,

@@ -45,6 +45,13 @@ class Reply:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
+class Silence:
+    """The reply to a client that is gone."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send nothing."""
+
+
 async def _throw_away(receive: Receive) -> None:
     left = _LINGER_BYTES
     try:

@@ -1,4 +1,7 @@
-"""The way of one request through the gateway: room? - known? - an image on its way - its outcome, or the deadline's."""
+"""The way of one request through the gateway: room? - known? - an image on its way - its outcome, or the deadline's.
+
+What is known goes by rank: a moderator's override, then a verdict of judges that are still there.
+"""
 
 import asyncio
 import secrets
@@ -13,12 +16,13 @@ from gateway.flights import Arrival, Flight, Flights, Outcome, Unjudged
 from gateway.frames.frame import Unreadable
 from gateway.ledger import Ledger
 from gateway.metrics import Metrics
+from gateway.overrides.memory import Overrides, explain
 from gateway.refusals import Refusal, RefusalCode
 from gateway.settings import GatewaySettings
 from gateway.tenants import Tenant
 from gateway.verdicts import Judgement, Verdicts
 from schemas.clock import now_ms
-from schemas.messages import AnsweredBy, Decision
+from schemas.messages import AnsweredBy, Decision, OverrideEffect, OverrideSet
 
 _GRACE_S = 0.4
 """How long after the deadline a request waits for the disk that its image is being written to."""
@@ -38,6 +42,7 @@ class Scans:
         flights: Flights,
         delivery: Delivery,
         verdicts: Verdicts,
+        overrides: Overrides,
         ledger: Ledger,
         metrics: Metrics,
     ) -> None:
@@ -45,6 +50,7 @@ class Scans:
         self._flights = flights
         self._delivery = delivery
         self._verdicts = verdicts
+        self._overrides = overrides
         self._ledger = ledger
         self._deadline_s = settings.deadline_ms / 1000
         self._in_flight = 0
@@ -88,7 +94,8 @@ class Scans:
         sha256, length = body.sha256, body.length
         scan_id = _new_scan_id(arrival.at_ms)
         flight: Flight | None = None
-        outcome: Outcome | None = self._verdicts.known(tenant.name, sha256)
+        carried_by = ""
+        outcome: Outcome | None = self._known(tenant, sha256)
         if outcome is not None:
             body.close()
             answered_by = AnsweredBy.KNOWN
@@ -99,11 +106,17 @@ class Scans:
             else:
                 body.close()
             outcome = await self._await_outcome(flight, arrival)
+            carried_by = "" if isinstance(outcome, OverrideSet) else flight.scan_id
+            # One that was set while the image was on its way holds for it, too.
+            outcome = self._overrides.of_bytes(tenant.name, sha256) or outcome
             answered_by = AnsweredBy.VERDICT
         reason = ""
         match outcome:
             case Judgement():
                 decision = outcome.decision
+            case OverrideSet():
+                decision = Decision.ACCEPT if outcome.effect is OverrideEffect.ALLOW else Decision.REJECT
+                answered_by, reason = AnsweredBy.OVERRIDE, explain(outcome)
             case Unreadable():
                 decision, answered_by = Decision(tenant.settings.on_unreadable), AnsweredBy.UNREADABLE
                 reason = f"{outcome.reason}: {outcome.detail}" if outcome.detail else str(outcome.reason)
@@ -125,12 +138,22 @@ class Scans:
             answered_by=answered_by,
             reason=reason,
             judgement=outcome if isinstance(outcome, Judgement) else None,
-            carried_by=flight.scan_id if flight is not None else "",
+            carried_by=carried_by,
             answered_at=now_ms(),
             milliseconds=arrival.milliseconds,
         )
         self._remember(answer)
         return answer
+
+    def _known(self, tenant: Tenant, sha256: bytes) -> OverrideSet | Judgement | None:
+        """What is known of these bytes, without a look at them."""
+        override = self._overrides.of_bytes(tenant.name, sha256)
+        if override is not None:
+            return override
+        judgement = self._verdicts.known(tenant.name, sha256)
+        if judgement is None:
+            return None
+        return self._overrides.of_looks(tenant.name, judgement.looks) or judgement
 
     async def _await_outcome(self, flight: Flight, arrival: Arrival) -> Outcome | None:
         """What becomes of `flight` before the deadline; None when nothing does and others than us have the image.

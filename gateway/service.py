@@ -22,6 +22,10 @@ from gateway.flights import Flights
 from gateway.frames.pool import FramePool
 from gateway.ledger import Ledger
 from gateway.metrics import Metrics
+from gateway.overrides.editor import OverrideEditor
+from gateway.overrides.endpoints import OverrideEndpoints
+from gateway.overrides.history import Scanned
+from gateway.overrides.memory import Overrides
 from gateway.readiness import Part
 from gateway.scans import Scans
 from gateway.settings import GatewaySettings, TenantSettings
@@ -41,12 +45,12 @@ from schemas.broker import (
     check_topics,
 )
 from schemas.keyring import Keyring
-from schemas.messages import ScannerAnnounced, Verdict
-from schemas.topics import ANSWERS, IMAGES, IMAGES_BACKLOG, IMAGES_DEAD, SCANNERS, VERDICTS
+from schemas.messages import ScannerAnnounced, Stage, Verdict
+from schemas.topics import ANSWERS, IMAGES, IMAGES_BACKLOG, IMAGES_DEAD, OVERRIDES, SCANNERS, VERDICTS
 
 log = structlog.get_logger("gateway")
 
-_TOPICS = (IMAGES, IMAGES_BACKLOG, ANSWERS, VERDICTS, SCANNERS, IMAGES_DEAD)
+_TOPICS = (IMAGES, IMAGES_BACKLOG, ANSWERS, VERDICTS, SCANNERS, IMAGES_DEAD, OVERRIDES)
 _BACKLOG = 2048
 _RETRY_FIRST_S = 0.25
 _RETRY_MOST_S = 2.0
@@ -83,11 +87,12 @@ class Gateway:
         self._keyring = keyring
         self._metrics = Metrics(deadline_s=settings.deadline_ms / 1000)
         self._verdicts = Verdicts(known_entries=settings.known_entries, recent_entries=settings.recent_entries)
+        self._overrides = Overrides()
         self._steering = Steering(deadline_s=settings.deadline_ms / 1000)
         self._producer = Producer(broker, client_id=f"fediwarden-gateway-{self.name}")
         self._tail = Tail(
             broker,
-            (VERDICTS, SCANNERS, IMAGES_DEAD),
+            (VERDICTS, SCANNERS, IMAGES_DEAD, OVERRIDES),
             since_s=settings.known_since_h * 3600,
             on_record=self._observe,
             client_id=f"fediwarden-gateway-{self.name}",
@@ -123,6 +128,7 @@ class Gateway:
             keyring=self._keyring,
             delivery=self._delivery,
             verdicts=self._verdicts,
+            overrides=self._overrides,
             metrics=metrics,
         )
         self._scans = Scans(
@@ -130,11 +136,13 @@ class Gateway:
             flights=self._flights,
             delivery=self._delivery,
             verdicts=self._verdicts,
+            overrides=self._overrides,
             ledger=self._ledger,
             metrics=metrics,
         )
         metrics.watch("bytes_in_flight", "Bytes of all bodies held now.", lambda: self._bodies.held_bytes)
         metrics.watch("known", "Verdicts in memory.", lambda: self._verdicts.known_count)
+        metrics.watch("overrides", "Overrides in memory.", lambda: len(self._overrides))
         metrics.watch("scanners", "Healthy scanners heard of lately.", self._verdicts.scanner_count)
         metrics.watch("ledger_waiting", "Answers that Kafka does not have yet.", lambda: self._ledger.waiting)
         endpoints = Endpoints(
@@ -146,9 +154,16 @@ class Gateway:
             metrics=metrics,
             parts=self.parts,
         )
+        moderation = OverrideEndpoints(
+            self._settings.admin_token,
+            bodies=self._bodies,
+            overrides=self._overrides,
+            editor=OverrideEditor(self._broker, self._producer, recall=self._recall),
+            metrics=metrics,
+        )
         self._server = _Server(
             uvicorn.Config(
-                create_app(endpoints),
+                create_app(endpoints, moderation),
                 http=edge_protocol(settings.head_timeout_s),
                 ws="none",
                 lifespan="off",
@@ -297,9 +312,18 @@ class Gateway:
                 log.warning("what other gateways left is not taken over", error=str(error))
             await asyncio.sleep(_ADOPT_EVERY_S)
 
+    def _recall(self, scan_id: str) -> Scanned | None:
+        judgement = self._verdicts.judged(scan_id)
+        return None if judgement is None else Scanned(judgement.sha256, judgement.looks.each())
+
     def _observe(self, received: Received) -> None:
+        if received.topic == OVERRIDES:
+            self._overrides.observe(received)
+            return
         self._verdicts.observe(received)
         match received.message:
+            case Verdict(stage=Stage.OVERRIDE):
+                pass  # no scanner's
             case Verdict() as verdict:
                 self._steering.judged(verdict.scan_id, verdict.topic, verdict.partition, verdict.scanner)
             case ScannerAnnounced() as announced if announced.leaving:

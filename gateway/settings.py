@@ -20,6 +20,7 @@ LOOPBACK: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.
 
 _KEY_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _KEY_MIN = 8
+_TOKEN_MIN = 16
 _KEY_MAX = 256
 
 
@@ -34,6 +35,12 @@ def _check_key(key: SecretStr | None) -> SecretStr | None:
     if not _KEY_CHARACTERS.issuperset(text):
         raise ValueError("a key travels in a URL: only letters, digits and - . _ ~ are allowed")
     return key
+
+
+def _check_admin_token(token: SecretStr | None) -> SecretStr | None:
+    if token is not None and len(token.get_secret_value()) < _TOKEN_MIN:
+        raise ValueError(f"the admin's token has at least {_TOKEN_MIN} characters; make one with: openssl rand -hex 24")
+    return _check_header(token)
 
 
 def _check_header(key: SecretStr | None) -> SecretStr | None:
@@ -115,6 +122,11 @@ class GatewaySettings(BaseModel):
     host: str = Field("127.0.0.1", description="Address to listen on. Never the open internet.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
         14051, description="TCP port; 14051 is what pictrs-safety used. 0 takes any free one."
+    )
+    admin_token: Annotated[SecretStr | None, AfterValidator(_check_admin_token)] = Field(
+        None,
+        description="Secret of whoever may set overrides through the API (/v1/overrides), as a bearer token. Unset,"
+        " that part of the API is off; `fediwarden overrides` needs none.",
     )
     deadline_ms: Annotated[int, Field(ge=50, le=600_000)] = Field(
         3000,

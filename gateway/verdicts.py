@@ -12,9 +12,10 @@ from typing import NamedTuple, TypeVar
 import orjson
 import structlog
 
+from gateway.overrides.memory import NO_LOOKS, Looks, looks_in
 from schemas.broker import Received
 from schemas.clock import now_ms
-from schemas.messages import EVERY_TENANT, Decision, ImageFailed, ScannerAnnounced, Verdict
+from schemas.messages import EVERY_TENANT, Decision, ImageFailed, ScannerAnnounced, Stage, Verdict
 
 log = structlog.get_logger("gateway.verdicts")
 
@@ -46,6 +47,7 @@ class Judgement:
     judged_at: int
     tenant: str
     sha256: bytes
+    looks: Looks = NO_LOOKS
 
 
 class _Scanner(NamedTuple):
@@ -152,9 +154,11 @@ class Verdicts:
             judged_at=verdict.judged_at,
             tenant=sys.intern(verdict.tenant),
             sha256=verdict.sha256,
+            looks=looks_in(verdict),
         )
         self._resolve(verdict.scan_id, judgement)
-        _remember(self._known, (verdict.sha256, judgement.judge), judgement, self._known_entries)
+        if verdict.stage is not Stage.OVERRIDE:  # an override is known by itself, for as long as it holds
+            _remember(self._known, (verdict.sha256, judgement.judge), judgement, self._known_entries)
         _remember(self._recent, verdict.scan_id, judgement, self._recent_entries)
 
     def _resolve(self, scan_id: str, outcome: Judgement | ImageFailed) -> None:
@@ -166,7 +170,8 @@ class Verdicts:
         # Old announcements are read again at start: their age counts. A clock that is ahead of ours must not
         # make a scanner that is gone look alive for longer.
         age_s = max(0.0, (now_ms() - announced.announced_at) / 1000)
-        if announced.leaving or not announced.healthy or age_s >= ANNOUNCED_WITHIN_S:
+        counts = bool(announced.policies)  # a shadow judges for nobody
+        if announced.leaving or not announced.healthy or not counts or age_s >= ANNOUNCED_WITHIN_S:
             self._scanners.pop(announced.scanner, None)
             return
         self._scanners[announced.scanner] = _Scanner(

@@ -44,7 +44,10 @@ class RateMeter:
 
 
 class Announcer:
-    """Publishes `ScannerAnnounced` every `every_s` seconds, and once more when leaving."""
+    """Publishes `ScannerAnnounced` every `every_s` seconds, and once more when leaving.
+
+    A `shadow` names no policies: what it says counts for no tenant. That it is there, the janitor has to know.
+    """
 
     def __init__(
         self,
@@ -56,6 +59,7 @@ class Announcer:
         policy: Policy,
         meter: RateMeter,
         every_s: float,
+        shadow: bool = False,
     ) -> None:
         self._producer = producer
         self._scanner = scanner
@@ -65,6 +69,7 @@ class Announcer:
         self._policy = policy.id
         self._meter = meter
         self._every_s = every_s
+        self._shadow = shadow
 
     async def run(self) -> None:
         """Announce until cancelled. An outage is waited out: the next announcement says the same again."""
@@ -81,7 +86,7 @@ class Announcer:
             scanner=self._scanner,
             group=self._group,
             models=self._models,
-            policies={EVERY_TENANT: self._policy},
+            policies={} if self._shadow else {EVERY_TENANT: self._policy},
             device=self._device,
             rate=round(self._meter.rate(), 2),
             leaving=leaving,

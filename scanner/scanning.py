@@ -15,7 +15,15 @@ from scanner.policy import Judgement, Policy
 from schemas.broker import Consumer, Producer, PublishRefused, Received
 from schemas.clock import now_ms
 from schemas.messages import Decision, ImageFailed, ImageSubmitted, Stage, Timings, Verdict
-from schemas.topics import IMAGES, IMAGES_ARCHIVE, IMAGES_BACKLOG, IMAGES_DEAD, VERDICTS, TopicSpec
+from schemas.topics import (
+    IMAGES,
+    IMAGES_ARCHIVE,
+    IMAGES_BACKLOG,
+    IMAGES_DEAD,
+    VERDICTS,
+    VERDICTS_SHADOW,
+    TopicSpec,
+)
 
 log = structlog.get_logger("scanner.scanning")
 
@@ -44,6 +52,8 @@ class Scanning:
     the others, unchanged, in the backlog, so that what can still be judged in time is. The backlog is judged whatever
     its deadlines, at most `backlog_in_flight` at a time (a fresh image waits for these few alone): whenever no live
     image is in hand, and else one for every 19 live ones, which is 5 % of a scanner's time: an image is an image.
+
+    A `shadow` writes to verdicts.shadow and to nothing else: what it cannot judge is logged alone.
     """
 
     def __init__(
@@ -60,6 +70,7 @@ class Scanning:
         in_flight: int,
         backlog_in_flight: int,
         archive: bool,
+        shadow: bool = False,
     ) -> None:
         self._scanner = scanner
         self._consumer = consumer
@@ -72,7 +83,8 @@ class Scanning:
         self._meter = meter
         self._in_flight = in_flight
         self._backlog_in_flight = backlog_in_flight
-        self._archive = archive
+        self._archive = archive and not shadow
+        self._shadow = shadow
         self._live: set[asyncio.Task[None]] = set()
         self._backlog: set[asyncio.Task[None]] = set()
         self._put_behind: set[asyncio.Task[None]] = set()
@@ -107,7 +119,7 @@ class Scanning:
         while True:
             await self._until(lambda: self._live_room() > 0 and len(self._put_behind) < PUT_BEHIND_AT_ONCE)
             for received in await self._poll(IMAGES, most=self._live_room()):
-                if _is_late(received):
+                if _is_late(received) and not self._shadow:
                     self._start(self._put_behind, self._move_behind(received))
                 else:
                     # An empty backlog saves up no more than one fill of `in_flight` owes it.
@@ -210,7 +222,7 @@ class Scanning:
         verdict = self._verdict(received, message, judgement, _timings(queued, started, image, scores))
         keep = self._archive and judgement.decision is not Decision.REJECT
         written = await asyncio.gather(
-            self._producer.publish(VERDICTS, verdict, key=message.sha256),
+            self._producer.publish(VERDICTS_SHADOW if self._shadow else VERDICTS, verdict, key=message.sha256),
             *([self._producer.publish(IMAGES_ARCHIVE, message, key=message.sha256)] if keep else []),
             return_exceptions=True,
         )
@@ -234,7 +246,7 @@ class Scanning:
         Raises `ImageUnjudgeable` at the last of `HANGS`.
         """
         hung = message.hung + 1
-        if hung >= HANGS:
+        if hung >= HANGS or self._shadow:
             raise ImageUnjudgeable(FailureReason.MODEL_HUNG, f"models hung or broke on it in {hung} tries")
         log.warning("image_suspected", scan_id=message.scan_id, hung=hung)
         await self._producer.publish(IMAGES_BACKLOG, message.model_copy(update={"hung": hung}), key=message.sha256)
@@ -250,6 +262,7 @@ class Scanning:
             worst_frame=judgement.worst_frame,
             frame_count=len(message.frames),
             pdq=tuple(frame.pdq for frame in message.frames),
+            pdq_quality=tuple(frame.pdq_quality for frame in message.frames),
             media_type=message.media_type,
             length=message.length,
             models=self._models,
@@ -270,6 +283,8 @@ class Scanning:
         message = received.message if isinstance(received.message, ImageSubmitted) else None
         scan_id = message.scan_id if message else f"{received.topic.name}-{received.partition}-{received.offset}"
         log.warning("image_unjudgeable", reason=str(reason), detail=detail, scan_id=scan_id, **place)
+        if self._shadow:
+            return  # a gateway would take it for the end of the image
         failed = ImageFailed(
             scan_id=scan_id,
             tenant=message.tenant if message else "",

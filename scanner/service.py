@@ -27,7 +27,7 @@ from scanner.scoring import score_labels
 from scanner.settings import ScannerSettings
 from schemas.broker import BrokerSettings, Consumer, Producer, check_topics
 from schemas.keyring import Keyring
-from schemas.topics import IMAGES, IMAGES_ARCHIVE, IMAGES_BACKLOG, IMAGES_DEAD, SCANNERS, VERDICTS
+from schemas.topics import IMAGES, IMAGES_ARCHIVE, IMAGES_BACKLOG, IMAGES_DEAD, SCANNERS, VERDICTS, VERDICTS_SHADOW
 
 log = structlog.get_logger("scanner.service")
 
@@ -42,6 +42,7 @@ LOADS_IN_HANGS = 5
 
 THREADS_END_WITHIN_S = 0.5
 NEEDED_TOPICS = (*LANES, VERDICTS, IMAGES_ARCHIVE, IMAGES_DEAD, SCANNERS)
+SHADOW_TOPICS = (*LANES, VERDICTS_SHADOW, SCANNERS)
 
 
 async def run_scanner(
@@ -87,7 +88,7 @@ async def serve(
     policy: Policy | None = None,
 ) -> None:
     """Judge images until `stop` is set; otherwise as `run_scanner`, but for raising `ModelHung`."""
-    await check_topics(broker, NEEDED_TOPICS)
+    await check_topics(broker, SHADOW_TOPICS if settings.shadow else NEEDED_TOPICS)
     loaded = await _load_within(settings, models, stop)
     if loaded is None:
         return
@@ -106,7 +107,7 @@ async def serve(
             Consumer(
                 broker,
                 LANES,
-                group=settings.group,
+                group=settings.group_in_force,
                 client_id=scanner,
                 session_timeout_s=settings.session_timeout_s,
                 instance=settings.instance,
@@ -125,20 +126,22 @@ async def serve(
                 # Enough to keep the model busy, and for the backlog's share where it waits behind many live ones.
                 backlog_in_flight=max(2 * batch, 1 + in_flight // LIVE_FOR_ONE_OF_BACKLOG),
                 archive=settings.archive,
+                shadow=settings.shadow,
             )
             announcer = Announcer(
                 producer,
                 scanner=scanner,
-                group=settings.group,
+                group=settings.group_in_force,
                 models=models,
                 policy=policy,
                 meter=meter,
                 every_s=settings.announce_s,
+                shadow=settings.shadow,
             )
             log.info(
                 "scanner_ready",
                 scanner=scanner,
-                group=settings.group,
+                group=settings.group_in_force,
                 models={model.name: model.id for model in models},
                 policy=policy.name,
                 policy_id=policy.id,

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+SHADOW_SUFFIX = "-shadow"
+
 
 class ScannerSettings(BaseModel):
     """What a scanner judges with, and how much at a time."""
@@ -60,6 +62,12 @@ class ScannerSettings(BaseModel):
     group: Annotated[str, Field(min_length=1, max_length=100)] = Field(
         "fediwarden-scanner", description="Kafka consumer group; scanners of one group share the work."
     )
+    shadow: bool = Field(
+        False,
+        description="Only say what this scanner's models and policy would have decided, in the topic verdicts.shadow"
+        " (`fediwarden shadow report` compares): a group of its own, the name in `group` with -shadow, reads every"
+        " image once more. Nothing is answered, archived, moved or declared dead by it.",
+    )
     instance: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[a-zA-Z0-9._-]+$")] | None = Field(
         None,
         description="A name that no other scanner of the group has (Kafka's static membership): one that is started"
@@ -79,3 +87,8 @@ class ScannerSettings(BaseModel):
     stop_s: float = Field(
         10.0, ge=0.0, le=300.0, description="Seconds that work in hand gets at a stop; the rest is handed back."
     )
+
+    @property
+    def group_in_force(self) -> str:
+        """The consumer group that this scanner is a member of."""
+        return self.group + (SHADOW_SUFFIX if self.shadow else "")

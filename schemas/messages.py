@@ -5,7 +5,9 @@ A new optional field keeps the version; anything a reader of the old version wou
 Times are milliseconds since the Unix epoch (UTC); hashes are raw bytes.
 """
 
+import hashlib
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,7 +20,7 @@ TenantName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-
 Score = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 
 EVERY_TENANT = "*"
-"""The key of `ScannerAnnounced.policies` that stands for every tenant without a policy of its own."""
+"""Every tenant: in `ScannerAnnounced.policies` those without a policy of their own, in `OverrideSet` all of them."""
 
 
 class Decision(StrEnum):
@@ -43,16 +45,32 @@ class AnsweredBy(StrEnum):
 
 
 class Stage(StrEnum):
-    """Which lane a verdict was reached in."""
+    """Which lane a verdict was reached in; an override's is a moderator's deny, carried to an image judged before."""
 
     LIVE = "live"
     BACKLOG = "backlog"
+    OVERRIDE = "override"
+
+
+class OverrideEffect(StrEnum):
+    """What a moderator says of an image, whatever anybody else does."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+
+
+class OverrideKind(StrEnum):
+    """What of an image an override goes by: its bytes, or the look of its frames."""
+
+    SHA256 = "sha256"
+    PDQ = "pdq"
 
 
 class EnforcementOutcome(StrEnum):
-    """What one try of the enforcer came to."""
+    """What one try of the enforcer came to; allowed: an override keeps the file."""
 
     ABSENT = "absent"
+    ALLOWED = "allowed"
     REMOVED = "removed"
     WOULD_REMOVE = "would_remove"
     FAILED = "failed"
@@ -134,6 +152,8 @@ class Verdict(Message):
     `scores` holds the worst frame's score per ``model/label``; `models` names every model (name -> id) and
     `policy` the policy's id, both digests of content. `partition`/`offset` say where the image was read from.
     `length` is the judged file's bytes, 0 where an older scanner did not say: pict-rs files it under hash and length.
+    `pdq_quality` goes with `pdq`, () where an older scanner did not say: such hashes are not fit for matching.
+    Of stage override, `policy` names the override, nothing was scored, and `topic` and `offset` say where it stands.
     """
 
     SCHEMA: ClassVar[str] = "verdict"
@@ -146,6 +166,7 @@ class Verdict(Message):
     worst_frame: Annotated[int, Field(ge=0)] = 0
     frame_count: Annotated[int, Field(ge=1)] = 1
     pdq: tuple[PdqHash, ...] = ()
+    pdq_quality: tuple[Annotated[int, Field(ge=0, le=100)], ...] = ()
     media_type: str = ""
     length: Annotated[int, Field(ge=0)] = 0
     models: dict[str, str]
@@ -243,6 +264,41 @@ class EnforcementReported(Message):
     enforcer: str = ""
 
 
+DISTANCE_MOST = 64
+"""The widest that an override by PDQ may reach, of 256 bits: any two pictures differ in some 128, none in so few."""
+
+
+class OverrideSet(Message):
+    """The word of a moderator on one hash (topic overrides; key `override_id`); a tombstone takes it back.
+
+    It holds for `tenant` (`EVERY_TENANT`: all) until `until`, None for ever, and takes the place of an earlier one on
+    the same hash for the same tenant. `distance` is in bits of 256, 0 for sha256. `scan_id` is the scan that the
+    hash was taken from, "" when it was given itself.
+    """
+
+    SCHEMA: ClassVar[str] = "override-set"
+    effect: OverrideEffect
+    kind: OverrideKind
+    hash: Annotated[bytes, Field(min_length=32, max_length=32)]
+    distance: Annotated[int, Field(ge=0, le=DISTANCE_MOST)] = 0
+    tenant: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^(\*|[a-z0-9][a-z0-9_-]*)$")] = EVERY_TENANT
+    set_by: Annotated[str, Field(min_length=1, max_length=100)]
+    reason: Annotated[str, Field(min_length=1, max_length=500)]
+    set_at: EpochMs
+    until: EpochMs | None = None
+    scan_id: Annotated[str, Field(max_length=64)] = ""
+
+    @cached_property
+    def override_id(self) -> str:
+        """16 hexadecimal digits, the same for the same hash and tenant."""
+        about = f"{self.tenant}/{self.kind}:{self.hash.hex()}"
+        return hashlib.sha256(about.encode("ascii")).hexdigest()[:16]
+
+    def holds(self, at_ms: int) -> bool:
+        """Whether it has not expired by then."""
+        return self.until is None or at_ms < self.until
+
+
 MESSAGES: tuple[type[Message], ...] = (
     ImageSubmitted,
     Verdict,
@@ -250,5 +306,6 @@ MESSAGES: tuple[type[Message], ...] = (
     ScannerAnnounced,
     ImageFailed,
     EnforcementReported,
+    OverrideSet,
 )
 """Every message there is; `schemas.codec` dispatches on this."""

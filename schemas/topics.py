@@ -12,6 +12,7 @@ from schemas.messages import (
     ImageFailed,
     ImageSubmitted,
     Message,
+    OverrideSet,
     ScannerAnnounced,
     Verdict,
 )
@@ -51,6 +52,11 @@ class TopicSpec:
     max_message_bytes: int = RECORD_MAX_BYTES
     segment_ms: int = DAY_MS
     extra: dict[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def is_state(self) -> bool:
+        """Whether all that stands in it holds now, however old it is."""
+        return self.cleanup == "compact"
 
     def full_name(self, prefix: str) -> str:
         """The topic's name on the cluster."""
@@ -126,7 +132,7 @@ VERDICTS = TopicSpec(
     "verdicts",
     key="sha256",
     messages=(Verdict,),
-    writers=("scanner",),
+    writers=("scanner", "enforcer"),
     readers=("gateway", "enforcer", "federation_audit"),
     retention_ms=THIRTEEN_MONTHS_MS,
 )
@@ -135,7 +141,7 @@ VERDICTS_SHADOW = TopicSpec(
     key="sha256",
     messages=(Verdict,),
     writers=("scanner",),
-    readers=("federation_audit",),
+    readers=("fediwarden",),
     retention_ms=30 * DAY_MS,
 )
 FEATURES = TopicSpec(
@@ -164,7 +170,7 @@ ANSWERS = TopicSpec(
     key="sha256",
     messages=(AnswerGiven,),
     writers=("gateway",),
-    readers=("federation_audit",),
+    readers=("enforcer", "federation_audit"),
     retention_ms=THIRTEEN_MONTHS_MS,
 )
 ORIGINS = TopicSpec(
@@ -185,10 +191,10 @@ ENFORCEMENTS = TopicSpec(
 )
 OVERRIDES = TopicSpec(
     "overrides",
-    key="hash",
-    messages=(),
-    writers=("fediwarden",),
-    readers=("gateway",),
+    key="override id",
+    messages=(OverrideSet,),
+    writers=("fediwarden", "gateway"),
+    readers=("gateway", "enforcer"),
     partitions=1,
     cleanup="compact",
     retention_ms=-1,

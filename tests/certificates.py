@@ -11,7 +11,7 @@ from cryptography.x509.oid import NameOID
 
 
 class Authority:
-    """Signs certificates for 127.0.0.1 and writes them into `folder`."""
+    """Signs certificates for 127.0.0.1 (localhost) and writes them into `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -33,7 +33,10 @@ class Authority:
         certificate = (
             self._build(subject, key.public_key())
             .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+                x509.SubjectAlternativeName(
+                    [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
+                ),
+                critical=False,
             )
             .sign(self._key, hashes.SHA256())
         )

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from fediwarden.cli import doctor, keys, ledger, models, scan, services, settings, topics
+from fediwarden.cli import doctor, keys, ledger, models, overrides, scan, services, settings, shadow, topics
 from fediwarden.exits import FAILED, exit_code, is_ours
 
 app = typer.Typer(
@@ -27,6 +27,8 @@ app.command("scanner")(services.scanner)
 app.command("enforcer")(services.enforcer)
 app.command("scan")(scan.scan)
 app.command("ledger")(ledger.ledger)
+app.add_typer(overrides.app, name="overrides")
+app.add_typer(shadow.app, name="shadow")
 app.add_typer(topics.app, name="topics")
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")

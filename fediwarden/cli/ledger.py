@@ -1,18 +1,16 @@
 """``ledger``: how every request was answered, and what became of what was answered unjudged."""
 
 import asyncio
-import re
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fediwarden.cli.options import ConfigOption, JsonOption, read_settings
+from fediwarden.cli.reading import progress_of_reading
 from fediwarden.cli.tables import make_table, print_table
+from fediwarden.cli.times import local, moment, span_ms, utc
 from fediwarden.exits import FAILED
 
 if TYPE_CHECKING:
@@ -25,14 +23,12 @@ NOT_IN_IT = (
 )
 
 _SHOWN = 20
-_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_SPAN = re.compile(r"(\d+)([smhd])")
-_PATIENCE_S = 1.0
 _ANSWER_ENTERS_WITHIN_MS = 10_000
 _REMOVALS = {
     "removed": "found in pict-rs and removed",
     "would_remove": "found in pict-rs, would be removed (dry run)",
     "absent": "not there: pict-rs does not have it",
+    "allowed": "kept: an override allows it",
     "failing": "removal not confirmed: the last look at pict-rs failed",
     "looking": "looked for, the last look is still to come",
     "waiting": "not looked for yet; is the enforcer running?",
@@ -62,11 +58,11 @@ def ledger(
 
     settings = read_settings(config)
     now = now_ms()
-    period = Period(_moment(since, now, "--since"), now if until is None else _moment(until, now, "--until"), tenant)
+    period = Period(moment(since, now, "--since"), now if until is None else moment(until, now, "--until"), tenant)
     if period.since_ms >= period.until_ms:
         raise typer.BadParameter("--since must lie before --until")
-    open_after_ms = _span_ms(open_after, "--open-after")
-    with _progress() as on_progress:
+    open_after_ms = span_ms(open_after, "--open-after")
+    with progress_of_reading() as on_progress:
         statement = asyncio.run(
             read_statement(settings.kafka.broker_settings(), period, _house(settings), on_progress=on_progress)
         )
@@ -101,60 +97,14 @@ def _house(settings: "Settings") -> "House":
     )
 
 
-def _span_ms(text: str, option: str) -> int:
-    matched = _SPAN.fullmatch(text)
-    if matched is None:
-        raise typer.BadParameter(f"{option}: {text!r} is no span of time; write 90s, 30m, 24h or 7d")
-    return int(matched[1]) * _UNITS_S[matched[2]] * 1000
-
-
-def _moment(text: str, now_ms: int, option: str) -> int:
-    """Milliseconds since the epoch: so long ago, or an ISO 8601 time, local where it names no zone."""
-    if _SPAN.fullmatch(text):
-        return max(0, now_ms - _span_ms(text, option))
-    try:
-        return max(0, int(datetime.fromisoformat(text).timestamp() * 1000))
-    except (ValueError, OverflowError, OSError) as error:
-        raise typer.BadParameter(
-            f"{option}: {text!r} is no time; write 24h or 7d (ago), or a time such as 2026-11-23T18:00"
-        ) from error
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Shows on a terminal what is being read, once that takes longer than a moment."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("reading {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    progress = Progress(*columns, console=console, transient=True)
-    tasks: dict[str, Any] = {}
-    began = time.monotonic()
-
-    def show(what: str, passed: int, of: int) -> None:
-        if not console.is_terminal or time.monotonic() - began < _PATIENCE_S:
-            return
-        progress.start()
-        if what not in tasks:
-            tasks[what] = progress.add_task(what, total=of)
-        progress.update(tasks[what], completed=passed)
-
-    try:
-        yield show
-    finally:
-        if tasks:
-            progress.stop()
-
-
 def as_plain(statement: "Statement", *, open_after_ms: int) -> dict[str, Any]:
     """The statement as JSON has it; times are ISO 8601 in UTC, hashes hexadecimal, spans in seconds."""
     period = statement.period
     judged = statement.judged
     return {
-        "since": _utc(period.since_ms),
-        "until": _utc(period.until_ms),
-        "read_at": _utc(statement.read_at),
+        "since": utc(period.since_ms),
+        "until": utc(period.until_ms),
+        "read_at": utc(statement.read_at),
         "tenant": period.tenant or None,
         "requests": statement.requests,
         "answered": {
@@ -179,7 +129,7 @@ def as_plain(statement: "Statement", *, open_after_ms: int) -> dict[str, Any]:
                 "scans": [_entry(each) for each in statement.open],
             },
             "unconfirmed": [
-                _entry(each) | {"rejected_at": _utc(each.refused_at or 0)} for each in statement.unconfirmed
+                _entry(each) | {"rejected_at": utc(each.refused_at or 0)} for each in statement.unconfirmed
             ],
         },
         "open_after_seconds": open_after_ms / 1000,
@@ -196,7 +146,7 @@ def _entry(each: "Unjudged") -> dict[str, Any]:
         "tenant": each.tenant,
         "sha256": each.sha256.hex(),
         "answered_by": each.answered_by.value,
-        "answered_at": _utc(each.answered_at),
+        "answered_at": utc(each.answered_at),
         "accepted": each.accepted,
         "reason": each.reason,
     }
@@ -222,14 +172,6 @@ def _age_s(statement: "Statement", each: "Unjudged") -> float:
     return (statement.read_at - each.answered_at) / 1000
 
 
-def _utc(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _local(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-
-
 def _words(seconds: float) -> str:
     """A span in two units at most: 4.2 s, 3 min 5 s, 2 h 10 min, 3 d 4 h."""
     if seconds < 60:
@@ -245,7 +187,7 @@ def _words(seconds: float) -> str:
 def _print(statement: "Statement", open_after_ms: int) -> None:
     period = statement.period
     whose = f"tenant {period.tenant}" if period.tenant else "all tenants"
-    typer.echo(f"Requests answered from {_local(period.since_ms)} to {_local(period.until_ms)}, {whose}:")
+    typer.echo(f"Requests answered from {local(period.since_ms)} to {local(period.until_ms)}, {whose}:")
     typer.echo()
     _print_answered(statement)
     typer.echo()
@@ -303,7 +245,7 @@ def _print_entries(title: str, statement: "Statement", entries: Sequence["Unjudg
     for each in entries[:_SHOWN]:
         told = "accepted" if each.accepted else "refused"
         age = _words(_age_s(statement, each))
-        table.add_row(Text(each.scan_id), each.tenant, _local(each.answered_at), age, each.answered_by.value, told)
+        table.add_row(Text(each.scan_id), each.tenant, local(each.answered_at), age, each.answered_by.value, told)
     print_table(table)
     if len(entries) > _SHOWN:
         typer.echo(f"and {len(entries) - _SHOWN} more; --json names all of them")

@@ -58,6 +58,10 @@ def scanner(
     batch: Annotated[int | None, typer.Option(help="Most frames scored at a time (setting scanner.batch).")] = None,
     group: Annotated[str | None, typer.Option(help="Kafka consumer group (setting scanner.group).")] = None,
     policy: Annotated[Path | None, typer.Option(help="Policy file (setting scanner.policy).")] = None,
+    shadow: Annotated[
+        bool | None,
+        typer.Option("--shadow", help="Only record what it would have decided (setting scanner.shadow)."),
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Run one scanner against a Kafka that is there already."""
@@ -68,7 +72,12 @@ def scanner(
     from schemas.keyring import Keyring
 
     flags = nested_flags(
-        data_dir=data_dir, scanner__device=device, scanner__batch=batch, scanner__group=group, scanner__policy=policy
+        data_dir=data_dir,
+        scanner__device=device,
+        scanner__batch=batch,
+        scanner__group=group,
+        scanner__policy=policy,
+        scanner__shadow=shadow,
     )
     settings = read_settings(config, flags)
     configure_logging(settings.log, service="scanner")

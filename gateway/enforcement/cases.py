@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gateway.overrides.memory import NO_LOOKS, Looks
 from schemas.broker import Received
 
 
@@ -17,6 +18,7 @@ class Rejection:
     length: int
     media_type: str
     judged_at: int
+    looks: Looks = NO_LOOKS
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,19 @@ from gateway.enforcement.cases import Case, Look, Rejection
 from gateway.enforcement.pace import Pace, pause_after
 from gateway.enforcement.pict_rs import PictRs, PictRsError, PictRsUnexpected
 from gateway.enforcement.settings import EnforcerSettings
+from gateway.overrides.memory import Overrides, explain, looks_in
 from gateway.settings import TenantSettings
 from schemas.broker import Consumer, Producer, PublishRefused, Received
 from schemas.clock import now_ms
-from schemas.messages import Decision, EnforcementOutcome, EnforcementReported, Verdict
+from schemas.messages import (
+    Decision,
+    EnforcementOutcome,
+    EnforcementReported,
+    OverrideEffect,
+    OverrideSet,
+    Stage,
+    Verdict,
+)
 from schemas.topics import ENFORCEMENTS, IMAGES_ARCHIVE
 
 log = structlog.get_logger("gateway.enforcement")
@@ -45,15 +54,19 @@ class _Found:
     outcome: EnforcementOutcome
     aliases: tuple[str, ...]
     began_at: float
+    detail: str = ""
 
 
 class Enforcer:
     """Sees every verdict of `consumer` through to `done`.
 
-    A verdict that its tenant accepts is done at once. For another, images.archive gets a tombstone (where the decision
-    is reject: what is only to be reviewed is archived on purpose), and the file is looked for in the tenant's store,
-    where it has one in `stores`, at once and after each of `checks_s`; what is found is purged. Each look is reported
-    in the topic enforcements; one that fails is made again until it succeeds. Only then the verdict is done.
+    A verdict that its tenant accepts is done at once, unless `overrides` deny the image. For another, images.archive
+    gets a tombstone (where the decision is reject: what is only to be reviewed is archived on purpose), and the file is
+    looked for in the tenant's store, where it has one in `stores`, at once and after each of `checks_s`; what is found
+    is purged. Each look is reported in the topic enforcements; one that fails is made again until it succeeds. Only
+    then the verdict is done.
+
+    What `overrides` allow stays where it is, which is reported at each look: it may be taken back between two.
     """
 
     def __init__(
@@ -65,6 +78,7 @@ class Enforcer:
         producer: Producer,
         tenants: Mapping[str, TenantSettings],
         stores: Mapping[str, Store],
+        overrides: Overrides,
     ) -> None:
         self._settings = settings
         self._name = name
@@ -72,6 +86,7 @@ class Enforcer:
         self._producer = producer
         self._tenants = tenants
         self._stores = stores
+        self._overrides = overrides
         self._cases: dict[tuple[str, bytes], Case] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._busy: set[Case] = set()
@@ -131,13 +146,27 @@ class Enforcer:
         tenant = self._tenants.get(verdict.tenant)
         if tenant is None:
             self._note_stranger(verdict.tenant)
-        elif verdict.tenant in self._stores and not is_accepted(verdict.decision, tenant):
+        elif verdict.tenant in self._stores and not is_accepted(self._decision_on(verdict), tenant):
             return True
         return self._must_erase(verdict)
 
     def _must_erase(self, verdict: Verdict) -> bool:
         """Whether images.archive may hold what it must not keep."""
-        return verdict.decision is Decision.REJECT and not self._settings.dry_run
+        return self._decision_on(verdict) is Decision.REJECT and not self._settings.dry_run
+
+    def _decision_on(self, verdict: Verdict) -> Decision:
+        """The verdict's own decision, or that of a denial. (What an allowance keeps is for each look to find out.)"""
+        override = self._overrides.of_image(verdict.tenant, verdict.sha256, looks_in(verdict))
+        if override is not None and override.effect is OverrideEffect.DENY:
+            return Decision.REJECT
+        if verdict.stage is Stage.OVERRIDE and override is None:
+            return Decision.ACCEPT  # the denial has been taken back, or has expired
+        return verdict.decision
+
+    def _allowance(self, rejection: Rejection) -> OverrideSet | None:
+        """The override that keeps this file, if there is one now."""
+        override = self._overrides.of_image(rejection.tenant, rejection.sha256, rejection.looks)
+        return override if override is not None and override.effect is OverrideEffect.ALLOW else None
 
     def _note_stranger(self, tenant: str) -> None:
         if tenant not in self._strangers:
@@ -152,6 +181,7 @@ class Enforcer:
             length=verdict.length,
             media_type=verdict.media_type,
             judged_at=verdict.judged_at,
+            looks=looks_in(verdict),
         )
         key = (rejection.tenant, rejection.sha256)
         case = self._cases.get(key)
@@ -183,7 +213,8 @@ class Enforcer:
         while (look := case.next) is not None and not self._stopping:
             if case.must_erase:
                 case.must_erase = False  # a verdict that comes while we publish wants a tombstone of its own
-                await self._producer.publish(IMAGES_ARCHIVE, None, key=case.rejection.sha256)
+                if self._allowance(case.rejection) is None:
+                    await self._producer.publish(IMAGES_ARCHIVE, None, key=case.rejection.sha256)
             elif await case.reached(look) and not self._stopping:
                 await self._look(case, look)
         if not self._stopping:
@@ -193,10 +224,14 @@ class Enforcer:
         """Look once, report what came of it, and settle the verdicts that waited for it."""
         store = self._stores.get(case.rejection.tenant)
         began_at = asyncio.get_running_loop().time()
-        if store is not None and case.rejection.length:
+        allowance = self._allowance(case.rejection)
+        if store is not None and allowance is not None:
+            allowed, final = EnforcementOutcome.ALLOWED, case.ends_with(look)
+            await self._report(case.rejection, look, allowed, attempt=1, final=final, detail=explain(allowance))
+        elif store is not None and case.rejection.length:
             await self._ask(case, look, store)
             return
-        if store is not None:
+        elif store is not None:
             failed, final = EnforcementOutcome.FAILED, case.ends_with(look)
             await self._report(case.rejection, look, failed, attempt=1, final=final, detail=_NO_LENGTH)
         self._settle(case, look, began_at)
@@ -208,7 +243,15 @@ class Enforcer:
         try:
             found = await store.pace.call(lambda: self._enforce(case, store.pict_rs, rejection))
             final = case.ends_with(look)
-            await self._report(rejection, look, found.outcome, attempt=attempt, final=final, aliases=found.aliases)
+            await self._report(
+                rejection,
+                look,
+                found.outcome,
+                attempt=attempt,
+                final=final,
+                aliases=found.aliases,
+                detail=found.detail,
+            )
             self._settle(case, look, found.began_at)
             return
         except PictRsError as error:
@@ -243,6 +286,8 @@ class Enforcer:
         aliases = await pict_rs.find(rejection.sha256, rejection.length, rejection.media_type)
         if not aliases:
             return _Found(EnforcementOutcome.ABSENT, (), began_at)
+        if (allowance := self._allowance(rejection)) is not None:  # set while pict-rs was asked, or waited for
+            return _Found(EnforcementOutcome.ALLOWED, aliases, began_at, explain(allowance))
         if self._settings.dry_run:
             log.info("would_remove", aliases=aliases[:_ALIASES_MOST], **facts)
             return _Found(EnforcementOutcome.WOULD_REMOVE, aliases, began_at)

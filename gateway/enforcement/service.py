@@ -10,18 +10,21 @@ from contextlib import AsyncExitStack
 
 import structlog
 
+from gateway.enforcement.denials import Denials
 from gateway.enforcement.enforcer import Enforcer, Store
 from gateway.enforcement.pace import Pace
 from gateway.enforcement.pict_rs import PictRs
 from gateway.enforcement.settings import EnforcerSettings
+from gateway.overrides.memory import Overrides
 from gateway.settings import TenantSettings
-from schemas.broker import BrokerSettings, Consumer, Producer, check_topics
-from schemas.topics import ENFORCEMENTS, IMAGES_ARCHIVE, VERDICTS
+from schemas.broker import BrokerSettings, Consumer, Producer, Tail, check_topics
+from schemas.topics import ENFORCEMENTS, IMAGES_ARCHIVE, OVERRIDES, VERDICTS
 
 log = structlog.get_logger("gateway.enforcement")
 
-NEEDED_TOPICS = (VERDICTS, ENFORCEMENTS, IMAGES_ARCHIVE)
+NEEDED_TOPICS = (VERDICTS, ENFORCEMENTS, IMAGES_ARCHIVE, OVERRIDES)
 DRY_RUN_SUFFIX = "-dry-run"
+DENIALS_SUFFIX = "-denials"
 _DRAIN_S = 1.0  # most of what is in hand waits for minutes: others begin it anew
 
 Companion = Callable[[Producer], Coroutine[None, None, None]]
@@ -62,13 +65,31 @@ async def serve(
         for tenant, pict_rs in _stores_of(tenants, answer_within_s=settings.answer_within_s):
             pace = Pace(tenant, settings.concurrency, most_s=settings.retry_most_s)
             stores[tenant] = Store(await open_.enter_async_context(pict_rs), pace)
-        producer = await open_.enter_async_context(Producer(broker, client_id=f"fediwarden-enforcer-{name}"))
-        consumer = await open_.enter_async_context(
-            Consumer(broker, [VERDICTS], group=group, client_id=f"fediwarden-enforcer-{name}", drain_s=_DRAIN_S)
+        client_id = f"fediwarden-enforcer-{name}"
+        producer = await open_.enter_async_context(Producer(broker, client_id=client_id))
+        overrides = Overrides()
+        tail = Tail(broker, [OVERRIDES], since_s=0.0, on_record=overrides.observe, client_id=client_id)
+        await open_.enter_async_context(tail)
+        await tail.wait_positioned()  # no verdict before that: it might be on what is allowed
+        consumer, deniers = [
+            await open_.enter_async_context(
+                Consumer(broker, [topic], group=its_group, client_id=client_id, drain_s=_DRAIN_S)
+            )
+            for topic, its_group in ((VERDICTS, group), (OVERRIDES, group + DENIALS_SUFFIX))
+        ]
+        enforcer = Enforcer(
+            settings,
+            name=name,
+            consumer=consumer,
+            producer=producer,
+            tenants=tenants,
+            stores=stores,
+            overrides=overrides,
         )
-        enforcer = Enforcer(settings, name=name, consumer=consumer, producer=producer, tenants=tenants, stores=stores)
+        denials = Denials(broker, producer, consumer=deniers, overrides=overrides, name=name)
+        beside = [tail.wait_ended(), denials.run(), *(companion(producer) for companion in companions)]
         log.info("enforcer_ready", enforcer=name, group=group, tenants=sorted(stores), dry_run=settings.dry_run)
-        await _run_until(stop, enforcer, [companion(producer) for companion in companions], stop_s=settings.stop_s)
+        await _run_until(stop, enforcer, beside, stop_s=settings.stop_s)
     log.info("enforcer_stopped", enforcer=name)
 
 

@@ -30,6 +30,8 @@ _YIELD_EVERY = 100
 class Tail:
     """Hands every record of `topics` that is younger than `since_s` seconds, and all to come, to `on_record`.
 
+    Of a topic that is only compacted, a record is as good as new however old it is: it is read from its beginning.
+
     `on_record` is called on the event loop and must not block. `positioned` turns True when everything that stood in
     the topics at start has been handed on. Partitions added later are picked up. Also an async context manager.
     """
@@ -134,7 +136,7 @@ class Tail:
             reader.start_at(tp, offset)
         new = [tp for tp in found if tp not in before]
         ends = await client.end_offsets(new)
-        starts = await client.offsets_for_times({tp: now_ms() - int(self._since_s * 1000) for tp in new})
+        starts = await client.offsets_for_times({tp: self._since_ms(tp) for tp in new})
         for tp in new:
             at = starts.get(tp)
             start = ends[tp] if at is None else at.offset
@@ -143,6 +145,9 @@ class Tail:
                 self._behind[tp] = ends[tp]
         if not self._behind:
             self._positioned.set()
+
+    def _since_ms(self, tp: TopicPartition) -> int:
+        return 0 if self._topics[tp.topic].is_state else now_ms() - int(self._since_s * 1000)
 
     async def _read(self, client: AIOKafkaConsumer, reader: Reader) -> None:
         loop = asyncio.get_running_loop()

@@ -1,6 +1,6 @@
 """What the gateway answers is what its OpenAPI description says, whatever it is sent."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -13,6 +13,7 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
 from gateway.openapi import AnswerBody, ErrorBody, ReadinessBody, ReportBody, UnreadableBody
+from gateway.overrides.openapi import OverridesBody
 from gateway.settings import TenantSettings
 from schemas.broker import BrokerSettings
 from tests import pictures
@@ -21,13 +22,16 @@ from tests.gateways import running_gateway
 pytestmark = pytest.mark.kafka
 
 KEY = "the-contracts-key"
-MODELS = {model.__name__: model for model in (AnswerBody, ErrorBody, ReadinessBody, ReportBody, UnreadableBody)}
+TOKEN = "the-contracts-admin-token"
+BODIES = (AnswerBody, ErrorBody, OverridesBody, ReadinessBody, ReportBody, UnreadableBody)
+MODELS = {model.__name__: model for model in BODIES}
 
 
 @pytest.fixture(scope="module")
-def url(kafka: BrokerSettings) -> Iterator[str]:
+def url(make_topics: Callable[[], BrokerSettings]) -> Iterator[str]:
     tenants = {"default": TenantSettings(), "keyed": TenantSettings(key=SecretStr(KEY))}
-    with running_gateway(kafka, tenants=tenants, deadline_ms=100, body_timeout_s=3) as running:
+    more = {"deadline_ms": 100, "body_timeout_s": 3, "admin_token": SecretStr(TOKEN)}
+    with running_gateway(make_topics(), tenants=tenants, **more) as running:
         yield running.ready().url
 
 
@@ -39,6 +43,10 @@ def url(kafka: BrokerSettings) -> Iterator[str]:
         ("POST", "/v1/scans", GenerationMode.POSITIVE),
         ("POST", "/v1/scans", GenerationMode.NEGATIVE),
         ("GET", "/v1/scans/{scan_id}", GenerationMode.POSITIVE),
+        ("GET", "/v1/overrides", GenerationMode.POSITIVE),
+        ("POST", "/v1/overrides", GenerationMode.POSITIVE),
+        ("POST", "/v1/overrides", GenerationMode.NEGATIVE),
+        ("DELETE", "/v1/overrides/{override_id}", GenerationMode.POSITIVE),
         ("GET", "/healthz", GenerationMode.POSITIVE),
         ("GET", "/readyz", GenerationMode.POSITIVE),
         ("GET", "/metrics", GenerationMode.POSITIVE),
@@ -55,6 +63,8 @@ def test_nothing_that_is_sent_gets_an_answer_that_is_not_described(
     def try_one(case: Any, with_key: bool) -> None:
         if with_key and "{key}" in path:
             case.path_parameters["key"] = KEY
+        if with_key and "overrides" in path:
+            case.headers["Authorization"] = f"Bearer {TOKEN}"
         response = case.call(base_url=url)
         # Bytes are bytes: there is no such thing as a body of the wrong type, only one that is no image.
         case.validate_response(response, excluded_checks=[negative_data_rejection, positive_data_acceptance])
@@ -79,7 +89,8 @@ def test_every_example_is_valid_for_its_schema_and_every_answer_has_one(url: str
     for name, model, example in found:
         assert MODELS[model].model_validate(example).model_dump(mode="json") == example, name
     with_examples = {name.rpartition(" ")[0] for name, _, _ in found}
-    for path in ("/api/v1/scan/{key}", "/v1/scans", "/v1/scans/{scan_id}"):
+    documented = ("/api/v1/scan/{key}", "/v1/scans", "/v1/scans/{scan_id}", "/v1/overrides")
+    for path in (*documented, "/v1/overrides/{override_id}"):
         for operation in description["paths"][path].values():
             assert {f"{path} {status}" for status in operation["responses"]} <= with_examples
 

@@ -27,7 +27,7 @@ from schemas.messages import (
     Stage,
     Verdict,
 )
-from schemas.topics import ENFORCEMENTS, IMAGES_ARCHIVE, VERDICTS
+from schemas.topics import ENFORCEMENTS, IMAGES_ARCHIVE, VERDICTS, TopicSpec
 from tests.kafka import find_free_ports
 from tests.pict_rs import API_KEY, FORMATS, PictRsServer, running_pict_rs
 from tests.processes import Pipeline, wait_until
@@ -154,15 +154,15 @@ def tenant(pict_rs: PictRsServer | str, **more: object) -> TenantSettings:
     return TenantSettings.model_validate(fields | more)
 
 
-async def uncommitted(broker: BrokerSettings, group: str = "enforcer") -> int:
-    """How many verdicts the group has not committed."""
+async def uncommitted(broker: BrokerSettings, group: str = "enforcer", topic: TopicSpec = VERDICTS) -> int:
+    """How many verdicts (or records of another topic) the group has not committed."""
     client = AIOKafkaConsumer(
         bootstrap_servers=broker.bootstrap_servers, group_id=broker.topic_prefix + group, enable_auto_commit=False
     )
     await client.start()
     try:
-        name = VERDICTS.full_name(broker.topic_prefix)
-        partitions = [TopicPartition(name, number) for number in range(VERDICTS.partitions)]
+        name = topic.full_name(broker.topic_prefix)
+        partitions = [TopicPartition(name, number) for number in range(topic.partitions)]
         ends = await client.end_offsets(partitions)
         return sum([ends[each] - (await client.committed(each) or 0) for each in partitions])
     finally:

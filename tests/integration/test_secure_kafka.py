@@ -1,6 +1,7 @@
 """A Kafka that is not ours: SASL_SSL with SCRAM, and mutual TLS, by settings alone; ACLs as the docs name them."""
 
 import asyncio
+import hashlib
 import re
 import subprocess
 from collections.abc import Coroutine, Iterable, Iterator
@@ -27,13 +28,23 @@ from schemas.broker import (
     apply_topics,
     check_topics,
 )
-from schemas.topics import ENFORCEMENTS, IMAGES, IMAGES_ARCHIVE, IMAGES_BACKLOG, TOPICS, VERDICTS
+from schemas.messages import Decision, OverrideEffect, OverrideKind, OverrideSet
+from schemas.topics import (
+    ANSWERS,
+    ENFORCEMENTS,
+    IMAGES,
+    IMAGES_ARCHIVE,
+    IMAGES_BACKLOG,
+    OVERRIDES,
+    TOPICS,
+    VERDICTS,
+)
 from tests.certificates import Authority
 from tests.integration.test_enforcer import archive, enforcing, observing, tenant, verdict
 from tests.integration.test_erasure import QUICK, WITHIN_S, ends, judge, new_image, publish, until, until_begins
 from tests.kafka import cache_dir, find_free_ports, make_cluster
 from tests.pict_rs import FORMATS, running_pict_rs
-from tests.unit.schemas.samples import SHA256, image
+from tests.unit.schemas.samples import SAMPLES, SHA256, image
 
 pytestmark = pytest.mark.kafka
 
@@ -173,6 +184,19 @@ async def allow(broker: BrokerSettings, user: str, rights: Iterable[tuple[str, s
         await client.close()
 
 
+async def deny(producer: Producer, data: bytes) -> None:
+    override = SAMPLES["override-set-1"].model_copy(
+        update={
+            "effect": OverrideEffect.DENY,
+            "kind": OverrideKind.SHA256,
+            "hash": hashlib.sha256(data).digest(),
+            "until": None,
+        }
+    )
+    assert isinstance(override, OverrideSet)
+    await producer.publish(OVERRIDES, override, key=override.override_id.encode())
+
+
 def test_the_rights_that_the_docs_name_are_what_an_enforcer_needs_and_one_that_lacks_is_told(secure, tmp_path):
     late, judged = new_image(), new_image()
     rights = documented_rights()
@@ -186,7 +210,7 @@ def test_the_rights_that_the_docs_name_are_what_an_enforcer_needs_and_one_that_l
         return janitors[0].run()
 
     async def scenario() -> None:
-        await apply_topics(plain, (*QUICK, VERDICTS, ENFORCEMENTS))
+        await apply_topics(plain, (*QUICK, ANSWERS, VERDICTS, ENFORCEMENTS, OVERRIDES))
         await allow(plain, "enforcer", rights - {missing})
         await publish(plain, IMAGES, judged)
         await publish(plain, IMAGES_BACKLOG, late)
@@ -197,8 +221,12 @@ def test_the_rights_that_the_docs_name_are_what_an_enforcer_needs_and_one_that_l
                 pict_rs.files.keep(b"bad", FORMATS["image/jpeg"])
                 async with enforcing(theirs, {"default": tenant(pict_rs)}, companions=[erase]):
                     await producer.publish(VERDICTS, verdict(b"bad", "1"), key=b"bad")
+                    accepted = verdict(b"denied", "2", decision=Decision.ACCEPT)
+                    await producer.publish(VERDICTS, accepted, key=b"denied")
                     await observed.until(lambda: observed.is_over(b"bad") and observed.is_erased(b"bad"))
                     await until_begins(plain, IMAGES_BACKLOG, [1, 0])
+                    await deny(producer, b"denied")
+                    await observed.until(lambda: observed.is_over(b"denied"))
                     await until(lambda: "images-0" in janitors[0].failures, "told")
                     assert "docs/topics.md" in str(janitors[0].failures["images-0"])
 

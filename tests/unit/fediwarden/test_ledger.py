@@ -7,7 +7,9 @@ import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fediwarden.cli.ledger import _moment, _progress, _words, as_plain
+from fediwarden.cli.ledger import _words, as_plain
+from fediwarden.cli.reading import progress_of_reading
+from fediwarden.cli.times import moment
 from fediwarden.ledger import (
     CLOCKS_APART_MS,
     UNJUDGED,
@@ -231,6 +233,8 @@ OUTCOME = EnforcementOutcome
         ([OUTCOME.ABSENT, OUTCOME.REMOVED], Removal.LOOKING, Removal.REMOVED),
         ([OUTCOME.WOULD_REMOVE, OUTCOME.WOULD_REMOVE], Removal.LOOKING, Removal.WOULD_REMOVE),
         ([OUTCOME.ABSENT], Removal.LOOKING, Removal.ABSENT),
+        ([OUTCOME.ALLOWED, OUTCOME.ALLOWED], Removal.LOOKING, Removal.ALLOWED),
+        ([OUTCOME.ALLOWED, OUTCOME.REMOVED], Removal.LOOKING, Removal.REMOVED),
         ([OUTCOME.FAILED], Removal.FAILING, Removal.ABSENT),
         ([OUTCOME.REMOVED, OUTCOME.FAILED], Removal.FAILING, Removal.REMOVED),
         ([OUTCOME.FAILED, OUTCOME.FAILED, OUTCOME.REMOVED], Removal.LOOKING, Removal.REMOVED),
@@ -442,15 +446,15 @@ def test_the_delays_are_those_within_which_half_95_percent_and_all_were_judged()
 
 
 def test_times_are_spans_back_from_now_or_iso_8601():
-    assert _moment("90s", NOW, "--since") == NOW - 90_000
-    assert _moment("7d", NOW, "--since") == NOW - 7 * 24 * HOUR
+    assert moment("90s", NOW, "--since") == NOW - 90_000
+    assert moment("7d", NOW, "--since") == NOW - 7 * 24 * HOUR
     at = datetime(2026, 11, 23, 18, 0, tzinfo=UTC)
-    assert _moment("2026-11-23T18:00Z", NOW, "--since") == int(at.timestamp() * 1000)
+    assert moment("2026-11-23T18:00Z", NOW, "--since") == int(at.timestamp() * 1000)
     local = datetime(2026, 11, 23, 18, 0).astimezone()
-    assert _moment("2026-11-23T18:00", NOW, "--since") == int(local.timestamp() * 1000)
+    assert moment("2026-11-23T18:00", NOW, "--since") == int(local.timestamp() * 1000)
     for wrong in ("yesterday", "24", "1w", "", "-3h", "1.5h"):
         with pytest.raises(typer.BadParameter, match="--since"):
-            _moment(wrong, NOW, "--since")
+            moment(wrong, NOW, "--since")
 
 
 @pytest.mark.parametrize(
@@ -468,8 +472,8 @@ def test_progress_is_shown_on_a_terminal_once_reading_takes_long(
     terminal, patience_s, is_shown, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setenv("FORCE_COLOR", terminal)
-    monkeypatch.setattr("fediwarden.cli.ledger._PATIENCE_S", patience_s)
-    with _progress() as show:
+    monkeypatch.setattr("fediwarden.cli.reading._PATIENCE_S", patience_s)
+    with progress_of_reading() as show:
         show("answers", 1, 2)
         show("answers", 2, 2)
         show("verdicts", 1, 2)
