@@ -250,6 +250,7 @@ class Scanning:
             worst_frame=judgement.worst_frame,
             frame_count=len(message.frames),
             pdq=tuple(frame.pdq for frame in message.frames),
+            pdq_quality=tuple(frame.pdq_quality for frame in message.frames),
             media_type=message.media_type,
             length=message.length,
             models=self._models,

@@ -43,10 +43,11 @@ class AnsweredBy(StrEnum):
 
 
 class Stage(StrEnum):
-    """Which lane a verdict was reached in."""
+    """Which lane a verdict was reached in; list: a gateway found the image on a known-hash list, no model saw it."""
 
     LIVE = "live"
     BACKLOG = "backlog"
+    LIST = "list"
 
 
 class EnforcementOutcome(StrEnum):
@@ -134,6 +135,9 @@ class Verdict(Message):
     `scores` holds the worst frame's score per ``model/label``; `models` names every model (name -> id) and
     `policy` the policy's id, both digests of content. `partition`/`offset` say where the image was read from.
     `length` is the judged file's bytes, 0 where an older scanner did not say: pict-rs files it under hash and length.
+    `pdq_quality` goes with `pdq`, () where an older scanner did not say: such hashes are not fit for matching.
+    Of stage list, `hash_list` names the list and its version (``name@version``), `scanner` the gateway; nothing was
+    scored, and `topic`, `partition` and `offset` say nothing.
     """
 
     SCHEMA: ClassVar[str] = "verdict"
@@ -146,6 +150,7 @@ class Verdict(Message):
     worst_frame: Annotated[int, Field(ge=0)] = 0
     frame_count: Annotated[int, Field(ge=1)] = 1
     pdq: tuple[PdqHash, ...] = ()
+    pdq_quality: tuple[Annotated[int, Field(ge=0, le=100)], ...] = ()
     media_type: str = ""
     length: Annotated[int, Field(ge=0)] = 0
     models: dict[str, str]

@@ -9,7 +9,8 @@ class Frame:
     """One rendition: a JPEG without metadata, its size in pixels, its moment in the animation, its PDQ hash.
 
     `at_ms` is 0 for a still. `pdq` is 32 bytes, most significant bit first; `pdq_quality` is 0-100 and hashes
-    below 50 are not fit for matching.
+    below 50 are not fit for matching. `pdq_turned` holds the hashes of the other seven ways to turn and mirror the
+    picture, 32 bytes each.
     """
 
     jpeg: bytes
@@ -18,6 +19,7 @@ class Frame:
     at_ms: int
     pdq: bytes
     pdq_quality: int
+    pdq_turned: bytes
 
 
 @dataclass(frozen=True, slots=True)

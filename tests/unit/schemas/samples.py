@@ -62,6 +62,7 @@ def verdict(**changes: object) -> Verdict:
         "worst_frame": 1,
         "frame_count": 8,
         "pdq": (PDQ,) * 8,
+        "pdq_quality": (100, 49) * 4,
         "media_type": "image/gif",
         "length": 123_456,
         "models": MODELS,
@@ -103,8 +104,9 @@ def answer(**changes: object) -> AnswerGiven:
 SAMPLES: dict[str, Message] = {
     "image-submitted-1": image(),
     "image-submitted-1.1": image(hung=1),
-    "verdict-1": verdict(length=0),
-    "verdict-1.1": verdict(),
+    "verdict-1": verdict(length=0, pdq_quality=()),
+    "verdict-1.1": verdict(pdq_quality=()),
+    "verdict-1.2": verdict(),
     "answer-given-1": answer(accepted=None, carried_by=""),
     "answer-given-1.1": answer(),
     "scanner-announced-1": ScannerAnnounced(
