@@ -9,7 +9,16 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.routing import APIRoute
 
 from gateway import openapi
-from gateway.answers import Answer, answer_reply, json_status, ledger_entry, pict_rs_status, refusal_reply, report_reply
+from gateway.answers import (
+    Answer,
+    answer_reply,
+    json_status,
+    ledger_entry,
+    pict_rs_status,
+    refusal_reply,
+    report_reply,
+    rules_of,
+)
 from gateway.bodies import Bodies
 from gateway.flights import Arrival
 from gateway.ledger import Ledger
@@ -210,11 +219,11 @@ def create_app(endpoints: Endpoints) -> FastAPI:
 
 
 def _grounds(answer: Answer) -> dict[str, object]:
-    """What a judgement rests on, for the log."""
-    if answer.judgement is None:
-        return {}
-    rules = [rule["name"] for rule in orjson.loads(answer.judgement.rules)]
-    return {"rules": rules, "scores": orjson.loads(answer.judgement.scores)}
+    """What an answer rests on, for the log."""
+    grounds: dict[str, object] = {"rules": [rule["name"] for rule in rules_of(answer)]}
+    if answer.judgement is not None:
+        grounds["scores"] = orjson.loads(answer.judgement.scores)
+    return grounds if grounds["rules"] or answer.judgement is not None else {}
 
 
 def _header(request: Request, name: bytes) -> str:

@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections import OrderedDict
+from collections.abc import Coroutine
 from dataclasses import dataclass
 
 import structlog
@@ -12,6 +14,7 @@ from gateway.frames.frame import FrameSet, Unreadable, UnreadableReason
 from gateway.frames.pool import FramePool, PoolStopped
 from gateway.limits import Limit, Ticket
 from gateway.metrics import Metrics
+from gateway.recognition import Recognised, Recognition
 from gateway.refusals import Refusal, RefusalCode
 from gateway.settings import GatewaySettings
 from gateway.spool.errors import SpoolError
@@ -20,7 +23,7 @@ from gateway.verdicts import Judgement, Verdicts
 from schemas.broker import BrokerError, PublishRefused
 from schemas.clock import now_ms
 from schemas.keyring import Keyring
-from schemas.messages import AnsweredBy, FrameInfo, ImageFailed, ImageSubmitted
+from schemas.messages import AnsweredBy, FrameInfo, ImageFailed, ImageSubmitted, Stage, Verdict
 from schemas.topics import IMAGES, IMAGES_BACKLOG
 
 log = structlog.get_logger("gateway.flights")
@@ -39,6 +42,9 @@ LATE_TRY_S = 2.0
 
 LIVE_SHARE = 0.7
 """The part of the deadline that the way to a verdict may take under load: the rest is for what varies."""
+
+_DECLARED_MOST = 10_000
+"""How many images this gateway remembers to have published a verdict of: a refused one is asked about at every view."""
 
 LOOK_SHARE = 0.4
 """The part of it that a file may wait for its frames."""
@@ -75,7 +81,7 @@ class Unjudged:
     reason: str
 
 
-Outcome = Judgement | Unjudged | Unreadable | Refusal
+Outcome = Judgement | Recognised | Unjudged | Unreadable | Refusal
 
 
 @dataclass(slots=True, eq=False)
@@ -84,7 +90,8 @@ class Flight:
 
     `safe` is done when more than this process has the image, or when it has an outcome. `answered` says that some
     request got its answer already: such an image must not be dropped any more. `launched` is in perf_counter seconds:
-    what a slow client took for its body is no sign of load.
+    what a slow client took for its body is no sign of load. `recognised` is what its bytes, and then its frames, are
+    known as; one that is `final` is the outcome.
     """
 
     scan_id: str
@@ -100,6 +107,7 @@ class Flight:
     answered: bool = False
     looked_at: bool = False
     media_type: str = ""
+    recognised: Recognised | None = None
     expiry: asyncio.TimerHandle | None = None
 
 
@@ -116,6 +124,7 @@ class Flights:
         *,
         gateway: str,
         frames: FramePool,
+        recognition: Recognition,
         keyring: Keyring,
         delivery: Delivery,
         verdicts: Verdicts,
@@ -123,6 +132,7 @@ class Flights:
     ) -> None:
         self._gateway = gateway
         self._frames = frames
+        self._recognition = recognition
         self._keyring = keyring
         self._delivery = delivery
         self._verdicts = verdicts
@@ -135,6 +145,7 @@ class Flights:
         )
         self._flights: dict[tuple[str, bytes], Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._declared: OrderedDict[tuple[str, bytes, str], None] = OrderedDict()
         self.unpublished_bytes = 0
         metrics.watch("images_in_flight", "Images that wait for a verdict.", lambda: len(self._flights))
         metrics.watch("unpublished_bytes", "Bytes of frames in memory alone.", lambda: self.unpublished_bytes)
@@ -155,8 +166,10 @@ class Flights:
         """The image with these bytes that is on its way."""
         return self._flights.get((tenant.name, sha256))
 
-    def launch(self, scan_id: str, tenant: Tenant, body: Body, arrival: Arrival) -> Flight:
-        """Send one image on its way. Takes `body` over and closes it."""
+    def launch(
+        self, scan_id: str, tenant: Tenant, body: Body, arrival: Arrival, recognised: Recognised | None = None
+    ) -> Flight:
+        """Send one image, whose bytes are `recognised` as that, on its way. Takes `body` over and closes it."""
         loop = asyncio.get_running_loop()
         flight = Flight(
             scan_id,
@@ -168,14 +181,23 @@ class Flights:
             overload=not self._live.has_room,
             outcome=loop.create_future(),
             safe=asyncio.Event(),
+            recognised=recognised,
         )
         if not flight.overload:
             flight.ticket = self._live.enter()
         self._flights[tenant.name, body.sha256] = flight
-        task = asyncio.create_task(self._carry(flight, body), name=f"scan-{scan_id}")
+        self._start(self._carry(flight, body), f"scan-{scan_id}")
+        return flight
+
+    def declare(self, scan_id: str, tenant: Tenant, body: Body, arrival: Arrival, recognised: Recognised) -> None:
+        """Publish what an image that goes to no scanner was recognised as; once for the same bytes."""
+        verdict = self._verdict(scan_id, tenant, body.sha256, body.length, arrival, recognised)
+        self._start(self._declare(verdict), f"declare-{scan_id}")
+
+    def _start(self, work: Coroutine[None, None, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return flight
 
     def note_late(self, flight: Flight) -> None:
         """A request was answered by the deadline: as far as load goes, this image took too long."""
@@ -200,6 +222,15 @@ class Flights:
             with body:
                 frames = await self._look(body)
             flight.media_type, flight.looked_at = frames.media_type, True
+            flight.recognised = await self._recognition.by_frames(flight.sha256, frames, flight.recognised)
+            if flight.recognised is not None:
+                if flight.recognised.final:
+                    self._settle(flight, flight.recognised)
+                # Let in by the deadline before it was recognised, it is to be removed, as often as it is let in.
+                again = flight.answered
+                await self._declare(self._verdict_of(flight, frames, flight.recognised), again=again)
+                if flight.recognised.final:
+                    return
             await self._hand_over(flight, self._seal(flight, frames))
         except Unreadable as error:
             self._metrics.unreadable.labels(str(error.reason)).inc()
@@ -228,6 +259,55 @@ class Flights:
             seconds = time.perf_counter() - started
             ticket.leave(seconds)
             self._metrics.frames_seconds.observe(seconds)
+
+    async def _declare(self, verdict: Verdict, *, again: bool = False) -> None:
+        """Publish a verdict of ours; `again` although the same was said of these bytes before."""
+        key = (verdict.tenant, verdict.sha256, verdict.hash_list)
+        if key in self._declared and not again:
+            return
+        self._declared[key] = None
+        if len(self._declared) > _DECLARED_MOST:
+            self._declared.popitem(last=False)
+        try:
+            await self._delivery.declare(verdict)
+        except Exception as error:  # noqa: BLE001 - the edge of a task; the answer and the ledger say it all the same
+            self._declared.pop(key, None)
+            log.error("a verdict of ours is not published", scan_id=verdict.scan_id, error=repr(error))
+
+    def _verdict_of(self, flight: Flight, frames: FrameSet, recognised: Recognised) -> Verdict:
+        verdict = self._verdict(flight.scan_id, flight.tenant, flight.sha256, flight.length, flight.arrival, recognised)
+        return verdict.model_copy(
+            update={
+                "frame_count": len(frames.frames),
+                "pdq": tuple(frame.pdq for frame in frames.frames),
+                "pdq_quality": tuple(frame.pdq_quality for frame in frames.frames),
+                "media_type": frames.media_type,
+            }
+        )
+
+    def _verdict(
+        self, scan_id: str, tenant: Tenant, sha256: bytes, length: int, arrival: Arrival, recognised: Recognised
+    ) -> Verdict:
+        return Verdict(
+            scan_id=scan_id,
+            tenant=tenant.name,
+            sha256=sha256,
+            decision=recognised.decision,
+            rules=(recognised.rule,),
+            scores={},
+            worst_frame=recognised.rule.frame,
+            length=length,
+            models={},
+            policy="",
+            hash_list=recognised.hash_list,
+            stage=Stage.LIST,
+            scanner=self._gateway,
+            topic="",
+            partition=0,
+            offset=0,
+            received_at=arrival.at_ms,
+            judged_at=now_ms(),
+        )
 
     def _seal(self, flight: Flight, frames: FrameSet) -> ImageSubmitted:
         sealed = self._keyring.seal(

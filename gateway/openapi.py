@@ -28,7 +28,10 @@ class RuleBody(BaseModel):
 
 
 class AnswerBody(BaseModel):
-    """One request's answer. `accepted` is what the tenant makes of `decision`, and what pict-rs is told."""
+    """One request's answer. `accepted` is what the tenant makes of `decision`, and what pict-rs is told.
+
+    `hash_list` names the known-hash list that has the image, as ``name@version``.
+    """
 
     model_config = ConfigDict(json_schema_extra={"additionalProperties": False})
     scan_id: str
@@ -40,6 +43,7 @@ class AnswerBody(BaseModel):
     media_type: str
     rules: list[RuleBody]
     scores: dict[str, float]
+    hash_list: str
     milliseconds: float = Field(ge=0)
 
 
@@ -112,6 +116,7 @@ def _answer(decision: str, answered_by: str, *, accepted: bool, reason: str = ""
         "media_type": "image/jpeg" if answered_by == "verdict" else "",
         "rules": [_FIRED] if judged and decision == "reject" else [],
         "scores": _SCORES if judged else {},
+        "hash_list": "",
         "milliseconds": 41.27,
         **more,
     }
@@ -129,6 +134,14 @@ _ACCEPTED = _answer("accept", "verdict", accepted=True)
 _REJECTED = _answer("reject", "verdict", accepted=False)
 _KNOWN = _answer("accept", "known", accepted=True)
 _DEADLINE = _answer("accept", "deadline", accepted=True, reason="no verdict within 3000 ms")
+_LISTED = _answer(
+    "reject",
+    "list",
+    accepted=False,
+    reason="on the list partners@5c85955f7092 (fediwarden.example), 4 of 256 bits off: known elsewhere",
+    rules=[{"name": "list:partners", "decision": "reject", "frame": 0}],
+    hash_list="partners@5c85955f7092",
+)
 _REASON = "not_an_image: the content is no known image or video format"
 _UNREADABLE = _answer("reject", "unreadable", accepted=False, reason=_REASON)
 
@@ -219,7 +232,7 @@ PICT_RS_RESPONSES: Responses = {
         "model": AnswerBody,
         "description": "Refuse the image.",
         "headers": _ANSWER_HEADERS,
-        "content": _content(verdict=_REJECTED, unreadable=_UNREADABLE),
+        "content": _content(verdict=_REJECTED, list=_LISTED, unreadable=_UNREADABLE),
     },
     **_REFUSALS,
 }

@@ -1,4 +1,4 @@
-"""The way of one request through the gateway: room? - known? - an image on its way - its outcome, or the deadline's."""
+"""The way of one request through the gateway: room? - listed? - known? - an image on its way - an outcome, or the deadline."""
 
 import asyncio
 import secrets
@@ -13,6 +13,7 @@ from gateway.flights import Arrival, Flight, Flights, Outcome, Unjudged
 from gateway.frames.frame import Unreadable
 from gateway.ledger import Ledger
 from gateway.metrics import Metrics
+from gateway.recognition import Recognised, Recognition
 from gateway.refusals import Refusal, RefusalCode
 from gateway.settings import GatewaySettings
 from gateway.tenants import Tenant
@@ -36,6 +37,7 @@ class Scans:
         settings: GatewaySettings,
         *,
         flights: Flights,
+        recognition: Recognition,
         delivery: Delivery,
         verdicts: Verdicts,
         ledger: Ledger,
@@ -43,6 +45,7 @@ class Scans:
     ) -> None:
         self._settings = settings
         self._flights = flights
+        self._recognition = recognition
         self._delivery = delivery
         self._verdicts = verdicts
         self._ledger = ledger
@@ -88,22 +91,36 @@ class Scans:
         sha256, length = body.sha256, body.length
         scan_id = _new_scan_id(arrival.at_ms)
         flight: Flight | None = None
-        outcome: Outcome | None = self._verdicts.known(tenant.name, sha256)
-        if outcome is not None:
+        outcome: Outcome | None
+        recognised = self._recognition.by_bytes(sha256, body.md5)
+        known = None
+        if recognised is None or not recognised.final:
+            known = self._verdicts.known(tenant.name, sha256)
+            if known is not None:
+                recognised = await self._recognition.by_hashes(sha256, known.pdq, recognised)
+        answered_by = AnsweredBy.KNOWN
+        if recognised is not None and recognised.final:
+            self._flights.declare(scan_id, tenant, body, arrival, recognised)
             body.close()
-            answered_by = AnsweredBy.KNOWN
+            outcome = recognised
+        elif known is not None:
+            body.close()
+            outcome = known
         else:
             flight = self._flights.find(tenant, sha256)
             if flight is None:
-                flight = self._flights.launch(scan_id, tenant, body, arrival)
+                flight = self._flights.launch(scan_id, tenant, body, arrival, recognised)
             else:
                 body.close()
             outcome = await self._await_outcome(flight, arrival)
             answered_by = AnsweredBy.VERDICT
+            recognised = flight.recognised or recognised
         reason = ""
         match outcome:
             case Judgement():
                 decision = outcome.decision
+            case Recognised():
+                decision, answered_by, reason = outcome.decision, outcome.by, outcome.reason
             case Unreadable():
                 decision, answered_by = Decision(tenant.settings.on_unreadable), AnsweredBy.UNREADABLE
                 reason = f"{outcome.reason}: {outcome.detail}" if outcome.detail else str(outcome.reason)
@@ -114,6 +131,9 @@ class Scans:
             case None:
                 decision, answered_by = Decision(tenant.settings.on_timeout), AnsweredBy.DEADLINE
                 reason = f"no verdict within {self._settings.deadline_ms} ms"
+        if recognised is not None and not recognised.final and decision is Decision.ACCEPT:
+            decision = recognised.decision
+            reason = "; ".join(filter(None, (reason, recognised.reason)))
         answer = Answer(
             scan_id=scan_id,
             tenant=tenant.name,
@@ -125,6 +145,7 @@ class Scans:
             answered_by=answered_by,
             reason=reason,
             judgement=outcome if isinstance(outcome, Judgement) else None,
+            recognised=recognised,
             carried_by=flight.scan_id if flight is not None else "",
             answered_at=now_ms(),
             milliseconds=arrival.milliseconds,

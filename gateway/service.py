@@ -21,8 +21,10 @@ from gateway.edge import edge_protocol
 from gateway.flights import Flights
 from gateway.frames.pool import FramePool
 from gateway.ledger import Ledger
+from gateway.lists.lists import Lists
 from gateway.metrics import Metrics
 from gateway.readiness import Part
+from gateway.recognition import Recognition
 from gateway.scans import Scans
 from gateway.settings import GatewaySettings, TenantSettings
 from gateway.spool.errors import SpoolUnusable
@@ -41,7 +43,7 @@ from schemas.broker import (
     check_topics,
 )
 from schemas.keyring import Keyring
-from schemas.messages import ScannerAnnounced, Verdict
+from schemas.messages import ScannerAnnounced, Stage, Verdict
 from schemas.topics import ANSWERS, IMAGES, IMAGES_BACKLOG, IMAGES_DEAD, SCANNERS, VERDICTS
 
 log = structlog.get_logger("gateway")
@@ -93,7 +95,9 @@ class Gateway:
             client_id=f"fediwarden-gateway-{self.name}",
         )
         self._frames = FramePool(settings.frames)
-        self._bodies = Bodies(settings)
+        self._lists = Lists(settings.lists, gateway=self.name, metrics=self._metrics)
+        self._recognition = Recognition(self._lists)
+        self._bodies = Bodies(settings, needs_md5=lambda: self._recognition.needs_md5)
         self._opened = contextlib.AsyncExitStack()
         self._socket: socket.socket | None = None
         self._server: _Server | None = None
@@ -120,6 +124,7 @@ class Gateway:
             settings,
             gateway=self.name,
             frames=self._frames,
+            recognition=self._recognition,
             keyring=self._keyring,
             delivery=self._delivery,
             verdicts=self._verdicts,
@@ -128,6 +133,7 @@ class Gateway:
         self._scans = Scans(
             settings,
             flights=self._flights,
+            recognition=self._recognition,
             delivery=self._delivery,
             verdicts=self._verdicts,
             ledger=self._ledger,
@@ -189,6 +195,7 @@ class Gateway:
                 f"{spooled or 'no'} image{'s wait' if spooled != 1 else ' waits'} on disk for Kafka",
             ),
             Part("scanners", False, scanners > 0, f"{scanners} announced"),
+            self._lists.part(),
         )
 
     async def start(self) -> None:
@@ -199,6 +206,8 @@ class Gateway:
             self._assemble(storage)
             await self._ledger.restore(storage.own.journal)
             self._socket = self._opened.enter_context(_listen(self._settings.host, self._settings.port))
+            await self._lists.start()
+            self._opened.push_async_callback(self._lists.stop)
             await self._frames.start()
         except SpoolUnusable as error:
             await self._opened.aclose()
@@ -300,7 +309,7 @@ class Gateway:
     def _observe(self, received: Received) -> None:
         self._verdicts.observe(received)
         match received.message:
-            case Verdict() as verdict:
+            case Verdict(stage=Stage.LIVE | Stage.BACKLOG) as verdict:
                 self._steering.judged(verdict.scan_id, verdict.topic, verdict.partition, verdict.scanner)
             case ScannerAnnounced() as announced if announced.leaving:
                 self._steering.leaving(announced.scanner)

@@ -12,9 +12,10 @@ from typing import NamedTuple, TypeVar
 import orjson
 import structlog
 
+from gateway.frames.frame import QUALITY_LEAST
 from schemas.broker import Received
 from schemas.clock import now_ms
-from schemas.messages import EVERY_TENANT, Decision, ImageFailed, ScannerAnnounced, Verdict
+from schemas.messages import EVERY_TENANT, Decision, ImageFailed, ScannerAnnounced, Stage, Verdict
 
 log = structlog.get_logger("gateway.verdicts")
 
@@ -37,6 +38,7 @@ class Judgement:
     """What a verdict says, as small as a hundred thousand of them in memory must be.
 
     `rules` and `scores` are JSON as replies carry it: ``[{"name", "decision", "frame"}]`` and ``{"model/label": p}``.
+    `pdq` are the frames' hashes that are fit for matching.
     """
 
     decision: Decision
@@ -46,6 +48,7 @@ class Judgement:
     judged_at: int
     tenant: str
     sha256: bytes
+    pdq: tuple[bytes, ...] = ()
 
 
 class _Scanner(NamedTuple):
@@ -143,6 +146,8 @@ class Verdicts:
         return judges
 
     def _learn(self, verdict: Verdict) -> None:
+        if verdict.stage is Stage.LIST and verdict.decision is not Decision.REJECT:
+            return  # a scanner's verdict of the same scan says more
         judge = _judge(verdict.models, verdict.policy)
         judgement = Judgement(
             decision=verdict.decision,
@@ -152,6 +157,7 @@ class Verdicts:
             judged_at=verdict.judged_at,
             tenant=sys.intern(verdict.tenant),
             sha256=verdict.sha256,
+            pdq=fit_hashes(verdict),
         )
         self._resolve(verdict.scan_id, judgement)
         _remember(self._known, (verdict.sha256, judgement.judge), judgement, self._known_entries)
@@ -189,6 +195,12 @@ def _json(value: object) -> bytes:
     A hundred thousand of those kept for long left holes too small for the next frames: 9 KB of memory an image.
     """
     return bytes(bytearray(orjson.dumps(value)))
+
+
+def fit_hashes(verdict: Verdict) -> tuple[bytes, ...]:
+    """The hashes of the frames that are not too plain to be matched; none of an older scanner's, which did not say."""
+    pairs = zip(verdict.pdq, verdict.pdq_quality, strict=False)
+    return tuple(dict.fromkeys(pdq for pdq, quality in pairs if quality >= QUALITY_LEAST))
 
 
 def _judge(models: Mapping[str, str], policy: str) -> Judge:

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gateway.frames.frame import VARIANTS
+
 Floats = NDArray[np.float32]
 
 
@@ -54,9 +56,6 @@ _ODD = np.where(np.arange(1, 17) % 2, -1.0, 1.0).astype(np.float32)
 
 _NEGATED = np.stack([np.outer(down, across) < 0 for down in (abs(_ODD), _ODD) for across in (abs(_ODD), _ODD)])
 """Which coefficients do so in the picture as it is, left to right, upside down, and both."""
-
-VARIANTS = 8
-"""How many ways there are to turn and mirror a picture by right angles."""
 
 
 @dataclass(frozen=True, slots=True)

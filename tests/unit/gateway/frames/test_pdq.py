@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from gateway.frames.pdq import VARIANTS, pdq, turn_hashes
+from gateway.frames.frame import VARIANTS
+from gateway.frames.pdq import pdq, turn_hashes
 from tests import pictures
 
 REFERENCE = [
@@ -84,6 +85,6 @@ def test_a_photograph_turned_is_found_by_the_bits_of_its_hash_alone(turn: Image.
 
 
 def test_the_hashes_from_bits_stand_in_the_order_of_those_from_the_picture() -> None:
-    hashes = pdq(Image.fromarray(blocks(3, 512, 384)))
+    hashes = pdq(Image.open(io.BytesIO(pictures.photo(3, 640, 480))))
     for ours, exact in zip(turn_hashes([hashes.pdq]), [hashes.pdq, *split(hashes.turned)], strict=True):
-        assert distance(ours.tobytes(), exact) <= 12
+        assert distance(ours.tobytes(), exact) <= 20
