@@ -17,6 +17,11 @@ class RefusalCode(StrEnum):
     SEVERAL_FILES = "several_files"
     NOT_AN_IMAGE = "not_an_image"
     UNKNOWN_SCAN = "unknown_scan"
+    UNKNOWN_LIST = "unknown_list"
+    FETCHING_OFF = "fetching_off"
+    URL_NOT_ALLOWED = "url_not_allowed"
+    URL_NOT_FETCHED = "url_not_fetched"
+    TOO_MANY_FETCHES = "too_many_fetches"
     DRAINING = "draining"
     FULL = "full"
     NOT_FOUND = "not_found"
@@ -36,6 +41,11 @@ STATUS: dict[RefusalCode, int] = {
     RefusalCode.SEVERAL_FILES: 400,
     RefusalCode.NOT_AN_IMAGE: 422,
     RefusalCode.UNKNOWN_SCAN: 404,
+    RefusalCode.UNKNOWN_LIST: 404,
+    RefusalCode.FETCHING_OFF: 403,
+    RefusalCode.URL_NOT_ALLOWED: 400,
+    RefusalCode.URL_NOT_FETCHED: 422,
+    RefusalCode.TOO_MANY_FETCHES: 429,
     RefusalCode.DRAINING: 503,
     RefusalCode.FULL: 503,
     RefusalCode.NOT_FOUND: 404,

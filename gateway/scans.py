@@ -1,4 +1,4 @@
-"""The way of one request through the gateway: room? - listed? - known? - an image on its way - an outcome, or the deadline."""
+"""The way of one request through the gateway: room? - listed? - known? - an image on its way - outcome or deadline."""
 
 import asyncio
 import secrets

@@ -20,8 +20,12 @@ from gateway.delivery import Delivery
 from gateway.edge import edge_protocol
 from gateway.flights import Flights
 from gateway.frames.pool import FramePool
+from gateway.hashing import Hashing
 from gateway.ledger import Ledger
+from gateway.lists.learning import Learning
 from gateway.lists.lists import Lists
+from gateway.lists.publishing import Publishing
+from gateway.lists.store import ListStore
 from gateway.metrics import Metrics
 from gateway.readiness import Part
 from gateway.recognition import Recognition
@@ -97,6 +101,9 @@ class Gateway:
         self._frames = FramePool(settings.frames)
         self._lists = Lists(settings.lists, gateway=self.name, metrics=self._metrics)
         self._recognition = Recognition(self._lists)
+        self._list_store = ListStore(settings.lists.folder) if settings.lists.folder is not None else None
+        learn = settings.lists.learn
+        self._learning = Learning(learn, self._list_store) if learn.source != "off" and self._list_store else None
         self._bodies = Bodies(settings, needs_md5=lambda: self._recognition.needs_md5)
         self._opened = contextlib.AsyncExitStack()
         self._socket: socket.socket | None = None
@@ -105,6 +112,7 @@ class Gateway:
         self._started_kafka = False
         self._stopping = False
         self._adopting: asyncio.Task[None] | None = None
+        self._learner: asyncio.Task[None] | None = None
         self._fault: BaseException | None = None
         self._drained_by = 0.0
 
@@ -151,6 +159,8 @@ class Gateway:
             ledger=self._ledger,
             metrics=metrics,
             parts=self.parts,
+            publishing=Publishing(self._list_store, settings.lists.shared, settings.lists.reader_token),
+            hashing=Hashing(settings.fetch, bodies=self._bodies, frames=self._frames),
         )
         self._server = _Server(
             uvicorn.Config(
@@ -260,6 +270,9 @@ class Gateway:
                     self._watch(task)
                 self._adopting = asyncio.create_task(self._adopt(), name="adopt")
                 self._watch(self._adopting)
+                if self._learning is not None:
+                    self._learner = asyncio.create_task(self._learning.run(), name="learning")
+                    self._watch(self._learner)
                 self._started_kafka = True
                 break
             except (BrokerUnavailable, BrokerRefused) as error:
@@ -311,6 +324,8 @@ class Gateway:
         match received.message:
             case Verdict(stage=Stage.LIVE | Stage.BACKLOG) as verdict:
                 self._steering.judged(verdict.scan_id, verdict.topic, verdict.partition, verdict.scanner)
+                if self._learning is not None:
+                    self._learning.observe(verdict)
             case ScannerAnnounced() as announced if announced.leaving:
                 self._steering.leaving(announced.scanner)
 
@@ -320,9 +335,10 @@ class Gateway:
 
     async def _wind_down(self, connecting: asyncio.Task[None]) -> None:
         loop = asyncio.get_running_loop()
-        if self._adopting is not None:
-            self._adopting.cancel()
-            await asyncio.gather(self._adopting, return_exceptions=True)
+        for task in (self._adopting, self._learner):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         lost = await self._flights.drain(max(_LAST_CHANCE_S, self._drained_by - loop.time()))
         await self._delivery.stop()
         if not connecting.done():

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from gateway.fetching.settings import FetchSettings
 from gateway.frames.settings import FrameSettings
 from gateway.lists.settings import ListSettings
 
@@ -183,6 +184,9 @@ class GatewaySettings(BaseModel):
         15.0, description="Seconds to answer what is in flight and to hand it to Kafka when stopping."
     )
     lists: ListSettings = Field(default_factory=ListSettings, description="Known-hash lists.")
+    fetch: FetchSettings = Field(
+        default_factory=FetchSettings, description="Fetching images that others name, for their hash. Off."
+    )
     frames: FrameSettings = Field(
         default_factory=FrameSettings, description="The sandboxed workers that turn files into frames."
     )

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from fediwarden.cli import doctor, keys, ledger, models, scan, services, settings, topics
+from fediwarden.cli import doctor, keys, ledger, lists, models, scan, services, settings, topics
 from fediwarden.exits import FAILED, exit_code, is_ours
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app.command("ledger")(ledger.ledger)
 app.add_typer(topics.app, name="topics")
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
+app.add_typer(lists.app, name="lists")
 app.command("doctor")(doctor.doctor)
 app.command("settings")(settings.settings)
 app.command("version")(settings.version)

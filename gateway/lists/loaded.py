@@ -13,7 +13,7 @@ from gateway.lists.hashes import Rows
 from gateway.lists.index import ExactIndex, PdqIndex
 from gateway.lists.kinds import HashKind
 from gateway.lists.match import Match
-from gateway.lists.store import ListStore, Stamp
+from gateway.lists.store import ListStore, Stamp, StoredList
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,10 @@ def load_list(store: ListStore, name: str, stamp: Stamp) -> LoadedList:
     stored = store.load(name)
     if stored.name != name:
         raise ListError(f"the list in {name}.list calls itself {stored.name!r}; was the file renamed?")
+    return _index(stored, stamp)
+
+
+def _index(stored: StoredList, stamp: Stamp) -> LoadedList:
     rows = stored.hashes.rows
     return LoadedList(
         stamp,
@@ -75,6 +79,18 @@ def search_frames(lists: Sequence[LoadedList], frames: Sequence[Frame]) -> list[
 def search_hashes(lists: Sequence[LoadedList], hashes: Sequence[bytes]) -> list[Match]:
     """The same for frames of which only the hash is known."""
     return _search(lists, turn_hashes(hashes), range(len(hashes)))
+
+
+def find_hash(stored: StoredList, digest: bytes, kinds: Sequence[HashKind]) -> list[Match]:
+    """The matches of one hash, taken as each of `kinds`, with one list, expired or suspended as it may be."""
+    loaded = _index(stored, Stamp(0, 0, 0))
+    found = []
+    if HashKind.PDQ in kinds:
+        found += search_hashes([loaded], [digest])
+    for kind, index in ((HashKind.SHA256, loaded.sha256), (HashKind.MD5, loaded.md5)):
+        if kind in kinds and digest in index:
+            found.append(loaded.match(kind))
+    return found
 
 
 def _search(lists: Sequence[LoadedList], queries: Rows, frames: Sequence[int]) -> list[Match]:
