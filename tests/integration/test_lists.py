@@ -204,7 +204,7 @@ def test_lists_come_change_and_go_while_a_gateway_serves_and_known_pictures_are_
         assert post(one, turned).json()["answered_by"] == "verdict"
         assert post(one, image).json()["answered_by"] == "known"
 
-        listing(folder, "late", {HashKind.PDQ: [hash_of(image)]}, distance=0)
+        listing(folder, "late", {HashKind.PDQ: [hash_of(image)]})
         for running in both:
             wait_for(lambda running=running: "1 matched" in str(lists_part(running)["detail"]))
             # Judged before, without its pixels: by the hash that the verdict carries.
