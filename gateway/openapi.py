@@ -336,7 +336,7 @@ LIST_RESPONSES: Responses = {
                 "responsible": "admin@fediwarden.example",
                 "origin": "our own decisions",
                 "fetched_at": 1795438800000,
-                "expires_at": None,
+                "expires_at": 1826974800000,
                 "counts": {"pdq": 1},
                 "hashes": {"pdq": [_PDQ], "sha256": [], "md5": []},
                 "provenance": {
@@ -370,7 +370,13 @@ LIST_RESPONSES: Responses = {
             )
         ),
     },
-    503: {"model": ErrorBody, "description": "The list cannot be read."},
+    503: {
+        "model": ErrorBody,
+        "description": "The list cannot be read.",
+        "content": _content(
+            internal=_error(RefusalCode.INTERNAL, "", "the list cannot be read", "the gateway's log says why")
+        ),
+    },
 }
 
 PDQ_RESPONSES: Responses = {

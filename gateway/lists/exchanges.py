@@ -36,14 +36,17 @@ def fetch_exchange(source: str, *, most: int) -> Parsed:
         raise SourceFailed(f"{source}: no exchange {name!r}; there are {', '.join(_IMPLEMENTATIONS)}")
     exchange, types = _load(name)
     collaboration = _configure(source, exchange, dict(parse_qsl(query, keep_blank_values=True)))
-    fetched: dict[Any, Any] = {}
     try:
         api = exchange.for_collab(collaboration)
-        for delta in api.fetch_iter(list(types), None):
-            exchange.naive_fetch_merge(fetched, delta.updates)
-            if len(fetched) > 2 * most:
-                raise _too_many(source, most)
-        signals = exchange.naive_convert_to_signal_type(list(types), collaboration, fetched)
+        if name == "stop_ncii":
+            signals = _stop_ncii(api, types)
+        else:
+            fetched: dict[Any, Any] = {}
+            for delta in api.fetch_iter(list(types), None):
+                exchange.naive_fetch_merge(fetched, delta.updates)
+                if len(fetched) > 2 * most:
+                    raise _too_many(source, most)
+            signals = exchange.naive_convert_to_signal_type(list(types), collaboration, fetched)
     except ListInvalid:
         raise
     except Exception as error:  # the package lets through whatever its HTTP client and its parsers raise
@@ -92,6 +95,25 @@ def _typed(hint: Any, text: str) -> Any:
         by_name = {each.name.lower(): each for each in hint}
         return by_name[text.lower()] if text.lower() in by_name else hint(text)
     return hint(text) if hint in (int, float, str) else text
+
+
+def _stop_ncii(api: Any, types: dict[Any, HashKind]) -> dict[Any, set[str]]:
+    """What StopNCII has and nobody has withdrawn, by its client.
+
+    The package's own conversion (1.2.17) looks for the states of a case among the hashes' values: what people have
+    withdrawn would stay on the list.
+    """
+    of_kind = {kind: signal_type for signal_type, kind in types.items()}
+    names = {"ImagePDQ": of_kind[HashKind.PDQ], "VideoMD5": of_kind[HashKind.MD5]}
+    signals: dict[Any, set[str]] = {signal_type: set() for signal_type in names.values()}
+    for page in api.api.fetch_hashes_iter():
+        for record in page.hashRecords:
+            hashes = signals.get(names.get(record.signalType.value), set())
+            if record.hashStatus.value in ("Withdrawn", "Deleted"):
+                hashes.discard(record.hashValue)
+            else:
+                hashes.add(record.hashValue)
+    return signals
 
 
 def _collect(source: str, signals: Any, types: dict[Any, HashKind], most: int) -> Parsed:

@@ -28,6 +28,9 @@ _CHUNKS_FEW, _CHUNKS_MANY = 16, 13
 
 _BLOCK = 1 << 16
 
+Words = NDArray[np.uint64]
+"""Hashes as four words each."""
+
 
 @dataclass(frozen=True, slots=True)
 class Near:
@@ -81,28 +84,37 @@ class PdqIndex:
             return self._scan(wanted)
         return self._nearest(wanted, *found)
 
-    def _nearest(self, wanted: NDArray[np.uint64], rows: NDArray[np.uint32], asked: NDArray[np.intp]) -> list[Near]:
-        distances = np.bitwise_count(self._words[rows] ^ wanted[asked]).sum(axis=1, dtype=np.int64)
+    def _nearest(self, wanted: Words, rows: NDArray[np.intp], per_query: NDArray[np.intp]) -> list[Near]:
+        distances = _distances(np.take(self._words, rows, axis=0), np.repeat(wanted, per_query, axis=0))
+        near = np.flatnonzero(distances <= self._distance)
+        asked = np.searchsorted(np.cumsum(per_query), near, "right")
         best: dict[int, Near] = {}
-        for at in np.flatnonzero(distances <= self._distance):
-            query, distance = int(asked[at]), int(distances[at])
+        for at, query in zip(near.tolist(), asked.tolist(), strict=True):
+            distance = int(distances[at])
             if query not in best or distance < best[query].distance:
                 best[query] = Near(query, self._rows[rows[at]].tobytes(), distance)
         return [best[query] for query in sorted(best)]
 
-    def _scan(self, wanted: NDArray[np.uint64]) -> list[Near]:
+    def _scan(self, wanted: Words) -> list[Near]:
         best: list[Near] = []
         for query, words in enumerate(wanted):
             nearest, at = BITS + 1, 0
             for start in range(0, len(self._words), _BLOCK):
                 block = self._words[start : start + _BLOCK]
-                distances = np.bitwise_count(block ^ words).sum(axis=1, dtype=np.uint16)
+                distances = _distances(block, words)
                 lowest = int(distances.argmin())
                 if distances[lowest] < nearest:
                     nearest, at = int(distances[lowest]), start + lowest
             if nearest <= self._distance:
                 best.append(Near(query, self._rows[at].tobytes(), nearest))
         return best
+
+
+def _distances(one: Words, other: Words) -> NDArray[np.uint16]:
+    """How many bits differ, row by row. (Four columns are added up in a sixth of the time of a sum over rows of four.)"""
+    bits = np.bitwise_count(one ^ other).astype(np.uint16)
+    distances: NDArray[np.uint16] = bits[:, 0] + bits[:, 1] + bits[:, 2] + bits[:, 3]
+    return distances
 
 
 class _Tables:
@@ -129,12 +141,15 @@ class _Tables:
         self._starts = np.concatenate(starts)
         self._orders = np.concatenate(orders)
 
-    def candidates(self, queries: Rows, *, at_most: int) -> tuple[NDArray[np.uint32], NDArray[np.intp]] | None:
-        """Rows that may be near, and which query each is for; None where there are more than `at_most`."""
-        values = np.stack([_values(queries, begin, length) for begin, length in self._chunks], axis=1)
+    def candidates(self, queries: Rows, *, at_most: int) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
+        """Rows that may be near, query after query, and how many each has; None where there are more than `at_most`.
+
+        `np.take` because indexing with an array is six times as slow where what is taken lies all over the memory.
+        """
+        values = _values_of_all(queries, self._chunks)
         at = (values[:, self._chunk_of] ^ self._masks) + self._start_of_mask
-        first = self._starts[at].astype(np.int64)
-        counts = self._starts[at + 1] - first
+        first = np.take(self._starts, at).astype(np.int64)
+        counts = np.take(self._starts, at + 1) - first
         per_query = counts.sum(axis=1)
         total = int(per_query.sum())
         if total > at_most:
@@ -142,7 +157,7 @@ class _Tables:
         sizes = counts.reshape(-1)
         begins = (first + self._order_of_mask).reshape(-1)
         places = np.repeat(begins - (np.cumsum(sizes) - sizes), sizes) + np.arange(total)
-        return self._orders[places], np.repeat(np.arange(len(queries)), per_query)
+        return np.take(self._orders, places).astype(np.intp), per_query
 
 
 def _cut(chunks: int) -> list[tuple[int, int]]:
@@ -178,6 +193,16 @@ def _values(rows: Rows, begin: int, length: int) -> NDArray[np.int64]:
     for column in range(first, last):
         values |= rows[:, column].astype(np.int64) << (8 * (column - first))
     return (values >> (begin - 8 * first)) & ((1 << length) - 1)
+
+
+def _values_of_all(rows: Rows, chunks: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
+    """The chunks of each row, a column for each; at once, for few rows."""
+    begins, lengths = np.array(chunks, np.int64).T
+    padded = np.zeros((len(rows), BITS // 8 + 4), np.int64)
+    padded[:, : BITS // 8] = rows
+    parts = padded[:, (begins // 8)[:, None] + np.arange(4)] << np.arange(0, 32, 8)
+    values: NDArray[np.int64] = (parts.sum(axis=2) >> (begins % 8)) & ((1 << lengths) - 1)
+    return values
 
 
 def _order(values: NDArray[np.int64]) -> NDArray[np.uint32]:

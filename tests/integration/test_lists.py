@@ -3,6 +3,10 @@
 import asyncio
 import hashlib
 import io
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -14,6 +18,7 @@ from gateway.lists.definition import ListDefinition
 from gateway.lists.hashes import HashSet
 from gateway.lists.kinds import HashKind
 from gateway.lists.settings import ListSettings
+from gateway.lists.sources import fetch_hashes
 from gateway.lists.store import ListStore
 from schemas.broker import BrokerSettings, Received, Tail
 from schemas.messages import AnsweredBy, Decision, ImageSubmitted, Stage, Verdict
@@ -25,6 +30,7 @@ from tests.responder import Responder, answers_given
 pytestmark = pytest.mark.kafka
 
 PICT_RS = "/api/v1/scan/IPADDR"
+TOKEN = "a-token-that-readers-have"
 
 
 def accept(image: ImageSubmitted) -> Decision:
@@ -260,7 +266,7 @@ def test_a_poisoned_list_is_suspended_in_every_gateway_until_somebody_says_other
         assert post(other, images[1]).json()["answered_by"] == "verdict"
         assert post(other, images[0]).json()["hash_list"].startswith("trusted@")
         suspension = ListStore(tmp_path).suspension("poisoned")
-        assert suspension is not None and (suspension.matched, suspension.images) == (10, 10)
+        assert suspension is not None and (suspension.matched, suspension.images) == (9, 10)
         with running_gateway(fresh_kafka, deadline_ms=20_000, lists=settings(tmp_path)) as third:
             third.ready()
             assert post(third, images[2]).json()["answered_by"] == "verdict"
@@ -283,3 +289,121 @@ def test_a_listed_picture_is_refused_while_kafka_is_away_and_the_verdict_follows
         running.ready()
         (verdict,) = verdicts(fresh_kafka, 1)
         assert (verdict.stage, verdict.sha256) == (Stage.LIST, hashlib.sha256(image).digest())
+
+
+def test_a_rejected_picture_is_learnt_and_another_fediwarden_has_it_without_a_scanner(
+    fresh_kafka: BrokerSettings,
+    make_topics: Callable[[], BrokerSettings],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two instances: one judges and shares what it rejected, the other has no scanner and reads that."""
+    monkeypatch.setenv("PARTNERS_TOKEN", TOKEN)
+    bad, fine = pictures.photo(9, 640, 480), pictures.photo(10, 640, 480)
+    by_sha256 = {hashlib.sha256(bad).digest(): Decision.REJECT}
+    ours = settings(
+        tmp_path / "ours",
+        learn={"source": "rejections", "min_quality": 50},
+        shared=["own"],
+        reader_token=TOKEN,
+    )
+    with (
+        Responder(fresh_kafka, lambda image: by_sha256.get(image.sha256, Decision.ACCEPT)) as scanner,
+        running_gateway(fresh_kafka, deadline_ms=20_000, lists=ours) as running,
+    ):
+        running.ready()
+        assert post(running, bad).json()["answered_by"] == "verdict"
+        assert post(running, fine).json()["decision"] == "accept"
+        wait_for(lambda: "1 matched, 1 hashes" in str(lists_part(running)["detail"]))
+        edited = encoded(photo(9).transpose(Image.Transpose.FLIP_TOP_BOTTOM).resize((500, 375)), "WEBP", quality=70)
+        answer = post(running, edited)
+        assert (answer.status_code, answer.json()["answered_by"]) == (406, "list")
+        assert "our own decisions" in answer.json()["reason"]
+        assert len(scanner.seen) == 2
+
+        address = f"{running.url}/v1/lists/own"
+        reader = {"Authorization": f"Bearer {TOKEN}"}
+        document = httpx.get(address, headers=reader)
+        assert document.status_code == 200
+        assert document.json()["counts"] == {"pdq": 1}
+        (provenance,) = document.json()["provenance"].values()
+        assert provenance["rules"] == ["rule"] and "scan_id" not in provenance
+        etag = document.headers["ETag"]
+        assert httpx.get(address, headers={**reader, "If-None-Match": etag}).status_code == 304
+        assert httpx.get(address, headers={**reader, "If-None-Match": '"another"'}).status_code == 200
+        for wrong in ({}, {"Authorization": "Bearer another-token-of-32-characters"}, {"Authorization": "Basic x"}):
+            assert httpx.get(address, headers=wrong).status_code == 401
+        for name in ("partners", "..%2Fown", "own.list"):
+            assert httpx.get(f"{running.url}/v1/lists/{name}", headers=reader).status_code == 404
+
+        store = ListStore(tmp_path / "theirs")
+        for action in ("review", "reject"):
+            definition = ListDefinition(name=action, source=address, token_env="PARTNERS_TOKEN", action=action)
+            store.save(definition, fetch_hashes(definition, most=100).hashes)
+    store.remove("reject")
+    with running_gateway(make_topics(), deadline_ms=500, lists=settings(tmp_path / "theirs")) as theirs:
+        theirs.ready()
+        reviewed = post(theirs, edited).json()
+        assert (reviewed["decision"], reviewed["answered_by"]) == ("review", "deadline")
+        assert "(127.0.0.1)" in reviewed["reason"]  # whose list it is
+        assert post(theirs, fine).json()["decision"] == "accept"
+
+
+def test_piefed_gets_the_hash_of_an_image_on_the_web_and_nothing_of_our_own_network(
+    fresh_kafka: BrokerSettings,
+) -> None:
+    image = pictures.photo(11, 640, 480)
+    beside_us = {"enabled": True, "networks": ["127.0.0.0/8"]}
+    with (
+        served({"/a.jpg": image, "/page": b"<html></html>"}) as site,
+        running_gateway(fresh_kafka) as closed,
+        running_gateway(fresh_kafka, fetch={"enabled": True}) as guarded,
+        running_gateway(fresh_kafka, fetch=beside_us | {"ports": [80, int(site.rpartition(":")[2])]}) as opened,
+    ):
+
+        def ask(running: RunningGateway, url: str, path: str = "/v1/pdq") -> httpx.Response:
+            return httpx.get(f"{running.url}{path}", params={"image_url": url}, timeout=30)
+
+        answer = ask(opened, f"{site}/a.jpg")
+        assert answer.status_code == 200
+        assert set(answer.json()) == {"pdq_hash_binary", "quality"}
+        found = int(answer.json()["pdq_hash_binary"], 2).to_bytes(32)
+        assert (int.from_bytes(found) ^ int.from_bytes(hash_of(image))).bit_count() <= 6
+        assert answer.json()["quality"] >= 70
+        assert ask(opened, f"{site}/a.jpg", "/v1/pdq/IPADDR").json() == answer.json()
+
+        def code(answer: httpx.Response) -> tuple[int, str]:
+            return answer.status_code, answer.json()["error"]["code"]
+
+        assert code(ask(closed, f"{site}/a.jpg")) == (403, "fetching_off")
+        assert code(ask(guarded, f"{site}/a.jpg")) == (400, "url_not_allowed")
+        assert code(ask(guarded, "http://127.0.0.1/a.jpg")) == (400, "url_not_allowed")
+        assert code(ask(opened, f"{site}/page")) == (422, "not_an_image")
+        assert code(ask(opened, f"{site}/none")) == (422, "url_not_fetched")
+        assert code(ask(opened, "")) == (400, "bad_request")
+        assert code(ask(opened, f"{site}/a.jpg", "/v1/pdq/wrong-key")) == (401, "unknown_key")
+
+
+@contextmanager
+def served(files: dict[str, bytes]) -> Iterator[str]:
+    """A web site on loopback with these files; its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            content = files.get(self.path)
+            self.send_response(200 if content is not None else 404)
+            self.send_header("content-length", str(len(content or b"")))
+            self.end_headers()
+            self.wfile.write(content or b"")
+
+        def log_message(self, *args: object) -> None:
+            """Quietly."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -21,7 +21,7 @@ class _Handler(BaseHTTPRequestHandler):
     """Answers by path; counts what it is asked."""
 
     protocol_version = "HTTP/1.1"
-    asked: list[str] = []
+    asked: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
         self.asked.append(self.path)
@@ -216,13 +216,15 @@ def test_an_address_that_is_none_of_ours_is_refused_before_anything_is_asked(url
         check_url(url, (80, 443))
 
 
-@pytest.mark.parametrize(
-    "address",
-    """0.0.0.0 10.1.2.3 100.64.0.1 100.127.255.255 127.0.0.1 169.254.169.254 172.16.0.1 192.0.0.1 192.0.2.1 192.168.1.1
-    198.18.0.1 198.51.100.1 203.0.113.1 224.0.0.1 240.0.0.1 255.255.255.255 :: ::1 ::7f00:1 ::ffff:10.0.0.1 fc00::1 fd12::1
-    fe80::1 fe80::1%eth0 fec0::1 ff02::1 2002:7f00:1:: 2002:a9fe:a9fe:: 64:ff9b::a9fe:a9fe 64:ff9b:1::1 2001:db8::1
-    2001:0:4136:e378:8000:63bf:5601:0101 fd00:ec2::254""".split(),
-)
+NOT_PUBLIC = """
+0.0.0.0 10.1.2.3 100.64.0.1 100.127.255.255 127.0.0.1 169.254.169.254 172.16.0.1 192.0.0.1 192.0.2.1 192.168.1.1
+198.18.0.1 198.51.100.1 203.0.113.1 224.0.0.1 240.0.0.1 255.255.255.255 :: ::1 ::7f00:1 ::ffff:10.0.0.1 fc00::1
+fd12::1 fe80::1 fe80::1%eth0 fec0::1 ff02::1 2002:7f00:1:: 2002:a9fe:a9fe:: 64:ff9b::a9fe:a9fe 64:ff9b:1::1
+2001:db8::1 2001:0:4136:e378:8000:63bf:5601:0101 fd00:ec2::254
+"""
+
+
+@pytest.mark.parametrize("address", NOT_PUBLIC.split())
 def test_no_address_of_a_network_that_is_not_public_passes(address: str) -> None:
     assert not is_public(ipaddress.ip_address(address))
 
