@@ -2,8 +2,8 @@
 
 python -m bench.lists [--hashes 1000000] [--faiss]
 
-One query is one frame in its eight ways to be turned. `--faiss` compares with faiss's flat index and its multi-index, where
-faiss-cpu is installed (it is no dependency). Times are CPU time of one thread, so that a busy machine tells the same.
+One query is one frame in its eight ways to be turned. `--faiss` compares with faiss's flat index and its multi-index,
+where faiss-cpu is installed (it is no dependency). Times are CPU time of one thread, for the machine may be busy.
 """
 
 import argparse

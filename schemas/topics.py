@@ -126,7 +126,7 @@ VERDICTS = TopicSpec(
     "verdicts",
     key="sha256",
     messages=(Verdict,),
-    writers=("scanner",),
+    writers=("scanner", "gateway"),
     readers=("gateway", "enforcer", "federation_audit"),
     retention_ms=THIRTEEN_MONTHS_MS,
 )
