@@ -61,6 +61,8 @@ class Recognition:
 
     async def by_hashes(self, sha256: bytes, hashes: Sequence[bytes], before: Recognised | None) -> Recognised | None:
         """What a picture judged before is known as now: lists change. `hashes` are those fit for matching."""
+        if not self._lists.generation:
+            return before
         remembered = self._checked.get(sha256)
         if remembered is not None and remembered[0] == self._lists.generation:
             self._checked.move_to_end(sha256)
