@@ -2,13 +2,13 @@
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Coroutine
 from dataclasses import dataclass
 
 import structlog
 
 from gateway.bodies import Body
+from gateway.declarations import Declarations
 from gateway.delivery import Delivery, Handover
 from gateway.frames.frame import FrameSet, Unreadable, UnreadableReason
 from gateway.frames.pool import FramePool, PoolStopped
@@ -23,7 +23,7 @@ from gateway.verdicts import Judgement, Verdicts
 from schemas.broker import BrokerError, PublishRefused
 from schemas.clock import now_ms
 from schemas.keyring import Keyring
-from schemas.messages import AnsweredBy, FrameInfo, ImageFailed, ImageSubmitted, Stage, Verdict
+from schemas.messages import AnsweredBy, FrameInfo, ImageFailed, ImageSubmitted
 from schemas.topics import IMAGES, IMAGES_BACKLOG
 
 log = structlog.get_logger("gateway.flights")
@@ -42,9 +42,6 @@ LATE_TRY_S = 2.0
 
 LIVE_SHARE = 0.7
 """The part of the deadline that the way to a verdict may take under load: the rest is for what varies."""
-
-_DECLARED_MOST = 10_000
-"""How many images this gateway remembers to have published a verdict of: a refused one is asked about at every view."""
 
 LOOK_SHARE = 0.4
 """The part of it that a file may wait for its frames."""
@@ -145,7 +142,7 @@ class Flights:
         )
         self._flights: dict[tuple[str, bytes], Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._declared: OrderedDict[tuple[str, bytes, str], None] = OrderedDict()
+        self._declarations = Declarations(gateway=gateway, delivery=delivery)
         self.unpublished_bytes = 0
         metrics.watch("images_in_flight", "Images that wait for a verdict.", lambda: len(self._flights))
         metrics.watch("unpublished_bytes", "Bytes of frames in memory alone.", lambda: self.unpublished_bytes)
@@ -191,8 +188,15 @@ class Flights:
 
     def declare(self, scan_id: str, tenant: Tenant, body: Body, arrival: Arrival, recognised: Recognised) -> None:
         """Publish what an image that goes to no scanner was recognised as; once for the same bytes."""
-        verdict = self._verdict(scan_id, tenant, body.sha256, body.length, arrival, recognised)
-        self._start(self._declare(verdict), f"declare-{scan_id}")
+        declaration = self._declarations.publish(
+            recognised,
+            scan_id=scan_id,
+            tenant=tenant.name,
+            sha256=body.sha256,
+            length=body.length,
+            received_at=arrival.at_ms,
+        )
+        self._start(declaration, f"declare-{scan_id}")
 
     def _start(self, work: Coroutine[None, None, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -223,15 +227,11 @@ class Flights:
                 frames = await self._look(body)
             flight.media_type, flight.looked_at = frames.media_type, True
             flight.recognised = await self._recognition.by_frames(flight.sha256, frames, flight.recognised)
-            if flight.recognised is not None:
-                if flight.recognised.final:
-                    self._settle(flight, flight.recognised)
-                # Let in by the deadline before it was recognised, it is to be removed, as often as it is let in.
-                again = flight.answered
-                await self._declare(self._verdict_of(flight, frames, flight.recognised), again=again)
-                if flight.recognised.final:
-                    return
-            await self._hand_over(flight, self._seal(flight, frames))
+            if flight.recognised is not None and flight.recognised.final:
+                self._settle(flight, flight.recognised)
+            else:
+                await self._hand_over(flight, self._seal(flight, frames))
+            await self._declare(flight, frames)
         except Unreadable as error:
             self._metrics.unreadable.labels(str(error.reason)).inc()
             self._settle(flight, error)
@@ -260,54 +260,19 @@ class Flights:
             ticket.leave(seconds)
             self._metrics.frames_seconds.observe(seconds)
 
-    async def _declare(self, verdict: Verdict, *, again: bool = False) -> None:
-        """Publish a verdict of ours; `again` although the same was said of these bytes before."""
-        key = (verdict.tenant, verdict.sha256, verdict.hash_list)
-        if key in self._declared and not again:
-            return
-        self._declared[key] = None
-        if len(self._declared) > _DECLARED_MOST:
-            self._declared.popitem(last=False)
-        try:
-            await self._delivery.declare(verdict)
-        except Exception as error:  # noqa: BLE001 - the edge of a task; the answer and the ledger say it all the same
-            self._declared.pop(key, None)
-            log.error("a verdict of ours is not published", scan_id=verdict.scan_id, error=repr(error))
-
-    def _verdict_of(self, flight: Flight, frames: FrameSet, recognised: Recognised) -> Verdict:
-        verdict = self._verdict(flight.scan_id, flight.tenant, flight.sha256, flight.length, flight.arrival, recognised)
-        return verdict.model_copy(
-            update={
-                "frame_count": len(frames.frames),
-                "pdq": tuple(frame.pdq for frame in frames.frames),
-                "pdq_quality": tuple(frame.pdq_quality for frame in frames.frames),
-                "media_type": frames.media_type,
-            }
-        )
-
-    def _verdict(
-        self, scan_id: str, tenant: Tenant, sha256: bytes, length: int, arrival: Arrival, recognised: Recognised
-    ) -> Verdict:
-        return Verdict(
-            scan_id=scan_id,
-            tenant=tenant.name,
-            sha256=sha256,
-            decision=recognised.decision,
-            rules=(recognised.rule,),
-            scores={},
-            worst_frame=recognised.rule.frame,
-            length=length,
-            models={},
-            policy="",
-            hash_list=recognised.hash_list,
-            stage=Stage.LIST,
-            scanner=self._gateway,
-            topic="",
-            partition=0,
-            offset=0,
-            received_at=arrival.at_ms,
-            judged_at=now_ms(),
-        )
+    async def _declare(self, flight: Flight, frames: FrameSet) -> None:
+        if flight.recognised is not None:
+            await self._declarations.publish(
+                flight.recognised,
+                scan_id=flight.scan_id,
+                tenant=flight.tenant.name,
+                sha256=flight.sha256,
+                length=flight.length,
+                received_at=flight.arrival.at_ms,
+                frames=frames,
+                # Let in by the deadline before it was recognised, it is to be removed, as often as it is let in.
+                again=flight.answered,
+            )
 
     def _seal(self, flight: Flight, frames: FrameSet) -> ImageSubmitted:
         sealed = self._keyring.seal(
