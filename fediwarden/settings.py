@@ -125,6 +125,9 @@ class Settings(BaseSettings):
         if self.gateway.spool_dir is None:
             gateway = self.gateway.model_copy(update={"spool_dir": self.data_dir / "spool"})
             object.__setattr__(self, "gateway", gateway)
+        if self.gateway.lists.folder is None:
+            lists = self.gateway.lists.model_copy(update={"folder": self.data_dir / "lists"})
+            object.__setattr__(self, "gateway", self.gateway.model_copy(update={"lists": lists}))
         if not self.erasure.groups:
             erasure = self.erasure.model_copy(update={"groups": (self.scanner.group,)})
             object.__setattr__(self, "erasure", erasure)

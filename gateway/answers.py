@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from gateway.recognition import Recognised
 from gateway.refusals import Refusal, RefusalCode
 from gateway.replies import Reply
 from gateway.settings import TenantSettings
@@ -21,7 +22,8 @@ class Answer:
 
     `decision` is the policy's (or, without a verdict, the tenant's); `accepted` is what the tenant makes of it and what
     pict-rs is told. `carried_by` is the scan id under which the image was published: another request's where
-    the same bytes were in flight already, "" where nothing was published. `milliseconds` count from the arrival.
+    the same bytes were in flight already, "" where nothing was published. `recognised` is the list that has the image,
+    whatever came of that. `milliseconds` count from the arrival.
     """
 
     scan_id: str
@@ -34,6 +36,7 @@ class Answer:
     answered_by: AnsweredBy
     reason: str
     judgement: Judgement | None
+    recognised: Recognised | None
     carried_by: str
     answered_at: int
     milliseconds: float
@@ -127,6 +130,12 @@ def ledger_entry(answer: Answer, *, status: int, gateway: str) -> AnswerGiven:
     )
 
 
+def rules_of(answer: Answer) -> list[dict[str, object]]:
+    """What the answer rests on: the rules of the policy that fired, and the list that has the image."""
+    rules: list[dict[str, object]] = orjson.loads(answer.judgement.rules) if answer.judgement is not None else []
+    return rules if answer.recognised is None else [*rules, answer.recognised.rule.model_dump(mode="json")]
+
+
 def _fields(answer: Answer) -> dict[str, object]:
     judgement = answer.judgement
     return {
@@ -137,8 +146,9 @@ def _fields(answer: Answer) -> dict[str, object]:
         "answered_by": answer.answered_by,
         "reason": answer.reason,
         "media_type": answer.media_type,
-        "rules": orjson.Fragment(judgement.rules) if judgement is not None else [],
+        "rules": rules_of(answer),
         "scores": orjson.Fragment(judgement.scores) if judgement is not None else {},
+        "hash_list": answer.recognised.hash_list if answer.recognised is not None else "",
         "milliseconds": round(answer.milliseconds, 2),
     }
 

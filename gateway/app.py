@@ -1,5 +1,6 @@
 """The gateway's HTTP endpoints."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
@@ -9,11 +10,23 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.routing import APIRoute
 
 from gateway import openapi
-from gateway.answers import Answer, answer_reply, json_status, ledger_entry, pict_rs_status, refusal_reply, report_reply
+from gateway.answers import (
+    Answer,
+    answer_reply,
+    json_status,
+    ledger_entry,
+    pict_rs_status,
+    refusal_reply,
+    report_reply,
+    rules_of,
+)
 from gateway.bodies import Bodies
 from gateway.flights import Arrival
+from gateway.hashing import Hashing, pdq_reply
 from gateway.heads import bearer, content_length, header, peer
 from gateway.ledger import Ledger
+from gateway.lists.errors import ListError, ListUnknown
+from gateway.lists.publishing import Publishing
 from gateway.metrics import Metrics
 from gateway.overrides import openapi as overrides_openapi
 from gateway.overrides.endpoints import OverrideEndpoints
@@ -50,6 +63,8 @@ class Endpoints:
         ledger: Ledger,
         metrics: Metrics,
         parts: Callable[[], Sequence[Part]],
+        publishing: Publishing,
+        hashing: Hashing,
     ) -> None:
         self._gateway = gateway
         self._tenants = tenants
@@ -58,6 +73,8 @@ class Endpoints:
         self._ledger = ledger
         self._metrics = metrics
         self._parts = parts
+        self._publishing = publishing
+        self._hashing = hashing
 
     async def validate(self, request: Request) -> Reply | Silence:
         """Judge an image for pict-rs, which keeps it on 200 and refuses it on anything else.
@@ -90,6 +107,54 @@ class Endpoints:
         except Refusal as refusal:
             return self._refuse(refusal, body_unread=False)
         return report_reply(scan_id, answer, judgement)
+
+    async def read_list(self, request: Request) -> Reply:
+        """A known-hash list that is shared with those who have the readers' token. Its version is the ETag."""
+        try:
+            if not self._publishing.admits(bearer(request)):
+                raise Refusal(
+                    RefusalCode.UNKNOWN_KEY,
+                    "lists are for those who have the readers' token",
+                    field="authorization",
+                    remedy="send 'Authorization: Bearer <token>', the other side's gateway.lists.reader_token",
+                )
+            known = header(request, b"if-none-match").removeprefix("W/").strip('"')
+            name = request.path_params["name"]
+            version, document = await asyncio.to_thread(self._publishing.read, name, known)
+        except ListUnknown as error:
+            unknown = Refusal(
+                RefusalCode.UNKNOWN_LIST, str(error), field="name", remedy="gateway.lists.shared names what is shared"
+            )
+            return self._refuse(unknown, body_unread=False)
+        except ListError as error:
+            log.error("a list cannot be given to a reader", list=request.path_params["name"], error=str(error))
+            failed = Refusal(RefusalCode.INTERNAL, "the list cannot be read", remedy="the gateway's log says why")
+            return self._refuse(failed, body_unread=False)
+        except Refusal as refusal:
+            return self._refuse(refusal, body_unread=False)
+        headers = ((b"etag", f'"{version}"'.encode("ascii")), (b"cache-control", b"private, no-cache"))
+        return Reply(304, b"", headers) if document is None else Reply(200, document, headers)
+
+    async def hash_url(self, request: Request) -> Reply:
+        """The PDQ hash of an image on the web, in the shape that PieFed reads. Off unless gateway.fetch.enabled."""
+        try:
+            key = request.path_params.get("key") or bearer(request)
+            self._tenants.identify(key, peer(request))
+            url = request.query_params.get("image_url", "")
+            if not url:
+                raise Refusal(
+                    RefusalCode.BAD_REQUEST,
+                    "no image is named",
+                    field="image_url",
+                    remedy="add ?image_url=https://... (percent-encoded)",
+                )
+            return pdq_reply(await self._hashing.hash_url(url))
+        except Refusal as refusal:
+            return self._refuse(refusal, body_unread=False)
+        except Exception:  # the edge
+            log.exception("an image on the web is not hashed")
+            failed = Refusal(RefusalCode.INTERNAL, "the gateway failed", remedy="its log says why; try again")
+            return self._refuse(failed, body_unread=False)
 
     async def healthz(self, request: Request) -> Reply:
         """200 as long as the process serves at all."""
@@ -201,6 +266,10 @@ def create_app(endpoints: Endpoints, moderation: OverrideEndpoints) -> FastAPI:
         **openapi.path_parameter("override_id", "As GET /v1/overrides lists it."),
         **overrides_openapi.ADMIN,
     )
+    name = openapi.path_parameter("name", "The list's name.")
+    add("/v1/lists/{name}", endpoints.read_list, "GET", openapi.LIST_RESPONSES, **name, **openapi.READER)
+    add("/v1/pdq", endpoints.hash_url, "GET", openapi.PDQ_RESPONSES, **openapi.IMAGE_URL, **openapi.BEARER)
+    add("/v1/pdq/{key}", endpoints.hash_url, "GET", openapi.PDQ_RESPONSES, **openapi.KEY_AND_IMAGE_URL)
     add("/healthz", endpoints.healthz, "GET", {200: {"description": "Alive.", "content": {"application/json": {}}}})
     add("/readyz", endpoints.readyz, "GET", openapi.READY_RESPONSES)
     add("/metrics", endpoints.show_metrics, "GET", {200: {"description": "Metrics.", "content": {"text/plain": {}}}})
@@ -225,8 +294,8 @@ def create_app(endpoints: Endpoints, moderation: OverrideEndpoints) -> FastAPI:
 
 
 def _grounds(answer: Answer) -> dict[str, object]:
-    """What a judgement rests on, for the log."""
-    if answer.judgement is None:
-        return {}
-    rules = [rule["name"] for rule in orjson.loads(answer.judgement.rules)]
-    return {"rules": rules, "scores": orjson.loads(answer.judgement.scores)}
+    """What an answer rests on, for the log."""
+    grounds: dict[str, object] = {"rules": [rule["name"] for rule in rules_of(answer)]}
+    if answer.judgement is not None:
+        grounds["scores"] = orjson.loads(answer.judgement.scores)
+    return grounds if grounds["rules"] or answer.judgement is not None else {}

@@ -26,14 +26,17 @@ _FORM_OVERHEAD_BYTES = 256 << 10
 class Body:
     """A body that is wholly here. Owns `fd` (at offset 0) until `close`; also a context manager."""
 
-    __slots__ = ("_bodies", "_fd", "_held", "length", "sha256")
+    __slots__ = ("_bodies", "_fd", "_held", "length", "md5", "sha256")
 
-    def __init__(self, bodies: "Bodies", fd: int, *, held: int, length: int, sha256: bytes) -> None:
+    def __init__(
+        self, bodies: "Bodies", fd: int, *, held: int, length: int, sha256: bytes, md5: bytes | None = None
+    ) -> None:
         self._bodies = bodies
         self._fd: int | None = fd
         self._held = held
         self.length = length
         self.sha256 = sha256
+        self.md5 = md5
 
     @property
     def fd(self) -> int:
@@ -59,10 +62,14 @@ class Body:
 
 
 class Bodies:
-    """Every body this gateway holds, bounded in bytes all together (`max_in_flight_bytes`)."""
+    """Every body this gateway holds, bounded in bytes all together (`max_in_flight_bytes`).
 
-    def __init__(self, settings: GatewaySettings) -> None:
+    `needs_md5` is asked at each body's begin whether its md5 is wanted: it costs as much as the sha256 again.
+    """
+
+    def __init__(self, settings: GatewaySettings, *, needs_md5: Callable[[], bool] = lambda: False) -> None:
         self._settings = settings
+        self._needs_md5 = needs_md5
         # A body that is not here by the deadline cannot be judged later either: the sender is told in time.
         self._within_s = min(settings.body_timeout_s, settings.deadline_ms / 1000)
         self._held = 0
@@ -86,7 +93,7 @@ class Bodies:
         intake: _Intake | None = None
         held = 0
         try:
-            intake = _Intake(self._settings)
+            intake = _Intake(self._settings, with_md5=self._needs_md5())
             async with asyncio.timeout(self._within_s):
                 more = True
                 while more:
@@ -116,7 +123,7 @@ class Bodies:
             if refusal is None:
                 raise
             raise refusal from error
-        return Body(self, fd, held=held, length=intake.length, sha256=intake.sha256)
+        return Body(self, fd, held=held, length=intake.length, sha256=intake.sha256, md5=intake.md5)
 
     def _take(self, size: int) -> None:
         if self._held + size > self._settings.max_in_flight_bytes:
@@ -161,9 +168,10 @@ class Bodies:
 class _Intake:
     """Takes pieces; holds them in a memfd, from `memory_body_bytes` on in a nameless file."""
 
-    def __init__(self, settings: GatewaySettings) -> None:
+    def __init__(self, settings: GatewaySettings, *, with_md5: bool = False) -> None:
         self._settings = settings
         self._hash = hashlib.sha256()
+        self._md5 = hashlib.md5(usedforsecurity=False) if with_md5 else None
         self._fd = os.memfd_create("body", os.MFD_CLOEXEC)
         self._in_file = False
         self._waiting: list[bytes] = []
@@ -175,10 +183,14 @@ class _Intake:
     def sha256(self) -> bytes:
         return self._hash.digest()
 
+    @property
+    def md5(self) -> bytes | None:
+        return self._md5.digest() if self._md5 is not None else None
+
     async def write(self, piece: Piece) -> None:
         self.length += len(piece)
         if not self._in_file and self.length <= self._settings.memory_body_bytes:
-            self._hash.update(piece)
+            self._update(piece)
             _write_all(self._fd, piece)
             return
         self._waiting.append(bytes(piece))
@@ -215,8 +227,13 @@ class _Intake:
         if not self._in_file:
             self._move_to_file()
         for piece in pieces:
-            self._hash.update(piece)
+            self._update(piece)
             _write_all(self._fd, piece)
+
+    def _update(self, piece: Piece) -> None:
+        self._hash.update(piece)
+        if self._md5 is not None:
+            self._md5.update(piece)
 
     def _move_to_file(self) -> None:
         with tempfile.TemporaryFile(dir=self._settings.body_dir, buffering=0) as file:

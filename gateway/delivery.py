@@ -13,8 +13,8 @@ from gateway.steering import Steering
 from gateway.storage import Storage
 from schemas.broker import BrokerError, BrokerUnavailable, Producer, PublishRefused
 from schemas.clock import now_ms
-from schemas.messages import ImageFailed, ImageSubmitted
-from schemas.topics import IMAGES, IMAGES_BACKLOG, IMAGES_DEAD, TopicSpec
+from schemas.messages import ImageFailed, ImageSubmitted, Message, Verdict
+from schemas.topics import IMAGES, IMAGES_BACKLOG, IMAGES_DEAD, VERDICTS, TopicSpec
 
 log = structlog.get_logger("gateway.delivery")
 
@@ -122,12 +122,18 @@ class Delivery:
 
     async def bury(self, failed: ImageFailed) -> None:
         """Publish, or spool, why an image that was answered for is not judged. Raises as `send` does."""
-        key = failed.scan_id.encode()
+        await self._publish_or_spool(IMAGES_DEAD, failed, failed.scan_id.encode())
+
+    async def declare(self, verdict: Verdict) -> None:
+        """Publish, or spool, a verdict of this gateway's own. Raises as `send` does."""
+        await self._publish_or_spool(VERDICTS, verdict, verdict.sha256)
+
+    async def _publish_or_spool(self, topic: TopicSpec, message: Message, key: bytes) -> None:
         if not self.kafka_away:
             with contextlib.suppress(BrokerUnavailable):
-                await self._producer.publish(IMAGES_DEAD, failed, key=key, give_up_after=_HURRY_S)
+                await self._producer.publish(topic, message, key=key, give_up_after=_HURRY_S)
                 return
-        await self._spool.append(Parcel(IMAGES_DEAD, failed, key))
+        await self._spool.append(Parcel(topic, message, key))
 
     def forget(self, scan_id: str) -> None:
         """The image is judged, or nobody waits for it any more: it is not published a second time."""

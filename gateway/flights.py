@@ -2,17 +2,20 @@
 
 import asyncio
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass
 
 import structlog
 
 from gateway.bodies import Body
+from gateway.declarations import Declarations
 from gateway.delivery import Delivery, Handover
 from gateway.frames.frame import FrameSet, Unreadable, UnreadableReason
 from gateway.frames.pool import FramePool, PoolStopped
 from gateway.limits import Limit, Ticket
 from gateway.metrics import Metrics
 from gateway.overrides.memory import Overrides, looks_of
+from gateway.recognition import Recognised, Recognition
 from gateway.refusals import Refusal, RefusalCode
 from gateway.settings import GatewaySettings
 from gateway.spool.errors import SpoolError
@@ -76,7 +79,7 @@ class Unjudged:
     reason: str
 
 
-Outcome = Judgement | OverrideSet | Unjudged | Unreadable | Refusal
+Outcome = Judgement | OverrideSet | Recognised | Unjudged | Unreadable | Refusal
 
 
 @dataclass(slots=True, eq=False)
@@ -85,7 +88,8 @@ class Flight:
 
     `safe` is done when more than this process has the image, or when it has an outcome. `answered` says that some
     request got its answer already: such an image must not be dropped any more. `launched` is in perf_counter seconds:
-    what a slow client took for its body is no sign of load.
+    what a slow client took for its body is no sign of load. `recognised` is what its bytes, and then its frames, are
+    known as; one that is `final` is the outcome.
     """
 
     scan_id: str
@@ -101,6 +105,7 @@ class Flight:
     answered: bool = False
     looked_at: bool = False
     media_type: str = ""
+    recognised: Recognised | None = None
     expiry: asyncio.TimerHandle | None = None
 
 
@@ -117,6 +122,7 @@ class Flights:
         *,
         gateway: str,
         frames: FramePool,
+        recognition: Recognition,
         keyring: Keyring,
         delivery: Delivery,
         verdicts: Verdicts,
@@ -125,6 +131,7 @@ class Flights:
     ) -> None:
         self._gateway = gateway
         self._frames = frames
+        self._recognition = recognition
         self._keyring = keyring
         self._delivery = delivery
         self._verdicts = verdicts
@@ -138,6 +145,7 @@ class Flights:
         )
         self._flights: dict[tuple[str, bytes], Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._declarations = Declarations(gateway=gateway, delivery=delivery)
         self.unpublished_bytes = 0
         metrics.watch("images_in_flight", "Images that wait for a verdict.", lambda: len(self._flights))
         metrics.watch("unpublished_bytes", "Bytes of frames in memory alone.", lambda: self.unpublished_bytes)
@@ -158,8 +166,10 @@ class Flights:
         """The image with these bytes that is on its way."""
         return self._flights.get((tenant.name, sha256))
 
-    def launch(self, scan_id: str, tenant: Tenant, body: Body, arrival: Arrival) -> Flight:
-        """Send one image on its way. Takes `body` over and closes it."""
+    def launch(
+        self, scan_id: str, tenant: Tenant, body: Body, arrival: Arrival, recognised: Recognised | None = None
+    ) -> Flight:
+        """Send one image, whose bytes are `recognised` as that, on its way. Takes `body` over and closes it."""
         loop = asyncio.get_running_loop()
         flight = Flight(
             scan_id,
@@ -171,14 +181,30 @@ class Flights:
             overload=not self._live.has_room,
             outcome=loop.create_future(),
             safe=asyncio.Event(),
+            recognised=recognised,
         )
         if not flight.overload:
             flight.ticket = self._live.enter()
         self._flights[tenant.name, body.sha256] = flight
-        task = asyncio.create_task(self._carry(flight, body), name=f"scan-{scan_id}")
+        self._start(self._carry(flight, body), f"scan-{scan_id}")
+        return flight
+
+    def declare(self, scan_id: str, tenant: Tenant, body: Body, arrival: Arrival, recognised: Recognised) -> None:
+        """Publish what an image that goes to no scanner was recognised as; once for the same bytes."""
+        declaration = self._declarations.publish(
+            recognised,
+            scan_id=scan_id,
+            tenant=tenant.name,
+            sha256=body.sha256,
+            length=body.length,
+            received_at=arrival.at_ms,
+        )
+        self._start(declaration, f"declare-{scan_id}")
+
+    def _start(self, work: Coroutine[None, None, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return flight
 
     def note_late(self, flight: Flight) -> None:
         """A request was answered by the deadline: as far as load goes, this image took too long."""
@@ -206,7 +232,12 @@ class Flights:
             if (said := self._said_of(flight, frames)) is not None:
                 self._settle(flight, said)
                 return
-            await self._hand_over(flight, self._seal(flight, frames))
+            flight.recognised = await self._recognition.by_frames(flight.sha256, frames, flight.recognised)
+            if flight.recognised is not None and flight.recognised.final:
+                self._settle(flight, flight.recognised)
+            else:
+                await self._hand_over(flight, self._seal(flight, frames))
+            await self._declare(flight, frames)
         except Unreadable as error:
             self._metrics.unreadable.labels(str(error.reason)).inc()
             self._settle(flight, error)
@@ -244,6 +275,20 @@ class Flights:
             return None
         looks = looks_of((frame.pdq, frame.pdq_quality) for frame in frames.frames)
         return self._overrides.of_looks(flight.tenant.name, looks)
+
+    async def _declare(self, flight: Flight, frames: FrameSet) -> None:
+        if flight.recognised is not None:
+            await self._declarations.publish(
+                flight.recognised,
+                scan_id=flight.scan_id,
+                tenant=flight.tenant.name,
+                sha256=flight.sha256,
+                length=flight.length,
+                received_at=flight.arrival.at_ms,
+                frames=frames,
+                # Let in by the deadline before it was recognised, it is to be removed, as often as it is let in.
+                again=flight.answered,
+            )
 
     def _seal(self, flight: Flight, frames: FrameSet) -> ImageSubmitted:
         sealed = self._keyring.seal(

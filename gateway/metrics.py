@@ -62,6 +62,12 @@ class Metrics:
             ("reason",),
             registry=self.registry,
         )
+        self.list_matches = Counter(
+            "fediwarden_gateway_list_matches",
+            "Images found on a known-hash list, once for each request and list.",
+            ("list", "kind", "action"),
+            registry=self.registry,
+        )
         self.hedges = Counter(
             "fediwarden_gateway_hedges",
             "Images published a second time because the scanner they waited for has fallen silent.",

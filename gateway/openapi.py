@@ -28,7 +28,10 @@ class RuleBody(BaseModel):
 
 
 class AnswerBody(BaseModel):
-    """One request's answer. `accepted` is what the tenant makes of `decision`, and what pict-rs is told."""
+    """One request's answer. `accepted` is what the tenant makes of `decision`, and what pict-rs is told.
+
+    `hash_list` names the known-hash list that has the image, as ``name@version``.
+    """
 
     model_config = ConfigDict(json_schema_extra={"additionalProperties": False})
     scan_id: str
@@ -40,6 +43,7 @@ class AnswerBody(BaseModel):
     media_type: str
     rules: list[RuleBody]
     scores: dict[str, float]
+    hash_list: str
     milliseconds: float = Field(ge=0)
 
 
@@ -85,6 +89,29 @@ class ReportBody(BaseModel):
     verdict: VerdictBody | None
 
 
+class ListBody(BaseModel):
+    """A known-hash list: hashes in hexadecimal, by kind; `provenance` says of some how they came about."""
+
+    format: str
+    name: str
+    version: str
+    reason: str
+    responsible: str
+    origin: str
+    fetched_at: int
+    expires_at: int | None
+    counts: dict[str, int]
+    hashes: dict[str, list[str]]
+    provenance: dict[str, dict[str, Any]]
+
+
+class PdqBody(BaseModel):
+    """A picture's PDQ hash, 256 binary digits, and its quality; below 50 it is not fit for matching."""
+
+    pdq_hash_binary: str = Field(pattern="^[01]{256}$")
+    quality: int = Field(ge=0, le=100)
+
+
 class PartBody(BaseModel):
     """One part of the gateway's readiness."""
 
@@ -112,6 +139,7 @@ def _answer(decision: str, answered_by: str, *, accepted: bool, reason: str = ""
         "media_type": "image/jpeg" if answered_by == "verdict" else "",
         "rules": [_FIRED] if judged and decision == "reject" else [],
         "scores": _SCORES if judged else {},
+        "hash_list": "",
         "milliseconds": 41.27,
         **more,
     }
@@ -129,6 +157,14 @@ _ACCEPTED = _answer("accept", "verdict", accepted=True)
 _REJECTED = _answer("reject", "verdict", accepted=False)
 _KNOWN = _answer("accept", "known", accepted=True)
 _DEADLINE = _answer("accept", "deadline", accepted=True, reason="no verdict within 3000 ms")
+_LISTED = _answer(
+    "reject",
+    "list",
+    accepted=False,
+    reason="on the list partners@5c85955f7092 (fediwarden.example), 4 of 256 bits off: known elsewhere",
+    rules=[{"name": "list:partners", "decision": "reject", "frame": 0}],
+    hash_list="partners@5c85955f7092",
+)
 _REASON = "not_an_image: the content is no known image or video format"
 _UNREADABLE = _answer("reject", "unreadable", accepted=False, reason=_REASON)
 
@@ -219,7 +255,7 @@ PICT_RS_RESPONSES: Responses = {
         "model": AnswerBody,
         "description": "Refuse the image.",
         "headers": _ANSWER_HEADERS,
-        "content": _content(verdict=_REJECTED, unreadable=_UNREADABLE),
+        "content": _content(verdict=_REJECTED, list=_LISTED, unreadable=_UNREADABLE),
     },
     **_REFUSALS,
 }
@@ -284,6 +320,122 @@ REPORT_RESPONSES: Responses = {
     },
 }
 
+_PDQ = "f8f8f0cee0f4a84f06370a22038f63f0b36e2ed596621e1d33e6b39c4e9c9b22"
+
+LIST_RESPONSES: Responses = {
+    200: {
+        "model": ListBody,
+        "description": "The list. The ETag header is its version.",
+        "headers": {"ETag": {"schema": {"type": "string"}}},
+        "content": _content(
+            own={
+                "format": "fediwarden-list/1",
+                "name": "own",
+                "version": "5c85955f7092",
+                "reason": "rejected here before",
+                "responsible": "admin@fediwarden.example",
+                "origin": "our own decisions",
+                "fetched_at": 1795438800000,
+                "expires_at": 1826974800000,
+                "counts": {"pdq": 1},
+                "hashes": {"pdq": [_PDQ], "sha256": [], "md5": []},
+                "provenance": {
+                    _PDQ: {"by": "policy", "at": 1795438800000, "rules": ["sexual"], "policy": "5d1c2f0e9b7a4c33"}
+                },
+            }
+        ),
+    },
+    304: {"description": "The reader's version (If-None-Match) is the newest."},
+    401: {
+        "model": ErrorBody,
+        "description": "No token, or another.",
+        "content": _content(
+            unknown_key=_error(
+                RefusalCode.UNKNOWN_KEY,
+                "authorization",
+                "lists are for those who have the readers' token",
+                "send 'Authorization: Bearer <token>', the other side's gateway.lists.reader_token",
+            )
+        ),
+    },
+    404: {
+        "model": ErrorBody,
+        "description": "No such list is shared.",
+        "content": _content(
+            unknown_list=_error(
+                RefusalCode.UNKNOWN_LIST,
+                "name",
+                "no list 'own' is shared here",
+                "gateway.lists.shared names what is shared",
+            )
+        ),
+    },
+    503: {
+        "model": ErrorBody,
+        "description": "The list cannot be read.",
+        "content": _content(
+            internal=_error(RefusalCode.INTERNAL, "", "the list cannot be read", "the gateway's log says why")
+        ),
+    },
+}
+
+PDQ_RESPONSES: Responses = {
+    200: {
+        "model": PdqBody,
+        "description": "The hash.",
+        "content": _content(hash={"pdq_hash_binary": f"{int(_PDQ, 16):0256b}", "quality": 100}),
+    },
+    400: {
+        "model": ErrorBody,
+        "description": "No address, or one that is not fetched from.",
+        "content": _content(
+            url_not_allowed=_error(
+                RefusalCode.URL_NOT_ALLOWED,
+                "image_url",
+                "it leads into a network that is not public; gateway.fetch.networks allows some",
+                "give a public http(s) address",
+            )
+        ),
+    },
+    401: _REFUSALS[401],
+    403: {
+        "model": ErrorBody,
+        "description": "Fetching is off, or the client's network is not allowed.",
+        "content": _content(
+            fetching_off=_error(
+                RefusalCode.FETCHING_OFF,
+                "",
+                "this gateway fetches nothing",
+                "set gateway.fetch.enabled, once you have read what docs/security.md says of it",
+            )
+        ),
+    },
+    408: _REFUSALS[408],
+    413: _REFUSALS[413],
+    422: {
+        "model": ErrorBody,
+        "description": "The address gives no image.",
+        "content": _content(
+            url_not_fetched=_error(
+                RefusalCode.URL_NOT_FETCHED, "image_url", "the other side answered 404", "is it there, and public?"
+            )
+        ),
+    },
+    429: {
+        "model": ErrorBody,
+        "description": "Too many at a time.",
+        "content": _content(
+            too_many_fetches=_error(
+                RefusalCode.TOO_MANY_FETCHES,
+                "",
+                "as many images are being fetched as may be at a time",
+                "try again in a moment; gateway.fetch.at_a_time is the bound",
+            )
+        ),
+    },
+    503: _REFUSALS[503],
+}
+
 READY_RESPONSES: Responses = {
     200: {"model": ReadinessBody, "description": "Ready."},
     503: {"model": ReadinessBody, "description": "A required part is not ready."},
@@ -319,9 +471,25 @@ def path_parameter(name: str, description: str) -> dict[str, Any]:
     }
 
 
+_IMAGE_URL = {
+    "name": "image_url",
+    "in": "query",
+    "required": True,
+    "description": "The image's address.",
+    "schema": {"type": "string", "format": "uri"},
+}
+IMAGE_URL: dict[str, Any] = {"parameters": [_IMAGE_URL]}
+KEY_AND_IMAGE_URL: dict[str, Any] = {
+    "parameters": [*path_parameter("key", "The tenant's key, or IPADDR.")["parameters"], _IMAGE_URL]
+}
+
+READER: dict[str, Any] = {"security": [{"readerToken": []}]}
+"""The token with which others read the lists that are shared."""
+
 BEARER: dict[str, Any] = {"security": [{"tenantKey": []}, {}]}
 """A tenant's key as bearer token, or none from the tenant's networks."""
 
 SECURITY_SCHEMES: dict[str, Any] = {
-    "tenantKey": {"type": "http", "scheme": "bearer", "description": "The tenant's key."}
+    "tenantKey": {"type": "http", "scheme": "bearer", "description": "The tenant's key."},
+    "readerToken": {"type": "http", "scheme": "bearer", "description": "gateway.lists.reader_token."},
 }

@@ -22,6 +22,11 @@ class RefusalCode(StrEnum):
     INVALID_OVERRIDE = "invalid_override"
     UNKNOWN_OVERRIDE = "unknown_override"
     KAFKA_AWAY = "kafka_away"
+    UNKNOWN_LIST = "unknown_list"
+    FETCHING_OFF = "fetching_off"
+    URL_NOT_ALLOWED = "url_not_allowed"
+    URL_NOT_FETCHED = "url_not_fetched"
+    TOO_MANY_FETCHES = "too_many_fetches"
     DRAINING = "draining"
     FULL = "full"
     NOT_FOUND = "not_found"
@@ -46,6 +51,11 @@ STATUS: dict[RefusalCode, int] = {
     RefusalCode.INVALID_OVERRIDE: 400,
     RefusalCode.UNKNOWN_OVERRIDE: 404,
     RefusalCode.KAFKA_AWAY: 503,
+    RefusalCode.UNKNOWN_LIST: 404,
+    RefusalCode.FETCHING_OFF: 403,
+    RefusalCode.URL_NOT_ALLOWED: 400,
+    RefusalCode.URL_NOT_FETCHED: 422,
+    RefusalCode.TOO_MANY_FETCHES: 429,
     RefusalCode.DRAINING: 503,
     RefusalCode.FULL: 503,
     RefusalCode.NOT_FOUND: 404,

@@ -1,6 +1,6 @@
 """The way of one request through the gateway: room? - known? - an image on its way - its outcome, or the deadline's.
 
-What is known goes by rank: a moderator's override, then a verdict of judges that are still there.
+What is known goes by rank: a moderator's override, a known-hash list, a verdict of judges that are still there.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from gateway.frames.frame import Unreadable
 from gateway.ledger import Ledger
 from gateway.metrics import Metrics
 from gateway.overrides.memory import Overrides, explain
+from gateway.recognition import Recognised, Recognition
 from gateway.refusals import Refusal, RefusalCode
 from gateway.settings import GatewaySettings
 from gateway.tenants import Tenant
@@ -40,6 +41,7 @@ class Scans:
         settings: GatewaySettings,
         *,
         flights: Flights,
+        recognition: Recognition,
         delivery: Delivery,
         verdicts: Verdicts,
         overrides: Overrides,
@@ -48,6 +50,7 @@ class Scans:
     ) -> None:
         self._settings = settings
         self._flights = flights
+        self._recognition = recognition
         self._delivery = delivery
         self._verdicts = verdicts
         self._overrides = overrides
@@ -95,14 +98,16 @@ class Scans:
         scan_id = _new_scan_id(arrival.at_ms)
         flight: Flight | None = None
         carried_by = ""
-        outcome: Outcome | None = self._known(tenant, sha256)
+        outcome, recognised = await self._recall(tenant, body)
         if outcome is not None:
-            body.close()
             answered_by = AnsweredBy.KNOWN
+            if isinstance(outcome, Recognised):
+                self._flights.declare(scan_id, tenant, body, arrival, outcome)
+            body.close()
         else:
             flight = self._flights.find(tenant, sha256)
             if flight is None:
-                flight = self._flights.launch(scan_id, tenant, body, arrival)
+                flight = self._flights.launch(scan_id, tenant, body, arrival, recognised)
             else:
                 body.close()
             outcome = await self._await_outcome(flight, arrival)
@@ -110,6 +115,7 @@ class Scans:
             # One that was set while the image was on its way holds for it, too.
             outcome = self._overrides.of_bytes(tenant.name, sha256) or outcome
             answered_by = AnsweredBy.VERDICT
+            recognised = None if isinstance(outcome, OverrideSet) else flight.recognised or recognised
         reason = ""
         match outcome:
             case Judgement():
@@ -117,6 +123,8 @@ class Scans:
             case OverrideSet():
                 decision = Decision.ACCEPT if outcome.effect is OverrideEffect.ALLOW else Decision.REJECT
                 answered_by, reason = AnsweredBy.OVERRIDE, explain(outcome)
+            case Recognised():
+                decision, answered_by, reason = outcome.decision, outcome.by, outcome.reason
             case Unreadable():
                 decision, answered_by = Decision(tenant.settings.on_unreadable), AnsweredBy.UNREADABLE
                 reason = f"{outcome.reason}: {outcome.detail}" if outcome.detail else str(outcome.reason)
@@ -127,6 +135,9 @@ class Scans:
             case None:
                 decision, answered_by = Decision(tenant.settings.on_timeout), AnsweredBy.DEADLINE
                 reason = f"no verdict within {self._settings.deadline_ms} ms"
+        if recognised is not None and not recognised.final and decision is Decision.ACCEPT:
+            decision = recognised.decision
+            reason = "; ".join(filter(None, (reason, recognised.reason)))
         answer = Answer(
             scan_id=scan_id,
             tenant=tenant.name,
@@ -138,6 +149,7 @@ class Scans:
             answered_by=answered_by,
             reason=reason,
             judgement=outcome if isinstance(outcome, Judgement) else None,
+            recognised=recognised,
             carried_by=carried_by,
             answered_at=now_ms(),
             milliseconds=arrival.milliseconds,
@@ -145,15 +157,22 @@ class Scans:
         self._remember(answer)
         return answer
 
-    def _known(self, tenant: Tenant, sha256: bytes) -> OverrideSet | Judgement | None:
-        """What is known of these bytes, without a look at them."""
-        override = self._overrides.of_bytes(tenant.name, sha256)
+    async def _recall(self, tenant: Tenant, body: Body) -> tuple[Outcome | None, Recognised | None]:
+        """What is known of these bytes without a look at them, and the list that has them, whatever comes of that."""
+        override = self._overrides.of_bytes(tenant.name, body.sha256)
         if override is not None:
-            return override
-        judgement = self._verdicts.known(tenant.name, sha256)
-        if judgement is None:
-            return None
-        return self._overrides.of_looks(tenant.name, judgement.looks) or judgement
+            return override, None
+        known = self._verdicts.known(tenant.name, body.sha256)
+        if known is not None:
+            override = self._overrides.of_looks(tenant.name, known.looks)
+            if override is not None:
+                return override, None
+        recognised = self._recognition.by_bytes(body.sha256, body.md5)
+        if known is not None and (recognised is None or not recognised.final):
+            recognised = await self._recognition.by_hashes(body.sha256, known.looks.each(), recognised)
+        if recognised is not None and recognised.final:
+            return recognised, recognised
+        return known, recognised
 
     async def _await_outcome(self, flight: Flight, arrival: Arrival) -> Outcome | None:
         """What becomes of `flight` before the deadline; None when nothing does and others than us have the image.

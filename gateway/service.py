@@ -20,13 +20,19 @@ from gateway.delivery import Delivery
 from gateway.edge import edge_protocol
 from gateway.flights import Flights
 from gateway.frames.pool import FramePool
+from gateway.hashing import Hashing
 from gateway.ledger import Ledger
+from gateway.lists.learning import Learning
+from gateway.lists.lists import Lists
+from gateway.lists.publishing import Publishing
+from gateway.lists.store import ListStore
 from gateway.metrics import Metrics
 from gateway.overrides.editor import OverrideEditor
 from gateway.overrides.endpoints import OverrideEndpoints
 from gateway.overrides.history import Scanned
 from gateway.overrides.memory import Overrides
 from gateway.readiness import Part
+from gateway.recognition import Recognition
 from gateway.scans import Scans
 from gateway.settings import GatewaySettings, TenantSettings
 from gateway.spool.errors import SpoolUnusable
@@ -98,7 +104,12 @@ class Gateway:
             client_id=f"fediwarden-gateway-{self.name}",
         )
         self._frames = FramePool(settings.frames)
-        self._bodies = Bodies(settings)
+        self._lists = Lists(settings.lists, gateway=self.name, metrics=self._metrics)
+        self._recognition = Recognition(self._lists)
+        self._list_store = ListStore(settings.lists.folder) if settings.lists.folder is not None else None
+        learn = settings.lists.learn
+        self._learning = Learning(learn, self._list_store) if learn.source != "off" and self._list_store else None
+        self._bodies = Bodies(settings, needs_md5=lambda: self._recognition.needs_md5)
         self._opened = contextlib.AsyncExitStack()
         self._socket: socket.socket | None = None
         self._server: _Server | None = None
@@ -106,6 +117,7 @@ class Gateway:
         self._started_kafka = False
         self._stopping = False
         self._adopting: asyncio.Task[None] | None = None
+        self._learner: asyncio.Task[None] | None = None
         self._fault: BaseException | None = None
         self._drained_by = 0.0
 
@@ -125,6 +137,7 @@ class Gateway:
             settings,
             gateway=self.name,
             frames=self._frames,
+            recognition=self._recognition,
             keyring=self._keyring,
             delivery=self._delivery,
             verdicts=self._verdicts,
@@ -134,6 +147,7 @@ class Gateway:
         self._scans = Scans(
             settings,
             flights=self._flights,
+            recognition=self._recognition,
             delivery=self._delivery,
             verdicts=self._verdicts,
             overrides=self._overrides,
@@ -153,6 +167,8 @@ class Gateway:
             ledger=self._ledger,
             metrics=metrics,
             parts=self.parts,
+            publishing=Publishing(self._list_store, settings.lists.shared, settings.lists.reader_token),
+            hashing=Hashing(settings.fetch, bodies=self._bodies, frames=self._frames),
         )
         moderation = OverrideEndpoints(
             self._settings.admin_token,
@@ -204,6 +220,7 @@ class Gateway:
                 f"{spooled or 'no'} image{'s wait' if spooled != 1 else ' waits'} on disk for Kafka",
             ),
             Part("scanners", False, scanners > 0, f"{scanners} announced"),
+            self._lists.part(),
         )
 
     async def start(self) -> None:
@@ -214,6 +231,8 @@ class Gateway:
             self._assemble(storage)
             await self._ledger.restore(storage.own.journal)
             self._socket = self._opened.enter_context(_listen(self._settings.host, self._settings.port))
+            await self._lists.start()
+            self._opened.push_async_callback(self._lists.stop)
             await self._frames.start()
         except SpoolUnusable as error:
             await self._opened.aclose()
@@ -266,6 +285,9 @@ class Gateway:
                     self._watch(task)
                 self._adopting = asyncio.create_task(self._adopt(), name="adopt")
                 self._watch(self._adopting)
+                if self._learning is not None:
+                    self._learner = asyncio.create_task(self._learning.run(), name="learning")
+                    self._watch(self._learner)
                 self._started_kafka = True
                 break
             except (BrokerUnavailable, BrokerRefused) as error:
@@ -322,10 +344,10 @@ class Gateway:
             return
         self._verdicts.observe(received)
         match received.message:
-            case Verdict(stage=Stage.OVERRIDE):
-                pass  # no scanner's
-            case Verdict() as verdict:
+            case Verdict(stage=Stage.LIVE | Stage.BACKLOG) as verdict:
                 self._steering.judged(verdict.scan_id, verdict.topic, verdict.partition, verdict.scanner)
+                if self._learning is not None:
+                    self._learning.observe(verdict)
             case ScannerAnnounced() as announced if announced.leaving:
                 self._steering.leaving(announced.scanner)
 
@@ -335,9 +357,10 @@ class Gateway:
 
     async def _wind_down(self, connecting: asyncio.Task[None]) -> None:
         loop = asyncio.get_running_loop()
-        if self._adopting is not None:
-            self._adopting.cancel()
-            await asyncio.gather(self._adopting, return_exceptions=True)
+        for task in (self._adopting, self._learner):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         lost = await self._flights.drain(max(_LAST_CHANCE_S, self._drained_by - loop.time()))
         await self._delivery.stop()
         if not connecting.done():

@@ -8,7 +8,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from gateway.fetching.settings import FetchSettings
 from gateway.frames.settings import FrameSettings
+from gateway.lists.settings import ListSettings
 
 MIB = 1 << 20
 
@@ -192,6 +194,10 @@ class GatewaySettings(BaseModel):
     )
     drain_s: Annotated[float, Field(ge=0)] = Field(
         15.0, description="Seconds to answer what is in flight and to hand it to Kafka when stopping."
+    )
+    lists: ListSettings = Field(default_factory=ListSettings, description="Known-hash lists.")
+    fetch: FetchSettings = Field(
+        default_factory=FetchSettings, description="Fetching images that others name, for their hash. Off."
     )
     frames: FrameSettings = Field(
         default_factory=FrameSettings, description="The sandboxed workers that turn files into frames."

@@ -38,6 +38,7 @@ class Judgement:
     """What a verdict says, as small as a hundred thousand of them in memory must be.
 
     `rules` and `scores` are JSON as replies carry it: ``[{"name", "decision", "frame"}]`` and ``{"model/label": p}``.
+    `pdq` are the frames' hashes that are fit for matching.
     """
 
     decision: Decision
@@ -145,6 +146,8 @@ class Verdicts:
         return judges
 
     def _learn(self, verdict: Verdict) -> None:
+        if verdict.stage is Stage.LIST and verdict.decision is not Decision.REJECT:
+            return  # a scanner's verdict of the same scan says more
         judge = _judge(verdict.models, verdict.policy)
         judgement = Judgement(
             decision=verdict.decision,
@@ -157,7 +160,7 @@ class Verdicts:
             looks=looks_in(verdict),
         )
         self._resolve(verdict.scan_id, judgement)
-        if verdict.stage is not Stage.OVERRIDE:  # an override is known by itself, for as long as it holds
+        if verdict.stage in (Stage.LIVE, Stage.BACKLOG):  # overrides and lists are asked themselves, while they hold
             _remember(self._known, (verdict.sha256, judgement.judge), judgement, self._known_entries)
         _remember(self._recent, verdict.scan_id, judgement, self._recent_entries)
 

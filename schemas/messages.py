@@ -45,10 +45,14 @@ class AnsweredBy(StrEnum):
 
 
 class Stage(StrEnum):
-    """Which lane a verdict was reached in; an override's is a moderator's deny, carried to an image judged before."""
+    """Where a verdict was reached: in which lane, or without any scanner.
+
+    list: a gateway found the image on a known-hash list; override: a denial, carried to what was judged before.
+    """
 
     LIVE = "live"
     BACKLOG = "backlog"
+    LIST = "list"
     OVERRIDE = "override"
 
 
@@ -153,6 +157,8 @@ class Verdict(Message):
     `policy` the policy's id, both digests of content. `partition`/`offset` say where the image was read from.
     `length` is the judged file's bytes, 0 where an older scanner did not say: pict-rs files it under hash and length.
     `pdq_quality` goes with `pdq`, () where an older scanner did not say: such hashes are not fit for matching.
+    Of stage list, `hash_list` names the list and its version (``name@version``), `scanner` the gateway; nothing was
+    scored, and `topic`, `partition` and `offset` say nothing.
     Of stage override, `policy` names the override, nothing was scored, and `topic` and `offset` say where it stands.
     """
 

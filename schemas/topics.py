@@ -132,7 +132,7 @@ VERDICTS = TopicSpec(
     "verdicts",
     key="sha256",
     messages=(Verdict,),
-    writers=("scanner", "enforcer"),
+    writers=("scanner", "gateway", "enforcer"),
     readers=("gateway", "enforcer", "federation_audit"),
     retention_ms=THIRTEEN_MONTHS_MS,
 )

@@ -3,13 +3,20 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+QUALITY_LEAST = 50
+"""PDQ's authors advise against matching pictures below that quality: too little is in them."""
+
+VARIANTS = 8
+"""How many ways there are to turn and mirror a picture by right angles."""
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One rendition: a JPEG without metadata, its size in pixels, its moment in the animation, its PDQ hash.
 
     `at_ms` is 0 for a still. `pdq` is 32 bytes, most significant bit first; `pdq_quality` is 0-100 and hashes
-    below 50 are not fit for matching.
+    below `QUALITY_LEAST` are not fit for matching. `pdq_turned` holds the hashes of the other seven ways to turn and
+    mirror the picture, 32 bytes each.
     """
 
     jpeg: bytes
@@ -18,6 +25,7 @@ class Frame:
     at_ms: int
     pdq: bytes
     pdq_quality: int
+    pdq_turned: bytes
 
 
 @dataclass(frozen=True, slots=True)

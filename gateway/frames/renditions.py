@@ -147,8 +147,8 @@ def render(moments: Sequence[Moment], settings: FrameSettings) -> tuple[Frame, .
         jpegs = [_encode(image, quality) for image in images]
     frames = []
     for moment, image, jpeg in zip(moments, images, jpegs, strict=True):
-        pdq_hash, pdq_quality = pdq(moment.image)
-        frames.append(Frame(jpeg, image.width, image.height, moment.at_ms, pdq_hash, pdq_quality))
+        found = pdq(moment.image)
+        frames.append(Frame(jpeg, image.width, image.height, moment.at_ms, found.pdq, found.quality, found.turned))
     return tuple(frames)
 
 

@@ -84,7 +84,7 @@ def _send(connection: socket.socket, answer: dict[str, object]) -> None:
 
 def pack(found: FrameSet) -> list[object]:
     """A frame set as plain values, for msgpack."""
-    frames = [[f.jpeg, f.width, f.height, f.at_ms, f.pdq, f.pdq_quality] for f in found.frames]
+    frames = [[f.jpeg, f.width, f.height, f.at_ms, f.pdq, f.pdq_quality, f.pdq_turned] for f in found.frames]
     return [found.media_type, found.width, found.height, found.duration_ms, frames]
 
 
@@ -99,8 +99,10 @@ def unpack(packed: object) -> FrameSet:
     numbers = [found.width, found.height, found.duration_ms]
     for frame in frames:
         numbers += [frame.width, frame.height, frame.at_ms, frame.pdq_quality]
-        if not (isinstance(frame.jpeg, bytes) and isinstance(frame.pdq, bytes) and len(frame.pdq) == 32):
-            raise ValueError("a frame's jpeg and pdq must be bytes, the pdq 32 of them")
+        if not all(isinstance(each, bytes) for each in (frame.jpeg, frame.pdq, frame.pdq_turned)):
+            raise ValueError("a frame's jpeg and hashes must be bytes")
+        if (len(frame.pdq), len(frame.pdq_turned)) != (32, 7 * 32):
+            raise ValueError("a frame's hash has 32 bytes, those of its turns 7 times as many")
     if not isinstance(found.media_type, str) or not all(type(n) is int and 0 <= n < 1 << 40 for n in numbers):
         raise ValueError("a frame set's sizes and times must be whole numbers of zero or more")
     if not 1 <= len(frames) <= 8:

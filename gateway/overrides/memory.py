@@ -8,14 +8,12 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from gateway.frames.frame import QUALITY_LEAST
 from schemas.broker import Received
 from schemas.clock import now_ms
 from schemas.messages import EVERY_TENANT, OverrideEffect, OverrideKind, OverrideSet, Verdict
 
 log = structlog.get_logger("gateway.overrides")
-
-QUALITY_LEAST = 50
-"""PDQ's own bound: a hash of lower quality is of a flat picture, and near to that of any other."""
 
 PDQ_BYTES = 32
 _WORDS = 4  # of 64 bits in a hash

@@ -12,7 +12,11 @@ from pydantic import SecretStr
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
-from gateway.openapi import AnswerBody, ErrorBody, ReadinessBody, ReportBody, UnreadableBody
+from gateway.lists.definition import ListDefinition
+from gateway.lists.hashes import HashSet
+from gateway.lists.kinds import HashKind
+from gateway.lists.store import ListStore
+from gateway.openapi import AnswerBody, ErrorBody, ListBody, PdqBody, ReadinessBody, ReportBody, UnreadableBody
 from gateway.overrides.openapi import OverridesBody
 from gateway.settings import TenantSettings
 from schemas.broker import BrokerSettings
@@ -23,14 +27,27 @@ pytestmark = pytest.mark.kafka
 
 KEY = "the-contracts-key"
 TOKEN = "the-contracts-admin-token"
-BODIES = (AnswerBody, ErrorBody, OverridesBody, ReadinessBody, ReportBody, UnreadableBody)
+READER_TOKEN = "the-contracts-reader"
+BODIES = (AnswerBody, ErrorBody, ListBody, OverridesBody, PdqBody, ReadinessBody, ReportBody, UnreadableBody)
 MODELS = {model.__name__: model for model in BODIES}
 
 
 @pytest.fixture(scope="module")
-def url(make_topics: Callable[[], BrokerSettings]) -> Iterator[str]:
+def url(make_topics: Callable[[], BrokerSettings], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     tenants = {"default": TenantSettings(), "keyed": TenantSettings(key=SecretStr(KEY))}
-    more = {"deadline_ms": 100, "body_timeout_s": 3, "admin_token": SecretStr(TOKEN)}
+    folder = tmp_path_factory.mktemp("lists")
+    ListStore(folder).save(
+        ListDefinition(name="own", source=""),
+        HashSet.of({HashKind.PDQ: [bytes(range(32))]}),
+        notes={bytes(range(32)).hex(): {"by": "policy", "at": 1, "rules": ["sexual"], "scan_id": "x"}},
+    )
+    more = {
+        "deadline_ms": 100,
+        "body_timeout_s": 3,
+        "admin_token": SecretStr(TOKEN),
+        "lists": {"folder": folder, "shared": ["own"], "reader_token": READER_TOKEN},
+        "fetch": {"enabled": True},
+    }
     with running_gateway(make_topics(), tenants=tenants, **more) as running:
         yield running.ready().url
 
@@ -47,6 +64,10 @@ def url(make_topics: Callable[[], BrokerSettings]) -> Iterator[str]:
         ("POST", "/v1/overrides", GenerationMode.POSITIVE),
         ("POST", "/v1/overrides", GenerationMode.NEGATIVE),
         ("DELETE", "/v1/overrides/{override_id}", GenerationMode.POSITIVE),
+        ("GET", "/v1/lists/{name}", GenerationMode.POSITIVE),
+        ("GET", "/v1/pdq", GenerationMode.POSITIVE),
+        ("GET", "/v1/pdq", GenerationMode.NEGATIVE),
+        ("GET", "/v1/pdq/{key}", GenerationMode.POSITIVE),
         ("GET", "/healthz", GenerationMode.POSITIVE),
         ("GET", "/readyz", GenerationMode.POSITIVE),
         ("GET", "/metrics", GenerationMode.POSITIVE),
@@ -89,10 +110,11 @@ def test_every_example_is_valid_for_its_schema_and_every_answer_has_one(url: str
     for name, model, example in found:
         assert MODELS[model].model_validate(example).model_dump(mode="json") == example, name
     with_examples = {name.rpartition(" ")[0] for name, _, _ in found}
-    documented = ("/api/v1/scan/{key}", "/v1/scans", "/v1/scans/{scan_id}", "/v1/overrides")
-    for path in (*documented, "/v1/overrides/{override_id}"):
+    documented = ("/api/v1/scan/{key}", "/v1/scans", "/v1/scans/{scan_id}", "/v1/lists/{name}", "/v1/pdq")
+    for path in (*documented, "/v1/overrides", "/v1/overrides/{override_id}"):
         for operation in description["paths"][path].values():
-            assert {f"{path} {status}" for status in operation["responses"]} <= with_examples
+            with_body = {status for status, response in operation["responses"].items() if "content" in response}
+            assert {f"{path} {status}" for status in with_body} <= with_examples
 
 
 @pytest.mark.parametrize(
@@ -113,3 +135,19 @@ def test_an_images_answer_has_the_fields_that_are_described_and_no_more(
     report = httpx.get(f"{url}/v1/scans/{for_others.json()['scan_id']}")
     assert set(report.json()) == set(ReportBody.model_fields)
     ReportBody.model_validate_json(report.content)
+
+
+def test_a_list_and_its_refusals_are_as_described(url: str) -> None:
+    reader = {"Authorization": f"Bearer {READER_TOKEN}"}
+    found = httpx.get(f"{url}/v1/lists/own", headers=reader)
+    assert set(found.json()) == set(ListBody.model_fields)
+    assert ListBody.model_validate_json(found.content).provenance[bytes(range(32)).hex()]["rules"] == ["sexual"]
+    unchanged = httpx.get(f"{url}/v1/lists/own", headers=reader | {"If-None-Match": found.headers["ETag"]})
+    assert (unchanged.status_code, unchanged.content) == (304, b"")
+    for answer, status in (
+        (httpx.get(f"{url}/v1/lists/own"), 401),
+        (httpx.get(f"{url}/v1/lists/other", headers=reader), 404),
+        (httpx.get(f"{url}/v1/pdq", params={"image_url": "http://169.254.169.254/"}), 400),
+    ):
+        assert answer.status_code == status
+        ErrorBody.model_validate_json(answer.content)

@@ -56,6 +56,7 @@ def test_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         "topics",
         "models",
         "keys",
+        "lists",
         "doctor",
         "settings",
         "version",

@@ -13,10 +13,11 @@ from gateway.answers import (
     refusal_reply,
     report_reply,
 )
+from gateway.recognition import Recognised
 from gateway.refusals import STATUS, Refusal, RefusalCode
 from gateway.settings import TenantSettings
 from gateway.verdicts import Judge, Judgement
-from schemas.messages import AnsweredBy, Decision
+from schemas.messages import AnsweredBy, Decision, RuleFired
 
 JUDGEMENT = Judgement(
     decision=Decision.REJECT,
@@ -38,6 +39,7 @@ ANSWER = Answer(
     answered_by=AnsweredBy.VERDICT,
     reason="",
     judgement=JUDGEMENT,
+    recognised=None,
     carried_by="00ff",
     answered_at=1_000,
     milliseconds=12.3456,
@@ -78,6 +80,7 @@ def test_an_answer_says_all_in_its_body_and_the_gist_in_its_headers() -> None:
         "media_type": "image/png",
         "rules": [{"name": "explicit", "decision": "reject", "frame": 1}],
         "scores": {"m/nsfw": 0.75},
+        "hash_list": "",
         "milliseconds": 12.35,
     }
     assert dict(reply.headers) == {
@@ -85,6 +88,21 @@ def test_an_answer_says_all_in_its_body_and_the_gist_in_its_headers() -> None:
         b"x-fediwarden-decision": b"reject",
         b"x-fediwarden-answered-by": b"verdict",
     }
+
+
+def test_a_listed_image_names_the_list_beside_what_a_policy_said() -> None:
+    listed = Recognised(
+        by=AnsweredBy.LIST,
+        decision=Decision.REVIEW,
+        reason="on the list partners@1",
+        rule=RuleFired(name="list:partners", decision=Decision.REVIEW, frame=0),
+        hash_list="partners@1",
+    )
+    body = json.loads(answer_reply(replace(ANSWER, recognised=listed), 406).body)
+    assert [rule["name"] for rule in body["rules"]] == ["explicit", "list:partners"]
+    assert body["hash_list"] == "partners@1"
+    alone = json.loads(answer_reply(replace(ANSWER, recognised=listed, judgement=None), 406).body)
+    assert alone["rules"] == [{"name": "list:partners", "decision": "review", "frame": 0}]
 
 
 def test_what_is_no_image_has_the_typed_error_beside_the_answer() -> None:

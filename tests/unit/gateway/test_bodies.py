@@ -221,3 +221,18 @@ def test_no_bytes_in_a_form_do_anything_but_be_read_or_refused(chunks: list[byte
         assert bodies.held_bytes == 0
 
     asyncio.run(go())
+
+
+@pytest.mark.parametrize("size", [1000, 3 << 20], ids=["in memory", "in a file"])
+def test_the_md5_is_there_when_it_is_wanted_and_only_then(tmp_path: Path, size: int) -> None:
+    data = os.urandom(size)
+    wanted = False
+    bodies = Bodies(settings(body_dir=tmp_path), needs_md5=lambda: wanted)
+
+    async def read() -> bytes | None:
+        with await bodies.read(events([data[: size // 2], data[size // 2 :]])) as body:
+            return body.md5
+
+    assert asyncio.run(read()) is None
+    wanted = True
+    assert asyncio.run(read()) == hashlib.md5(data).digest()

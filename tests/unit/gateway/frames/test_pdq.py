@@ -4,12 +4,18 @@ It is not a dependency, for it ships no wheels for Linux and would ask every mac
 anew: `pip install pdqhash`, then `pdqhash.compute(blocks(seed, width, height))` for each row.
 """
 
+import io
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from gateway.frames.pdq import pdq
+from gateway.frames.frame import VARIANTS
+from gateway.frames.pdq import pdq, turn_hashes
+from tests import pictures
 
 REFERENCE = [
     (0, 512, 384, 100, "d9a72458bd78c63f3f7299af8ce28ecd6e89a16538c648cd432cad8176b4045b"),
@@ -33,7 +39,52 @@ def blocks(seed: int, width: int, height: int) -> NDArray[np.uint8]:
 def test_the_hash_is_the_reference_implementations_within_rounding(
     seed: int, width: int, height: int, quality: int, reference: str
 ) -> None:
-    ours, our_quality = pdq(Image.fromarray(blocks(seed, width, height)))
-    differing = (int.from_bytes(ours) ^ int(reference, 16)).bit_count()
+    ours = pdq(Image.fromarray(blocks(seed, width, height)))
+    differing = (int.from_bytes(ours.pdq) ^ int(reference, 16)).bit_count()
     assert differing <= 4
-    assert abs(our_quality - quality) <= 1
+    assert abs(ours.quality - quality) <= 1
+
+
+TURNS = (None, *Image.Transpose)
+"""All eight of the dihedral group: as it is, and every way Pillow turns and mirrors by right angles."""
+
+
+def distance(one: bytes, other: bytes) -> int:
+    return (int.from_bytes(one) ^ int.from_bytes(other)).bit_count()
+
+
+def split(hashes: bytes) -> list[bytes]:
+    return [hashes[at : at + 32] for at in range(0, len(hashes), 32)]
+
+
+@pytest.mark.parametrize("turn", TURNS, ids=lambda turn: getattr(turn, "name", "AS_IT_IS"))
+@given(seed=st.integers(0, 1 << 20), width=st.integers(120, 700), height=st.integers(120, 700))
+@settings(max_examples=12, deadline=None)
+def test_a_picture_turned_or_mirrored_has_one_of_the_eight_hashes_of_the_original(
+    turn: Image.Transpose | None, seed: int, width: int, height: int
+) -> None:
+    original = Image.fromarray(blocks(seed, width, height))
+    shown = original if turn is None else original.transpose(turn)
+    hashes = pdq(shown)
+    variants = [hashes.pdq, *split(hashes.turned)]
+    assert len(variants) == VARIANTS
+    distances = sorted(distance(pdq(original).pdq, each) for each in variants)
+    assert distances[0] <= 4
+    assert distances[1] > 60  # and only one: the others look different
+
+
+@pytest.mark.parametrize("turn", TURNS, ids=lambda turn: getattr(turn, "name", "AS_IT_IS"))
+@pytest.mark.parametrize("seed", range(4))
+def test_a_photograph_turned_is_found_by_the_bits_of_its_hash_alone(turn: Image.Transpose | None, seed: int) -> None:
+    original = Image.open(io.BytesIO(pictures.photo(seed, 640, 480)))
+    shown = original if turn is None else original.transpose(turn)
+    variants = turn_hashes([pdq(shown).pdq])
+    assert variants.shape == (VARIANTS, 32)
+    assert variants[0].tobytes() == pdq(shown).pdq
+    assert min(distance(pdq(original).pdq, each.tobytes()) for each in variants) <= 20
+
+
+def test_the_hashes_from_bits_stand_in_the_order_of_those_from_the_picture() -> None:
+    hashes = pdq(Image.open(io.BytesIO(pictures.photo(3, 640, 480))))
+    for ours, exact in zip(turn_hashes([hashes.pdq]), [hashes.pdq, *split(hashes.turned)], strict=True):
+        assert distance(ours.tobytes(), exact) <= 20

@@ -1,0 +1,186 @@
+"""Fetching an address that a stranger names, without becoming a stranger's way into our network.
+
+A name is resolved once, every address it has must be public (or allowed by `FetchSettings.networks`), and the
+connection goes to one of those addresses, not to the name: what DNS says a moment later changes nothing. Redirects are
+followed here, each as carefully as the first; no proxy of the environment is used, which would resolve names by itself.
+"""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import httpcore
+
+from gateway.fetching.settings import FetchSettings, Network
+
+_NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_URL_MOST = 4096
+_HEADERS = ((b"accept", b"image/*, video/*"), (b"accept-encoding", b"identity"), (b"user-agent", b"fediwarden"))
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class FetchRefused(Exception):
+    """The address is one that is not fetched from: its scheme, port or network; the message says which."""
+
+
+class FetchFailed(Exception):
+    """The other side does not give the file: unreachable, slow, too large, not 200; the message says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A response that has begun: `content` gives its body, at most `FetchSettings.max_bytes`."""
+
+    content_type: str
+    content: AsyncIterator[bytes]
+
+
+def is_public(address: Address) -> bool:
+    """Whether an address is one of the open internet, whichever way it is written.
+
+    Not public are private, loopback, link-local (the clouds' metadata services), shared (carrier-grade NAT), multicast
+    and reserved ones, and IPv6 addresses that stand for such an IPv4 address (mapped, 6to4, Teredo, NAT64).
+    """
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = _embedded(address)
+        if inner is not None:
+            return is_public(inner)
+        if address.is_site_local or address.scope_id is not None:
+            return False
+    return address.is_global and not address.is_multicast and not address.is_reserved and not address.is_unspecified
+
+
+def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    if address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    if address.sixtofour is not None:
+        return address.sixtofour
+    if address.teredo is not None:
+        return address.teredo[1]
+    if any(address in network for network in _NAT64) or int(address) >> 32 == 0:
+        return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    return None
+
+
+def check_url(url: str, ports: Iterable[int]) -> tuple[str, int]:
+    """Host and port of an address that may be tried. Raises `FetchRefused`."""
+    if len(url) > _URL_MOST or not url.isascii() or any(each.isspace() or each < " " for each in url):
+        raise FetchRefused("the address is too long, or has characters that no address has; percent-encode it")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise FetchRefused(f"this is no address: {error}") from error
+    if parts.scheme not in ("http", "https") or not host:
+        raise FetchRefused("only http:// and https:// addresses with a host are fetched")
+    if "@" in parts.netloc:
+        raise FetchRefused("an address with a user or a password is not fetched")
+    port = port or (443 if parts.scheme == "https" else 80)
+    if port not in ports:
+        raise FetchRefused(f"port {port} is not connected to; gateway.fetch.ports says which are")
+    return host, port
+
+
+class _GuardedBackend(httpcore.AsyncNetworkBackend):
+    """Connects to an address that was checked; TLS still goes by the name."""
+
+    def __init__(self, networks: Iterable[Network]) -> None:
+        self._networks = tuple(networks)
+        self._inner = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - as httpcore calls it
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Resolve, check every address, connect to the first that answers. Raises `FetchRefused`."""
+        addresses = await self._resolve(host, port)
+        last: Exception | None = None
+        for address in addresses:
+            try:
+                return await self._inner.connect_tcp(
+                    str(address), port, timeout=timeout, local_address=local_address, socket_options=socket_options
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                last = error
+        assert last is not None
+        raise last
+
+    async def _resolve(self, host: str, port: int) -> list[Address]:
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            addresses = list(dict.fromkeys(ipaddress.ip_address(str(entry[4][0])) for entry in found))
+        except (OSError, UnicodeError, ValueError) as error:
+            raise httpcore.ConnectError(f"the name {host!r} has no address") from error
+        for address in addresses:
+            # One bad address among good ones is an attack, or a network where we have no business.
+            if not self._is_allowed(address):
+                raise FetchRefused("it leads into a network that is not public; gateway.fetch.networks allows some")
+        return addresses
+
+    def _is_allowed(self, address: Address) -> bool:
+        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+        plain = mapped or address
+        return is_public(address) or any(plain in network for network in self._networks)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
+
+
+@asynccontextmanager
+async def fetch(url: str, settings: FetchSettings) -> AsyncIterator[Fetched]:
+    """Begin to fetch `url`; within `settings.timeout_s`, redirects, and what is done in the context, included.
+
+    Raises `FetchRefused` and `FetchFailed`, the latter also while the content is read.
+    """
+    try:
+        async with (
+            asyncio.timeout(settings.timeout_s),
+            httpcore.AsyncConnectionPool(
+                network_backend=_GuardedBackend(settings.networks), max_connections=1, max_keepalive_connections=0
+            ) as pool,
+        ):
+            for _ in range(settings.redirects + 1):
+                check_url(url, settings.ports)
+                async with pool.stream("GET", url, headers=list(_HEADERS)) as response:
+                    headers = {name.lower(): value.decode("latin-1") for name, value in response.headers}
+                    if response.status not in _REDIRECTS:
+                        yield _take(response, headers, settings.max_bytes)
+                        return
+                    url = urljoin(url, headers.get(b"location", ""))
+            raise FetchFailed(f"more than {settings.redirects} redirects")
+    except TimeoutError as error:
+        raise FetchFailed(f"it took more than {settings.timeout_s:g} s") from error
+    except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError) as error:
+        raise FetchFailed(str(error)[:200] or type(error).__name__) from error
+
+
+def _take(response: httpcore.Response, headers: dict[bytes, str], most: int) -> Fetched:
+    if response.status != 200:
+        raise FetchFailed(f"the other side answered {response.status}")
+    if headers.get(b"content-encoding", "identity").lower() not in ("", "identity"):
+        raise FetchFailed("the other side compresses what it was asked not to")
+    length = headers.get(b"content-length", "")
+    if length.isdecimal() and int(length) > most:
+        raise FetchFailed(f"the file is larger than {most} bytes")
+    return Fetched(headers.get(b"content-type", ""), _content(response, most))
+
+
+async def _content(response: httpcore.Response, most: int) -> AsyncIterator[bytes]:
+    taken = 0
+    async for chunk in response.aiter_stream():
+        taken += len(chunk)
+        if taken > most:
+            raise FetchFailed(f"the file is larger than {most} bytes")
+        yield chunk

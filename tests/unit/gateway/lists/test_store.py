@@ -1,0 +1,182 @@
+"""Lists on disk: whole or not at all, and the same for everybody."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.lists.definition import ListDefinition
+from gateway.lists.errors import ListDamaged, ListError, ListUnknown
+from gateway.lists.hashes import HashSet
+from gateway.lists.kinds import HashKind
+from gateway.lists.learning import Learning, forget_hash, lessons_of
+from gateway.lists.settings import LearnSettings
+from gateway.lists.store import ListStore, Suspension
+from schemas.messages import Decision, RuleFired, Stage
+from tests.unit.schemas.samples import verdict
+
+HASHES = HashSet.of({HashKind.PDQ: [bytes([n]) * 32 for n in range(9)], HashKind.MD5: [b"m" * 16]})
+DEFINITION = ListDefinition(name="a", source="x.txt", action="review", reason="why", distance=12, expires_at=5)
+
+
+def test_a_list_is_read_back_as_it_was_saved(tmp_path: Path) -> None:
+    store = ListStore(tmp_path / "lists")
+    assert store.names() == []
+    saved = store.save(DEFINITION, HASHES, notes={"00": {"by": "policy"}})
+    read = ListStore(tmp_path / "lists").load("a")
+    assert (read.definition, read.version, read.fetched_at, read.notes) == (
+        DEFINITION,
+        saved.version,
+        saved.fetched_at,
+        {"00": {"by": "policy"}},
+    )
+    assert all(read.hashes.hexadecimal(kind) == HASHES.hexadecimal(kind) for kind in HashKind)
+    assert (tmp_path / "lists" / "a.list").stat().st_mode & 0o077 == 0  # hash lists are not for everybody
+
+
+def test_the_version_goes_by_the_hashes_and_the_stamp_by_the_file(tmp_path: Path) -> None:
+    store = ListStore(tmp_path)
+    first, stamp = store.save(DEFINITION, HASHES).version, store.stamps()["a"]
+    assert store.save(DEFINITION, HASHES).version == first
+    assert store.stamps()["a"] != stamp
+    assert store.save(DEFINITION, HashSet.of({HashKind.MD5: [b"m" * 16]})).version != first
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_file_that_was_changed_or_cut_is_never_taken_for_a_list(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    store = ListStore(tmp_path_factory.mktemp("lists"))
+    store.save(DEFINITION, HASHES, notes={"aa": {"by": "policy"}})
+    path = store._path("a", ".list")
+    whole = path.read_bytes()
+    at = data.draw(st.integers(whole.index(b"\n") + 1, len(whole) - 1))
+    changed = whole[:at] if data.draw(st.booleans()) else whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+    path.write_bytes(changed)
+    with pytest.raises(ListDamaged, match="--replace"):
+        store.load("a")
+
+
+@pytest.mark.parametrize("garbage", [b"", b"\n", b"{}\n", b"\xff" * 100, b'{"format": "other/9"}\n', b"[" * 70_000])
+def test_what_is_no_list_at_all_is_damaged(tmp_path: Path, garbage: bytes) -> None:
+    (tmp_path / "a.list").write_bytes(garbage)
+    with pytest.raises(ListDamaged):
+        ListStore(tmp_path).load("a")
+
+
+def test_an_unknown_list_names_those_there_are(tmp_path: Path) -> None:
+    store = ListStore(tmp_path)
+    store.save(DEFINITION, HASHES)
+    with pytest.raises(ListUnknown, match="'b'; there are: a"):
+        store.load("b")
+    with pytest.raises(ListUnknown):
+        store.remove("b")
+
+
+def test_a_reader_sees_the_old_list_or_the_new_one_while_it_is_replaced(tmp_path: Path) -> None:
+    store = ListStore(tmp_path)
+    sets = [HashSet.of({HashKind.PDQ: [bytes([n]) * 32 for n in range(count)]}) for count in (1, 200)]
+    versions = {store.save(DEFINITION, each).version for each in sets}
+    stop = threading.Event()
+
+    def replace() -> None:
+        while not stop.is_set():
+            for each in sets:
+                store.save(DEFINITION, each)
+
+    writer = threading.Thread(target=replace)
+    writer.start()
+    try:
+        assert {store.load("a").version for _ in range(150)} <= versions
+    finally:
+        stop.set()
+        writer.join()
+    assert not list(tmp_path.glob(".new-*"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(ListError, match="cannot be"):
+        ListStore(tmp_path / "lists").save(DEFINITION, HASHES)
+
+
+def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "lists").write_text("")
+    with pytest.raises(ListError, match="lists"):
+        ListStore(tmp_path / "lists").save(DEFINITION, HASHES)
+
+
+def test_a_suspension_outlives_a_refresh_and_ends_with_a_word(tmp_path: Path) -> None:
+    store = ListStore(tmp_path)
+    store.save(DEFINITION, HASHES)
+    suspension = Suspension(version="v", matched=6, images=100, at=7, by="gateway-1")
+    store.suspend("a", suspension)
+    store.save(DEFINITION, HASHES)
+    assert store.suspension("a") == suspension
+    assert set(store.suspended()) == {"a"}
+    assert store.resume("a")
+    assert not store.resume("a")
+    assert store.suspension("a") is None
+
+
+def test_an_unreadable_suspension_still_suspends(tmp_path: Path) -> None:
+    (tmp_path / "a.suspended").write_bytes(b"{")
+    assert ListStore(tmp_path).suspension("a") is not None
+
+
+REJECTED = verdict(
+    pdq=tuple(bytes([n]) * 32 for n in range(4)),
+    pdq_quality=(90, 90, 60, 90),
+    rules=(
+        RuleFired(name="explicit", decision=Decision.REJECT, frame=1),
+        RuleFired(name="plain", decision=Decision.REJECT, frame=2),
+        RuleFired(name="doubtful", decision=Decision.REVIEW, frame=3),
+        RuleFired(name="gore", decision=Decision.REJECT, frame=1),
+    ),
+)
+
+
+def test_a_rejection_teaches_the_frames_that_a_rejecting_rule_saw_and_that_are_fit_for_matching() -> None:
+    learnt = lessons_of(REJECTED, min_quality=70)
+    assert set(learnt) == {b"\1" * 32}
+    assert learnt[b"\1" * 32]["rules"] == ["explicit", "gore"]
+    assert learnt[b"\1" * 32]["scan_id"] == REJECTED.scan_id
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"decision": Decision.REVIEW}, {"stage": Stage.LIST}, {"pdq_quality": ()}, {"pdq": ()}],
+    ids=["not rejected", "from a list", "of an older scanner", "without hashes"],
+)
+def test_anything_else_teaches_nothing(changes: dict[str, object]) -> None:
+    assert lessons_of(REJECTED.model_copy(update=changes), min_quality=70) == {}
+
+
+def test_what_is_learnt_is_added_once_up_to_the_bound_and_what_was_taken_out_stays_out(tmp_path: Path) -> None:
+    store = ListStore(tmp_path)
+    learning = Learning(LearnSettings(source="rejections", max_hashes=3), store)
+    lessons = {bytes([n]) * 32: {"by": "policy", "at": n} for n in range(6)}
+    first = dict(list(lessons.items())[:2])
+    learning._add(first)
+    version = store.load("own").version
+    learning._add(first)
+    assert store.load("own").version == version
+    assert forget_hash(store, "own", bytes(32))
+    assert not forget_hash(store, "own", bytes(32))
+    learning._add(lessons)
+    stored = store.load("own")
+    assert stored.hashes.hexadecimal(HashKind.PDQ) == [bytes([n]).hex() * 32 for n in (1, 2, 3)]
+    assert stored.notes[("02") * 32] == {"by": "policy", "at": 2}
+
+
+def test_a_list_from_elsewhere_is_not_learnt_into(tmp_path: Path) -> None:
+    store = ListStore(tmp_path)
+    store.save(ListDefinition(name="own", source="http://elsewhere/"), HASHES)
+    learning = Learning(LearnSettings(source="rejections"), store)
+    with pytest.raises(ListError, match=r"gateway\.lists\.learn\.list_name"):
+        learning._add({bytes(32): {}})
