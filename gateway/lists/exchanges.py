@@ -71,11 +71,12 @@ def _load(name: str) -> tuple[Any, dict[Any, HashKind]]:
 
 def _configure(source: str, exchange: Any, options: dict[str, str]) -> Any:
     config = exchange.get_config_cls()
-    fields = {field.name: field for field in dataclasses.fields(config)}
+    fields = {field.name for field in dataclasses.fields(config) if field.init}
     own = {"name": "fediwarden", "api": exchange.get_name(), "enabled": True}
-    unknown = sorted(set(options) - set(fields) | set(options) & set(own))
+    own = {name: value for name, value in own.items() if name in fields}
+    unknown = sorted(set(options) - (fields - set(own)))
     if unknown:
-        known = ", ".join(sorted(set(fields) - set(own))) or "none"
+        known = ", ".join(sorted(fields - set(own))) or "none"
         raise SourceFailed(f"{source}: unknown option {unknown[0]!r}; this exchange has: {known}")
     hints = typing.get_type_hints(config)
     try:

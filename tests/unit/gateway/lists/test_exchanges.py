@@ -66,6 +66,10 @@ def test_stop_ncii_is_read_page_by_page_and_what_people_have_withdrawn_is_left_o
     ("source", "said"),
     [
         ("exchange:ncmec?environment=Industry", "TX_NCMEC_CREDENTIALS"),
+        ("exchange:stop_ncii", "TX_STOPNCII_KEYS"),
+        ("exchange:fb_threatexchange?privacy_group=123", "TX_ACCESS_TOKEN"),
+        ("exchange:tat", "PYTX_TAT_CREDENTIALS"),
+        ("exchange:fb_threatexchange?privacy_group=many", "many"),
         ("exchange:ncmec?environment=Mars", "Mars"),
         ("exchange:ncmec?colour=red", "unknown option 'colour'; this exchange has: environment"),
         ("exchange:local_file", "filename"),
@@ -76,7 +80,8 @@ def test_what_an_exchange_lacks_is_said(
     source: str, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("TX_NCMEC_CREDENTIALS", raising=False)
+    for name in ("TX_NCMEC_CREDENTIALS", "TX_STOPNCII_KEYS", "TX_ACCESS_TOKEN", "PYTX_TAT_CREDENTIALS"):
+        monkeypatch.delenv(name, raising=False)
     with pytest.raises(SourceFailed) as failed:
         fetch(source)
     assert said in str(failed.value)
