@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from fediwarden.cli import doctor, keys, ledger, models, scan, services, settings, topics
+from fediwarden.cli import doctor, keys, ledger, models, policy, scan, services, settings, topics
 from fediwarden.exits import FAILED, exit_code, is_ours
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command("scan")(scan.scan)
 app.command("ledger")(ledger.ledger)
 app.add_typer(topics.app, name="topics")
 app.add_typer(models.app, name="models")
+app.add_typer(policy.app, name="policy")
 app.add_typer(keys.app, name="keys")
 app.command("doctor")(doctor.doctor)
 app.command("settings")(settings.settings)

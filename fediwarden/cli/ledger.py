@@ -1,17 +1,15 @@
 """``ledger``: how every request was answered, and what became of what was answered unjudged."""
 
 import asyncio
-import re
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fediwarden.cli.options import ConfigOption, JsonOption, read_settings
+from fediwarden.cli.reading import moment_ms, show_reading, span_ms
 from fediwarden.cli.tables import make_table, print_table
 from fediwarden.exits import FAILED
 
@@ -25,9 +23,6 @@ NOT_IN_IT = (
 )
 
 _SHOWN = 20
-_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_SPAN = re.compile(r"(\d+)([smhd])")
-_PATIENCE_S = 1.0
 _ANSWER_ENTERS_WITHIN_MS = 10_000
 _REMOVALS = {
     "removed": "found in pict-rs and removed",
@@ -62,11 +57,13 @@ def ledger(
 
     settings = read_settings(config)
     now = now_ms()
-    period = Period(_moment(since, now, "--since"), now if until is None else _moment(until, now, "--until"), tenant)
+    period = Period(
+        moment_ms(since, now, "--since"), now if until is None else moment_ms(until, now, "--until"), tenant
+    )
     if period.since_ms >= period.until_ms:
         raise typer.BadParameter("--since must lie before --until")
-    open_after_ms = _span_ms(open_after, "--open-after")
-    with _progress() as on_progress:
+    open_after_ms = span_ms(open_after, "--open-after")
+    with show_reading() as on_progress:
         statement = asyncio.run(
             read_statement(settings.kafka.broker_settings(), period, _house(settings), on_progress=on_progress)
         )
@@ -99,52 +96,6 @@ def _house(settings: "Settings") -> "House":
         ),
         in_flight_ms=settings.gateway.deadline_ms + _ANSWER_ENTERS_WITHIN_MS,
     )
-
-
-def _span_ms(text: str, option: str) -> int:
-    matched = _SPAN.fullmatch(text)
-    if matched is None:
-        raise typer.BadParameter(f"{option}: {text!r} is no span of time; write 90s, 30m, 24h or 7d")
-    return int(matched[1]) * _UNITS_S[matched[2]] * 1000
-
-
-def _moment(text: str, now_ms: int, option: str) -> int:
-    """Milliseconds since the epoch: so long ago, or an ISO 8601 time, local where it names no zone."""
-    if _SPAN.fullmatch(text):
-        return max(0, now_ms - _span_ms(text, option))
-    try:
-        return max(0, int(datetime.fromisoformat(text).timestamp() * 1000))
-    except (ValueError, OverflowError, OSError) as error:
-        raise typer.BadParameter(
-            f"{option}: {text!r} is no time; write 24h or 7d (ago), or a time such as 2026-11-23T18:00"
-        ) from error
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Shows on a terminal what is being read, once that takes longer than a moment."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("reading {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    progress = Progress(*columns, console=console, transient=True)
-    tasks: dict[str, Any] = {}
-    began = time.monotonic()
-
-    def show(what: str, passed: int, of: int) -> None:
-        if not console.is_terminal or time.monotonic() - began < _PATIENCE_S:
-            return
-        progress.start()
-        if what not in tasks:
-            tasks[what] = progress.add_task(what, total=of)
-        progress.update(tasks[what], completed=passed)
-
-    try:
-        yield show
-    finally:
-        if tasks:
-            progress.stop()
 
 
 def as_plain(statement: "Statement", *, open_after_ms: int) -> dict[str, Any]:
