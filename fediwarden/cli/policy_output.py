@@ -162,7 +162,8 @@ def print_trial(policy: Policy, samples: Sequence[Sample], false_positives: floa
     for name, points in curves.items():
         if name != REJECTING:
             best = threshold_for(points, false_positives)
-            threshold = "none" if math.isinf(best.threshold) else f"{best.threshold:.4f}"
+            # Cut, not rounded: rounded up it would miss the picture that it is the score of.
+            threshold = "none" if math.isinf(best.threshold) else f"{math.floor(best.threshold * 1e6) / 1e6:.6f}"
             table.add_row(
                 name, f"{area(points):.3f}", threshold, _rate(best.false_positives), _rate(best.true_positives)
             )
