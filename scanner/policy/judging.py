@@ -6,11 +6,10 @@ rules that fired wins (reject, then review, then accept); when none fires the im
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from operator import itemgetter
 from typing import Any
 
 from scanner.policy.conditions import Condition, Margin, Scores, canonical, measure, scores_of
@@ -127,7 +126,7 @@ class Policy:
         return frozenset(score.partition("/")[0] for score in self.scores)
 
     def judge(self, frames: Sequence[Scores], media: MediaKind = MediaKind.IMAGE) -> Judgement:
-        """Judge an image by the scores of its frames: at least one, each with all of `scores`, in the same order."""
+        """Judge an image by the scores of its frames: at least one, each with all of `scores`."""
         adjusted = [self.adjust(scores) for scores in frames] if self.adjustments else frames
         fired: list[RuleFired] = []
         winning = nearest = None
@@ -177,13 +176,12 @@ def _measure_if_there(condition: Condition | None) -> Margin | None:
 
 
 def _highest(frames: Sequence[Scores]) -> dict[str, float]:
-    if len(frames) == 1:
-        return dict(frames[0])
-    labels = tuple(frames[0])
-    if len(labels) == 1:
-        return {labels[0]: max(scores[labels[0]] for scores in frames)}
-    values: Callable[[Scores], tuple[float, ...]] = itemgetter(*labels)
-    return dict(zip(labels, map(max, *map(values, frames)), strict=True))
+    highest = dict(frames[0])
+    for scores in frames[1:]:
+        for label, score in scores.items():
+            if score > highest[label]:
+                highest[label] = score
+    return highest
 
 
 def _canonical_rule(rule: Rule) -> list[Any]:

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - one change a line
 """What is said about the difference between two policies."""
 
 from pathlib import Path

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fediwarden.policies.scoring import Scored
@@ -50,6 +50,7 @@ def test_the_threshold_for_a_rate_finds_most_within_it() -> None:
 labelled = st.lists(st.builds(sample, st.sampled_from([GOOD, BAD]), st.sampled_from([0.1, 0.2, 0.5, 0.9])), min_size=1)
 
 
+@settings(deadline=None)
 @given(labelled)
 def test_a_curve_rises_to_everything_and_its_area_is_the_share_of_pairs_in_order(samples: list[Sample]) -> None:
     good, bad = ([each.measures["a/x"] for each in samples if each.wanted is wanted] for wanted in (GOOD, BAD))

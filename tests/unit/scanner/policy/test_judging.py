@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanner.policy import MediaKind, Policy, media_kind, parse_policy
@@ -68,6 +68,7 @@ def test_a_policy_without_rules_accepts() -> None:
     assert Policy("none", "", ()).judge([frame(1.0, 1.0, 1.0)]).decision is Decision.ACCEPT
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(*[st.floats(0, 1)] * 3), min_size=1, max_size=8), st.randoms(use_true_random=False))
 def test_the_order_of_frames_changes_no_decision(frames: list[tuple[float, ...]], random: object) -> None:
     policy = parse(TEXT)

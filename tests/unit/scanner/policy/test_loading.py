@@ -244,3 +244,21 @@ def test_each_tenant_has_its_own_policy_or_everyones(tmp_path: Path) -> None:
         "other": policies.of("other").id,
     }
     assert [policy.name for policy in policies.all] == ["default-cpu", "strict", "mutated"]
+
+
+MANUAL = Path(__file__).parents[4] / "docs" / "policies.md"
+
+
+def test_the_manuals_example_is_a_policy_and_its_error_is_what_one_gets() -> None:
+    manual = MANUAL.read_text()
+    example = next(block for block in manual.split("```toml\n") if block.startswith("[policy]")).split("```")[0]
+    assert parse_policy(example, every_label(), source="ours.toml", embedders=EMBEDDERS).models == {"clip", "safety-s"}
+    with pytest.raises(PolicyError) as caught:
+        parse_policy(
+            example.replace('of = "young"', 'of = "yuong"'), every_label(), source="ours.toml", embedders=EMBEDDERS
+        )
+    assert f"$ fediwarden policy check ours.toml\n{caught.value}\n" in manual
+
+
+def test_the_manual_names_every_policy_that_comes_along() -> None:
+    assert all(f"| `{name}` |" in MANUAL.read_text() for name in shipped_policies())

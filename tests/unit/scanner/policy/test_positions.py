@@ -4,7 +4,7 @@ import json
 import tomllib
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanner.policy.positions import Path, Positions, find_positions
@@ -111,6 +111,7 @@ def as_toml(value: Any, gap: str) -> str:
     return json.dumps(value)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(texts, values, max_size=4), st.sampled_from(["", " ", "\n  ", " # ] } , \" '\n\t"]))
 def test_every_value_of_any_document_is_found(document: dict[str, Any], gap: str) -> None:
     text = "".join(f"{json.dumps(key)} = {as_toml(each, gap)} # end\n" for key, each in document.items())
