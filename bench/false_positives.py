@@ -9,15 +9,15 @@ picture that was flagged. An interval speaks about pictures drawn like these, an
 
 import argparse
 import io
-import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from fediwarden.policies.intervals import clopper_pearson
 from scanner.models.loading import load_models
 from scanner.models.model import Model
 from scanner.policy import Judgement, load_policy
@@ -88,27 +88,6 @@ def flagged(folder: Path, judged: dict[Path, Judgement]) -> Iterator[str]:
             scores = ", ".join(f"{label} {score:.3f}" for label, score in judgement.scores.items())
             rules = ", ".join(rule.name for rule in judgement.rules)
             yield f"{judgement.decision.value}: {path.relative_to(folder)} ({rules}; {scores})"
-
-
-def clopper_pearson(count: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the exact binomial interval (Clopper and Pearson 1934), by bisection of the binomial's tails."""
-    tail = (1.0 - confidence) / 2.0
-    low = 0.0 if count == 0 else _solve(lambda rate: 1.0 - _at_most(count - 1, total, rate) - tail)
-    high = 1.0 if count == total else _solve(lambda rate: tail - _at_most(count, total, rate))
-    return low, high
-
-
-def _at_most(count: int, total: int, rate: float) -> float:
-    """Return P(X <= count) for X binomial."""
-    return math.fsum(math.comb(total, k) * rate**k * (1.0 - rate) ** (total - k) for k in range(count + 1))
-
-
-def _solve(rising: Callable[[float], float]) -> float:
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2.0
-        low, high = (middle, high) if rising(middle) < 0.0 else (low, middle)
-    return (low + high) / 2.0
 
 
 if __name__ == "__main__":

@@ -28,9 +28,9 @@ import uvloop
 
 from bench.load import Generator, Report
 from bench.pictures import make_pictures
-from bench.plot import draw_lines
 from bench.requests import Target
 from bench.stack import Served, Stack
+from fediwarden.line_chart import draw_lines
 
 PAUSE_MS = 30
 SCANNERS = 3

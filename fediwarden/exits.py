@@ -28,7 +28,7 @@ CODES: Final = {
     "schemas.keyring.KeyringError": CONFIGURATION,
     "scanner.models.model.ModelError": CONFIGURATION,
     "scanner.models.registry.FetchFailed": FAILED,
-    "scanner.policy.PolicyError": CONFIGURATION,
+    "scanner.policy.errors.PolicyError": CONFIGURATION,
 }
 """By name, so that nothing heavy is imported to look at an error. The nearest base class named here decides."""
 

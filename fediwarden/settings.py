@@ -249,7 +249,7 @@ def _leaves(
             continue
         if isinstance(value, BaseModel):
             yield from _leaves(value, (*path, name), only_set=only_set)
-        elif isinstance(value, dict):
+        elif isinstance(value, dict) and _section(type(model).model_fields[name].annotation)[0] is not None:
             for key, each in value.items():
                 yield from _leaves(each, (*path, name, key), only_set=only_set)
         else:
@@ -281,6 +281,8 @@ def _as_variable(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, tuple | list | set | frozenset):
         return json.dumps([each if isinstance(each, int | float) else str(each) for each in value])
+    if isinstance(value, dict):
+        return json.dumps({key: str(each) for key, each in value.items()})
     return str(value)
 
 

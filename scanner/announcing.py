@@ -1,6 +1,7 @@
 """Telling the gateways what this scanner judges with, and how fast."""
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -8,10 +9,10 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from scanner.models.model import Model
-from scanner.policy import Policy
+from scanner.reloading import LivePolicies
 from schemas.broker import BrokerUnavailable, Producer
 from schemas.clock import now_ms
-from schemas.messages import EVERY_TENANT, ScannerAnnounced
+from schemas.messages import ScannerAnnounced
 from schemas.topics import SCANNERS
 
 log = structlog.get_logger("scanner.announcing")
@@ -44,7 +45,7 @@ class RateMeter:
 
 
 class Announcer:
-    """Publishes `ScannerAnnounced` every `every_s` seconds, and once more when leaving.
+    """Publishes `ScannerAnnounced` every `every_s` seconds, when policies change, and once more when leaving.
 
     A `shadow` names no policies: what it says counts for no tenant. That it is there, the janitor has to know.
     """
@@ -56,7 +57,7 @@ class Announcer:
         scanner: str,
         group: str,
         models: Sequence[Model],
-        policy: Policy,
+        policies: LivePolicies,
         meter: RateMeter,
         every_s: float,
         shadow: bool = False,
@@ -66,16 +67,23 @@ class Announcer:
         self._group = group
         self._models = {model.name: model.id for model in models}
         self._device = ",".join(sorted({model.device for model in models}))
-        self._policy = policy.id
+        self._policies = policies
         self._meter = meter
         self._every_s = every_s
         self._shadow = shadow
+        self._due = asyncio.Event()
+
+    def announce_now(self) -> None:
+        """Have `run` announce at once."""
+        self._due.set()
 
     async def run(self) -> None:
         """Announce until cancelled. An outage is waited out: the next announcement says the same again."""
         while True:
+            self._due.clear()
             await self._announce(give_up_after=self._every_s)
-            await asyncio.sleep(self._every_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._due.wait(), self._every_s)
 
     async def leave(self) -> None:
         """Announce that this scanner judges no more."""
@@ -86,7 +94,7 @@ class Announcer:
             scanner=self._scanner,
             group=self._group,
             models=self._models,
-            policies={} if self._shadow else {EVERY_TENANT: self._policy},
+            policies={} if self._shadow else self._policies.ids,
             device=self._device,
             rate=round(self._meter.rate(), 2),
             leaving=leaving,

@@ -62,18 +62,20 @@ class Decoder:
             raise ImageUnjudgeable(
                 FailureReason.FRAMES_INVALID, f"{len(jpegs)} frames came where {len(message.frames)} were announced"
             )
-        frames = tuple(self._prepare(jpeg, index) for index, jpeg in enumerate(jpegs))
+        frames = tuple(prepare_frame(jpeg, index, self._models) for index, jpeg in enumerate(jpegs))
         return PreparedImage(frames, (time.perf_counter() - started) * 1000.0)
 
-    def _prepare(self, jpeg: bytes, index: int) -> PreparedFrame:
-        try:
-            with Image.open(io.BytesIO(jpeg), formats=("JPEG",)) as picture:
-                if max(picture.size) > MAX_SIDE:
-                    raise ImageUnjudgeable(
-                        FailureReason.FRAMES_INVALID, f"frame {index} is {picture.width} x {picture.height} pixels"
-                    )
-                image = picture if picture.mode == "RGB" else picture.convert("RGB")
-                image.load()
-                return tuple(model.prepare(image) for model in self._models)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise ImageUnjudgeable(FailureReason.FRAMES_INVALID, f"frame {index}: {error}") from error
+
+def prepare_frame(jpeg: bytes, index: int, models: Sequence[Model]) -> PreparedFrame:
+    """Decode a frame and prepare it for each model. Raises `ImageUnjudgeable`, which names the frame by `index`."""
+    try:
+        with Image.open(io.BytesIO(jpeg), formats=("JPEG",)) as picture:
+            if max(picture.size) > MAX_SIDE:
+                raise ImageUnjudgeable(
+                    FailureReason.FRAMES_INVALID, f"frame {index} is {picture.width} x {picture.height} pixels"
+                )
+            image = picture if picture.mode == "RGB" else picture.convert("RGB")
+            image.load()
+            return tuple(model.prepare(image) for model in models)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageUnjudgeable(FailureReason.FRAMES_INVALID, f"frame {index}: {error}") from error

@@ -11,7 +11,8 @@ from scanner.decoding import Decoder, PreparedImage
 from scanner.failures import FailureReason, ImageSuspected, ImageUnjudgeable
 from scanner.inference import ImageScores, Inference
 from scanner.models.model import Model, ModelHung
-from scanner.policy import Judgement, Policy
+from scanner.policy import Judgement, Policy, media_kind
+from scanner.reloading import LivePolicies
 from schemas.broker import Consumer, Producer, PublishRefused, Received
 from schemas.clock import now_ms
 from schemas.messages import Decision, ImageFailed, ImageSubmitted, Stage, Timings, Verdict
@@ -65,7 +66,7 @@ class Scanning:
         decoder: Decoder,
         inference: Inference,
         models: Sequence[Model],
-        policy: Policy,
+        policies: LivePolicies,
         meter: RateMeter,
         in_flight: int,
         backlog_in_flight: int,
@@ -78,8 +79,7 @@ class Scanning:
         self._decoder = decoder
         self._inference = inference
         self._models = {model.name: model.id for model in models}
-        self._policy = policy
-        self._policy_id = policy.id
+        self._policies = policies
         self._meter = meter
         self._in_flight = in_flight
         self._backlog_in_flight = backlog_in_flight
@@ -218,8 +218,9 @@ class Scanning:
         except ImageSuspected:
             await self._try_once_more(message)
             return
-        judgement = self._policy.judge(scores.frames)
-        verdict = self._verdict(received, message, judgement, _timings(queued, started, image, scores))
+        policy = self._policies.of(message.tenant)
+        judgement = policy.judge(scores.frames, media_kind(message.media_type, len(message.frames)))
+        verdict = self._verdict(received, message, policy, judgement, _timings(queued, started, image, scores))
         keep = self._archive and judgement.decision is not Decision.REJECT
         written = await asyncio.gather(
             self._producer.publish(VERDICTS_SHADOW if self._shadow else VERDICTS, verdict, key=message.sha256),
@@ -251,7 +252,9 @@ class Scanning:
         log.warning("image_suspected", scan_id=message.scan_id, hung=hung)
         await self._producer.publish(IMAGES_BACKLOG, message.model_copy(update={"hung": hung}), key=message.sha256)
 
-    def _verdict(self, received: Received, message: ImageSubmitted, judgement: Judgement, timings: Timings) -> Verdict:
+    def _verdict(
+        self, received: Received, message: ImageSubmitted, policy: Policy, judgement: Judgement, timings: Timings
+    ) -> Verdict:
         return Verdict(
             scan_id=message.scan_id,
             tenant=message.tenant,
@@ -266,7 +269,7 @@ class Scanning:
             media_type=message.media_type,
             length=message.length,
             models=self._models,
-            policy=self._policy_id,
+            policy=policy.id,
             stage=Stage.LIVE if received.topic == IMAGES else Stage.BACKLOG,
             scanner=self._scanner,
             topic=received.topic.name,

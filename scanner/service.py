@@ -10,6 +10,8 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 
 import structlog
 
@@ -18,10 +20,11 @@ from scanner.decoding import THREAD_NAME as DECODING
 from scanner.decoding import Decoder
 from scanner.inference import THREAD_NAME as INFERENCE
 from scanner.inference import Inference
-from scanner.models.loading import load_models, warm
+from scanner.models.loading import EMBEDDERS, load_models, warm
 from scanner.models.model import Model, ModelBroken, ModelError, ModelHung
 from scanner.models.onnx_session import usable_cores
-from scanner.policy import Policy, load_policy
+from scanner.policy import Policy, PolicySet, is_shipped, load_policies
+from scanner.reloading import LivePolicies, Reloader
 from scanner.scanning import LIVE_FOR_ONE_OF_BACKLOG, Scanning
 from scanner.scoring import score_labels
 from scanner.settings import ScannerSettings
@@ -55,7 +58,7 @@ async def run_scanner(
 ) -> None:
     """Judge images until SIGTERM or SIGINT, then finish or hand back what is in hand.
 
-    `models` and `policy` take the place of those that the settings name.
+    `models` and `policy` take the place of those that the settings name; files are taken up anew when they change.
     Raises `ModelError`, `ModelBroken`, `PolicyError`, or a `schemas.broker.BrokerError` when it cannot start or go
     on; each message names the remedy.
 
@@ -93,7 +96,9 @@ async def serve(
     if loaded is None:
         return
     models = loaded
-    policy = policy or load_policy(settings.policy, score_labels(models))
+    first = PolicySet(policy) if policy else _read_policies(settings, models)
+    await _prepare(first.all)
+    policies = LivePolicies(first)
     scanner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
     batch = settings.batch or _batch_for(models)
@@ -120,7 +125,7 @@ async def serve(
                 decoder=decoder,
                 inference=inference,
                 models=models,
-                policy=policy,
+                policies=policies,
                 meter=meter,
                 in_flight=in_flight,
                 # Enough to keep the model busy, and for the backlog's share where it waits behind many live ones.
@@ -133,39 +138,53 @@ async def serve(
                 scanner=scanner,
                 group=settings.group_in_force,
                 models=models,
-                policy=policy,
+                policies=policies,
                 meter=meter,
                 every_s=settings.announce_s,
                 shadow=settings.shadow,
+            )
+            reloader = Reloader(
+                policies,
+                files=() if policy else _policy_files(settings),
+                read=partial(_read_policies, settings, models),
+                prepare=_prepare,
+                announce=announcer.announce_now,
             )
             log.info(
                 "scanner_ready",
                 scanner=scanner,
                 group=settings.group_in_force,
                 models={model.name: model.id for model in models},
-                policy=policy.name,
-                policy_id=policy.id,
+                policies=policies.ids,
                 batch=batch,
             )
-            await _run_until(stop, scanning, inference, announcer, stop_s=settings.stop_s)
+            await _run_until(stop, scanning, inference, announcer, reloader, stop_s=settings.stop_s)
     finally:
         decoder.close()
     log.info("scanner_stopped", scanner=scanner)
 
 
 async def _run_until(
-    stop: asyncio.Event, scanning: Scanning, inference: Inference, announcer: Announcer, *, stop_s: float
+    stop: asyncio.Event,
+    scanning: Scanning,
+    inference: Inference,
+    announcer: Announcer,
+    reloader: Reloader,
+    *,
+    stop_s: float,
 ) -> None:
     """Run the parts until `stop`, or until one of them fails; then wind down and raise what failed."""
     stopped = asyncio.create_task(stop.wait())
     taking = asyncio.create_task(scanning.take(), name="take")
     inferring = asyncio.create_task(inference.run(), name="infer")
     announcing = asyncio.create_task(announcer.run(), name="announce")
-    parts = [taking, inferring, announcing]
+    reloading = asyncio.create_task(reloader.run(), name="reload")
+    parts = [taking, inferring, announcing, reloading]
     try:
         await asyncio.wait([stopped, *parts], return_when=asyncio.FIRST_COMPLETED)
         failure = next((part.exception() for part in parts if part.done() and not part.cancelled()), None)
         taking.cancel()
+        reloading.cancel()
         # Without a working model nothing in hand can be finished; but what a model hung or broke on is put aside.
         without_model_s = SUSPECTS_WITHIN_S if isinstance(failure, ModelHung | ModelBroken) else 0.0
         given_up = await scanning.finish(within_s=without_model_s if inferring.done() else stop_s)
@@ -177,9 +196,23 @@ async def _run_until(
             raise failure
     finally:
         inference.close()
-        for task in (stopped, taking, announcing, inferring):
+        for task in (stopped, *parts):
             task.cancel()
         await asyncio.gather(stopped, *parts, return_exceptions=True)
+
+
+def _read_policies(settings: ScannerSettings, models: Sequence[Model]) -> PolicySet:
+    embedders = [model.name for model in models if model.name in EMBEDDERS]
+    return load_policies(settings.policy, settings.policies, score_labels(models), embedders)
+
+
+def _policy_files(settings: ScannerSettings) -> list[Path]:
+    given = [settings.policy, *settings.policies.values()]
+    return [path for path in given if path is not None and not is_shipped(path)]
+
+
+async def _prepare(policies: Sequence[Policy]) -> None:
+    """Make ready what `policies` need before they judge: nothing, while no model compares pictures with texts."""
 
 
 def _is_a_thread_stuck() -> bool:

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.messages import TenantName
+
 SHADOW_SUFFIX = "-shadow"
 
 
@@ -25,7 +27,15 @@ class ScannerSettings(BaseModel):
         " the folder models in the cache directory when unset.",
     )
     policy: Path | None = Field(
-        None, description="Policy file (TOML) that turns scores into a decision; our default for the CPU when unset."
+        None,
+        description="What turns scores into a decision: a policy file (TOML), or the name of a policy that comes with"
+        " fediwarden (`default-cpu`, `default-clip`, `horde-parity`, `strict`, `observe`); `default-cpu` when unset. A"
+        " file that changes is taken up without a restart.",
+    )
+    policies: dict[TenantName, Path] = Field(
+        default_factory=dict,
+        description="Policies of tenants that have one of their own, by tenant: files or names, as for `policy`."
+        " Default: none.",
     )
     batch: int = Field(
         0,

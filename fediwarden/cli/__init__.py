@@ -8,7 +8,20 @@ import sys
 
 import typer
 
-from fediwarden.cli import doctor, keys, ledger, lists, models, overrides, scan, services, settings, shadow, topics
+from fediwarden.cli import (
+    doctor,
+    keys,
+    ledger,
+    lists,
+    models,
+    overrides,
+    policy,
+    scan,
+    services,
+    settings,
+    shadow,
+    topics,
+)
 from fediwarden.exits import FAILED, exit_code, is_ours
 
 app = typer.Typer(
@@ -31,6 +44,7 @@ app.add_typer(overrides.app, name="overrides")
 app.add_typer(shadow.app, name="shadow")
 app.add_typer(topics.app, name="topics")
 app.add_typer(models.app, name="models")
+app.add_typer(policy.app, name="policy")
 app.add_typer(keys.app, name="keys")
 app.add_typer(lists.app, name="lists")
 app.command("doctor")(doctor.doctor)

@@ -66,7 +66,7 @@ def scan(
 ) -> None:
     """Judge images and videos. Exit code 1 when one was rejected, 2 when one could not be judged."""
     settings = read_settings(config)
-    files = sorted(set(_walk(paths)))
+    files = sorted(set(walk(paths)))
     if not files:
         raise ScanFailed(f"no images or videos in {', '.join(str(path) for path in paths)}")
     outcomes = _post_all(files, url or settings.gateway_url, key or _only_key(settings), as_json=as_json)
@@ -75,7 +75,8 @@ def scan(
     raise typer.Exit(_exit_code(outcomes))
 
 
-def _walk(paths: Iterable[Path]) -> Iterator[Path]:
+def walk(paths: Iterable[Path]) -> Iterator[Path]:
+    """The files named, and in folders those whose names end as images' and videos' do."""
     for path in paths:
         if not path.is_dir():
             yield path

@@ -15,6 +15,14 @@ from scanner.scoring import score_frames
 MODEL_CLASSES: dict[str, type[SafetyS] | type[OpenNsfw]] = {model.name: model for model in (SafetyS, OpenNsfw)}
 """The models this release can run, by name."""
 
+EMBEDDERS = ("clip",)
+"""The models that compare pictures with the prompts of a policy's concepts; they have no labels of their own."""
+
+
+def every_label() -> tuple[str, ...]:
+    """The ``model/label`` names of the scores that classifiers of this release can give, loaded or not."""
+    return tuple(f"{name}/{label}" for name, model in MODEL_CLASSES.items() for label in model.labels)
+
 
 def load_models(
     names: Sequence[str], directory: Path, *, device: Device = "auto", threads: int = 0

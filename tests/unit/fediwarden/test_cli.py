@@ -55,6 +55,7 @@ def test_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         "ledger",
         "topics",
         "models",
+        "policy",
         "keys",
         "lists",
         "doctor",
@@ -248,7 +249,7 @@ def test_scan_walks_folders_for_images_and_videos_and_takes_named_files_as_they_
     for name in ("a.JPG", "b.txt", "deep/c.webm", "deep/d", "deep/er/e.avif"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    found = set(scan._walk([tmp_path, tmp_path / "b.txt"]))
+    found = set(scan.walk([tmp_path, tmp_path / "b.txt"]))
     assert found == {tmp_path / name for name in ("a.JPG", "b.txt", "deep/c.webm", "deep/er/e.avif")}
 
 

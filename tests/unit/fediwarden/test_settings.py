@@ -306,3 +306,23 @@ def test_every_variable_of_others_that_is_read_is_documented() -> None:
     assert {"JAVA_HOME", "KAFKA_HOME", "HF_ENDPOINT"} <= read
     written = DOCS.read_text().partition(BEGIN)[0]
     assert [name for name in sorted(read) if f"`{name}`" not in written] == []
+
+
+def test_a_table_of_plain_values_comes_through_the_environment_as_it_does_from_a_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Path("fediwarden.toml").write_text('[scanner.policies]\nlittle = "strict"\n"a-b" = "own.toml"\n')
+    settings = load_settings()
+    assert settings.scanner.policies == {"little": Path("strict"), "a-b": Path("own.toml")}
+    variables = environment_of(settings)
+    Path("fediwarden.toml").unlink()
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().scanner.policies == settings.scanner.policies
+    assert _source(load_settings(), "scanner.policies") == "environment FEDIWARDEN_SCANNER__POLICIES"
+
+
+def test_a_policy_for_what_is_no_tenants_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEDIWARDEN_SCANNER__POLICIES", '{"Not a name": "strict"}')
+    with pytest.raises(SettingsError, match=r"scanner\.policies"):
+        load_settings()

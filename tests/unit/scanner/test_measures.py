@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.false_positives import clopper_pearson
+from fediwarden.policies.intervals import clopper_pearson
 from scanner.announcing import RateMeter
 
 

@@ -1,7 +1,8 @@
-"""A small line chart as SVG: goodput against offered load."""
+"""A small line chart as SVG, written by hand: a plotting library would weigh more than all of fediwarden."""
 
 import math
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 
 WIDTH, HEIGHT = 640, 360
@@ -12,8 +13,10 @@ COLOURS = ("#1b6ca8", "#d1741f", "#5b8c3a", "#8a8a8a")
 Points = Sequence[tuple[float, float]]
 
 
-def draw_lines(lines: Mapping[str, Points], path: Path, *, title: str, across: str, up: str) -> None:
-    """Write the chart of `lines` (name -> points) to `path`; both axes start at 0."""
+def draw_lines(
+    lines: Mapping[str, Points], path: Path, *, title: str, across: str, up: str, dotted: bool = True
+) -> None:
+    """Write the chart of `lines` (name -> points) to `path`; both axes start at 0. `dotted` marks each point."""
     most_x = _round_up(max(x for points in lines.values() for x, _ in points))
     most_y = _round_up(max(y for points in lines.values() for _, y in points))
 
@@ -27,9 +30,9 @@ def draw_lines(lines: Mapping[str, Points], path: Path, *, title: str, across: s
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif"'
         ' font-size="12">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
-        f'<text x="{LEFT}" y="18" font-size="14">{title}</text>',
+        f'<text x="{LEFT}" y="18" font-size="14">{escape(title)}</text>',
         _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10, across, "middle"),
-        f'<text transform="translate(16 {HEIGHT / 2}) rotate(-90)" text-anchor="middle">{up}</text>',
+        f'<text transform="translate(16 {HEIGHT / 2}) rotate(-90)" text-anchor="middle">{escape(up)}</text>',
     ]
     for step in range(5):
         x, y = most_x * step / 4, most_y * step / 4
@@ -44,7 +47,7 @@ def draw_lines(lines: Mapping[str, Points], path: Path, *, title: str, across: s
         places = [place(x, y) for x, y in points]
         joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         parts.append(f'<polyline points="{joined}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in places]
+        parts += [] if not dotted else [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in places]
         labels.append((places[-1][1] + 4, places[-1][0] + 8, name, colour))
     lowest = float("inf")
     for y, x, name, colour in sorted(labels, reverse=True):
@@ -60,4 +63,4 @@ def _round_up(value: float) -> float:
 
 
 def _text(x: float, y: float, words: str, anchor: str, colour: str = "#222") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}">{words}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}">{escape(words)}</text>'

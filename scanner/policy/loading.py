@@ -1,0 +1,46 @@
+"""From a file's path, or the name of a policy that comes with fediwarden, to a checked policy."""
+
+import importlib.resources
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from scanner.policy.errors import PolicyError
+from scanner.policy.judging import Policy
+from scanner.policy.parsing import parse_policy
+
+DEFAULT = "default-cpu"
+
+
+def shipped_policies() -> tuple[str, ...]:
+    """The names of the policies that come with fediwarden."""
+    return tuple(sorted(_names()))
+
+
+def load_policy(given: Path | None, labels: Collection[str], embedders: Collection[str] = ()) -> Policy:
+    """Read and check a policy: the file `given`, the shipped one of that name, or the default where it is None.
+
+    `labels` and `embedders` as of `parse_policy`. Raises `PolicyError`.
+    """
+    name = DEFAULT if given is None else str(given)
+    if is_shipped(given):
+        text = importlib.resources.files("scanner").joinpath(f"policies/{name}.toml").read_text(encoding="utf-8")
+        return parse_policy(text, labels, source=f"policies/{name}.toml", embedders=embedders)
+    assert given is not None
+    try:
+        text = given.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        shipped = ", ".join(shipped_policies())
+        what = f"the policy file cannot be read: {error}; scanner.policy names a file, or one of {shipped}"
+        raise PolicyError(str(given), what) from error
+    return parse_policy(text, labels, source=str(given), embedders=embedders)
+
+
+def is_shipped(given: Path | None) -> bool:
+    """Whether this is the name of a shipped policy (a file of that name is meant by ./name)."""
+    return given is None or str(given) in _names()
+
+
+def _names() -> Iterator[str]:
+    for entry in importlib.resources.files("scanner").joinpath("policies").iterdir():
+        if entry.name.endswith(".toml"):
+            yield entry.name.removesuffix(".toml")
