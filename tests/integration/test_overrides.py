@@ -18,7 +18,9 @@ from aiokafka import AIOKafkaProducer
 from PIL import Image
 from pydantic import SecretStr
 
+from gateway.enforcement.pict_rs import PictRs
 from gateway.overrides.editor import OverrideEditor, ScanUnknown, read_request
+from gateway.overrides.memory import Overrides
 from schemas.broker import BrokerSettings, Producer
 from schemas.clock import now_ms
 from schemas.messages import (
@@ -446,6 +448,42 @@ def test_a_word_that_comes_while_pict_rs_is_away_still_saves_the_file(
     asyncio.run(scenario())
     assert pict_rs.files.sha256s() == {sha256(data).hex()}
     assert pict_rs.asked("/internal/purge") == 0
+
+
+def test_a_word_that_comes_between_finding_a_file_and_purging_it_still_saves_it(
+    fresh_kafka: BrokerSettings, pict_rs: PictRsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = b"a false positive"
+    pict_rs.files.keep(data, JPEG)
+    memories: list[Overrides] = []
+    find = PictRs.find
+
+    class Remembered(Overrides):
+        def __init__(self) -> None:
+            super().__init__()
+            memories.append(self)
+
+    async def find_and_hear(self: PictRs, sha256_: bytes, length: int, media_type: str) -> tuple[str, ...]:
+        found = await find(self, sha256_, length, media_type)
+        if not len(memories[0]):
+            await asyncio.to_thread(edit, fresh_kafka, effect="allow", sha256=sha256_.hex())
+            assert await memories[0].reached(0, within_s=60)
+        return found
+
+    monkeypatch.setattr("gateway.enforcement.service.Overrides", Remembered)
+    monkeypatch.setattr(PictRs, "find", find_and_hear)
+
+    async def scenario() -> None:
+        async with (
+            observing(fresh_kafka) as (observed, producer),
+            enforcing(fresh_kafka, {"default": tenant(pict_rs)}),
+        ):
+            await judge(producer, verdict(data, "1"))
+            await observed.until(lambda: observed.is_over(data))
+            assert set(observed.outcomes(data)) == {ALLOWED}
+
+    asyncio.run(scenario())
+    assert pict_rs.files.sha256s() == {sha256(data).hex()}
 
 
 def test_a_denial_that_is_taken_back_before_it_is_carried_out_removes_nothing(
