@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from scanner.policy import Policy, media_kind
 from schemas.broker import BrokerSettings, Received, check_topics, read_history
-from schemas.messages import Decision, Verdict
+from schemas.messages import Decision, Stage, Verdict
 from schemas.topics import VERDICTS
 
 Flip = tuple[Decision, Decision]
@@ -46,8 +46,8 @@ class Recount:
         if not isinstance(verdict, Verdict):
             self.unreadable += received.fault is not None
             return
-        if self.tenant not in ("", verdict.tenant):
-            return
+        if self.tenant not in ("", verdict.tenant) or verdict.stage not in (Stage.LIVE, Stage.BACKLOG):
+            return  # a list or a moderator decided, whatever the policy
         missing = (self.first.scores | self.second.scores) - verdict.scores.keys()
         if missing:
             self.incomplete += 1
