@@ -27,7 +27,7 @@ import json
 import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,7 @@ class Policy:
     name: str
     description: str
     rules: tuple[Rule, ...]
+    concepts: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -116,7 +117,9 @@ class Policy:
 
         Comments, layout, the order of keys and the texts for people do not change it.
         """
-        canonical = [[rule.name, rule.decision.value, _canonical(rule.when)] for rule in self.rules]
+        canonical: list[Any] = [[rule.name, rule.decision.value, _canonical(rule.when)] for rule in self.rules]
+        if self.concepts:
+            canonical.append({model: dict(concepts) for model, concepts in self.concepts.items()})
         return hashlib.sha256(json.dumps(canonical).encode()).hexdigest()[:16]
 
     def judge(self, frames: Sequence[Mapping[str, float]]) -> Judgement:

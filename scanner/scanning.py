@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 import structlog
 
 from scanner.announcing import RateMeter
+from scanner.concepts import PolicyConcepts
 from scanner.decoding import Decoder, PreparedImage
 from scanner.failures import FailureReason, ImageSuspected, ImageUnjudgeable
 from scanner.inference import ImageScores, Inference
@@ -14,8 +15,8 @@ from scanner.models.model import Model, ModelHung
 from scanner.policy import Judgement, Policy
 from schemas.broker import Consumer, Producer, PublishRefused, Received
 from schemas.clock import now_ms
-from schemas.messages import Decision, ImageFailed, ImageSubmitted, Stage, Timings, Verdict
-from schemas.topics import IMAGES, IMAGES_ARCHIVE, IMAGES_BACKLOG, IMAGES_DEAD, VERDICTS, TopicSpec
+from schemas.messages import Decision, FeaturesExtracted, ImageFailed, ImageSubmitted, Stage, Timings, Verdict
+from schemas.topics import FEATURES, IMAGES, IMAGES_ARCHIVE, IMAGES_BACKLOG, IMAGES_DEAD, VERDICTS, TopicSpec
 
 log = structlog.get_logger("scanner.scanning")
 
@@ -37,8 +38,8 @@ HANGS = 3
 class Scanning:
     """Takes images from `consumer` and sees each through to `done`.
 
-    An image is done when its verdict is published (and its frames archived, if it is kept), or when images.dead says
-    why it cannot be judged. Whatever is cancelled before is not done and is read again by another scanner.
+    An image is done when its verdict is published (and its frames archived, if it is kept, and its feature vectors, if
+    there are any), or when images.dead says why it cannot be judged. Whatever is cancelled before is not done and is read again by another scanner.
 
     The live lane goes first, at most `in_flight` images of it at a time; those that are late already are put behind
     the others, unchanged, in the backlog, so that what can still be judged in time is. The backlog is judged whatever
@@ -56,10 +57,12 @@ class Scanning:
         inference: Inference,
         models: Sequence[Model],
         policy: Policy,
+        concepts: PolicyConcepts,
         meter: RateMeter,
         in_flight: int,
         backlog_in_flight: int,
         archive: bool,
+        features: bool,
     ) -> None:
         self._scanner = scanner
         self._consumer = consumer
@@ -69,10 +72,12 @@ class Scanning:
         self._models = {model.name: model.id for model in models}
         self._policy = policy
         self._policy_id = policy.id
+        self._concepts = concepts
         self._meter = meter
         self._in_flight = in_flight
         self._backlog_in_flight = backlog_in_flight
         self._archive = archive
+        self._features = features
         self._live: set[asyncio.Task[None]] = set()
         self._backlog: set[asyncio.Task[None]] = set()
         self._put_behind: set[asyncio.Task[None]] = set()
@@ -206,11 +211,13 @@ class Scanning:
         except ImageSuspected:
             await self._try_once_more(message)
             return
-        judgement = self._policy.judge(scores.frames)
+        judgement = self._policy.judge(self._concepts.score(scores.frames, scores.features))
         verdict = self._verdict(received, message, judgement, _timings(queued, started, image, scores))
         keep = self._archive and judgement.decision is not Decision.REJECT
+        features = self._features_extracted(message, scores) if self._features else []
         written = await asyncio.gather(
             self._producer.publish(VERDICTS, verdict, key=message.sha256),
+            *(self._producer.publish(FEATURES, each, key=message.sha256) for each in features),
             *([self._producer.publish(IMAGES_ARCHIVE, message, key=message.sha256)] if keep else []),
             return_exceptions=True,
         )
@@ -263,6 +270,22 @@ class Scanning:
             judged_at=now_ms(),
             timings=timings,
         )
+
+    def _features_extracted(self, message: ImageSubmitted, scores: ImageScores) -> list[FeaturesExtracted]:
+        return [
+            FeaturesExtracted(
+                scan_id=message.scan_id,
+                tenant=message.tenant,
+                sha256=message.sha256,
+                model=model,
+                model_id=self._models[model],
+                dimensions=vectors.shape[1],
+                vectors=tuple(vector.astype("<f2").tobytes() for vector in vectors),
+                scanner=self._scanner,
+                extracted_at=now_ms(),
+            )
+            for model, vectors in scores.features.items()
+        ]
 
     async def _bury(self, received: Received, reason: str, detail: str) -> None:
         """Publish why a record is not judged, in the words of `FailureReason` or the codec."""
