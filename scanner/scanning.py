@@ -39,7 +39,8 @@ class Scanning:
     """Takes images from `consumer` and sees each through to `done`.
 
     An image is done when its verdict is published (and its frames archived, if it is kept, and its feature vectors, if
-    there are any), or when images.dead says why it cannot be judged. Whatever is cancelled before is not done and is read again by another scanner.
+    there are any), or when images.dead says why it cannot be judged. Whatever is cancelled before is not done and is
+    read again by another scanner.
 
     The live lane goes first, at most `in_flight` images of it at a time; those that are late already are put behind
     the others, unchanged, in the backlog, so that what can still be judged in time is. The backlog is judged whatever

@@ -203,16 +203,21 @@ def _batch_for(models: Sequence[Model]) -> int:
     """
     on_cpu = max(1, min(MAX_CPU_BATCH, usable_cores() // 2))
     sizes = [CUDA_BATCH if model.device != "cpu" else on_cpu for model in models if is_classifier(model)]
-    for model in models:
-        if is_embedder(model):
-            sizes.append(find_batch_for(model, largest=MAX_CPU_BATCH if model.device == "cpu" else LARGEST))
+    sizes += [
+        find_batch_for(model, largest=MAX_CPU_BATCH if model.device == "cpu" else LARGEST)
+        for model in models
+        if is_embedder(model)
+    ]
     return min(sizes)
 
 
 async def _load_within(
     settings: ScannerSettings, models: Sequence[Model] | None, stop: asyncio.Event
 ) -> tuple[tuple[Model, ...], int] | None:
-    """The models, loaded and warm, and the batch for them; None when `stop` came first. Raises `ModelHung` when it takes far too long."""
+    """The models, loaded and warm, and their batch; None when `stop` came first.
+
+    Raises `ModelHung` when it takes far too long.
+    """
     within_s = LOADS_IN_HANGS * settings.hang_s
     # Loading takes a second of CPU or more: not on the event loop.
     thread = ThreadPoolExecutor(1, thread_name_prefix=LOADING)

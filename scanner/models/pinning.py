@@ -63,10 +63,9 @@ def pin_checkpoint(
 
 
 def _as_toml(entry: CheckpointEntry) -> str:
-    lines = ["[[model]]"]
-    for field in ("name", "repository", "revision", "licence", "description"):
-        if (value := getattr(entry, field)) is not None:
-            lines.append(f"{field} = {json.dumps(value, ensure_ascii=False)}")
+    fields = entry.model_dump(exclude={"checkpoint"}, exclude_none=True)
+    # A JSON string without escapes beyond the basic plane is a TOML string.
+    lines = ["[[model]]", *(f"{field} = {json.dumps(value, ensure_ascii=False)}" for field, value in fields.items())]
     for file in entry.checkpoint:
         lines += ["", "[[model.checkpoint]]", f'name = "{file.name}"', f'sha256 = "{file.sha256}"']
         lines.append(f"size = {file.size}")

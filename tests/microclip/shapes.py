@@ -22,7 +22,7 @@ Points = list[tuple[float, float]]
 
 
 def draw_shape(colour: str, shape: str, seed: int, *, width: int = 96, height: int = 96) -> Image.Image:
-    """Draw one shape, RGB; `seed` moves, turns, scales and tints it and chooses the ground. The same for the same seed."""
+    """Draw one shape, RGB. `seed` moves, turns, scales and tints it and chooses the ground."""
     random = np.random.default_rng([seed, list(COLOURS).index(colour), SHAPES.index(shape)])
     image = _ground(random, width, height)
     side = min(width, height)
