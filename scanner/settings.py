@@ -42,8 +42,8 @@ class ScannerSettings(BaseModel):
         ge=0,
         le=256,
         description="Most frames that are scored at a time; 0 chooses: one per two cores on the CPU (8 at most),"
-        " 32 on CUDA, and for CLIP models what is fastest when tried at start. On few cores a batch is no faster than its"
-        " frames one by one, and all of it is late.",
+        " 32 on CUDA, and for CLIP models what is fastest when tried at start. On few cores a batch is no faster than"
+        " its frames one by one, and all of it is late.",
     )
     max_wait_ms: float = Field(
         5.0,

@@ -138,7 +138,6 @@ class Clip:
             self._free_memory()  # here, where the error no longer holds the failed batch
         return np.concatenate(parts)
 
-    @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> Features:
         """Return unit vectors of texts. Loads the text tower for it: seconds. Raises `TextTooLong` and as above."""
         tokenizer = self._load_tokenizer()
@@ -152,23 +151,24 @@ class Clip:
                     f"model {self.name!r} reads {longest} tokens, and this text has {len(tokens)}; shorten it: {text!r}"
                 )
             padded = tokenizer(text, return_tensors="pt", **self._padding(longest))
-            found = getattr(tower(**padded), self._kind.features[1])
-            rows.append(functional.normalize(found.float(), dim=-1).numpy())
+            with torch.inference_mode():
+                found = getattr(tower(**padded), self._kind.features[1])
+                rows.append(functional.normalize(found.float(), dim=-1).numpy())
         self._checkpoint.check_untouched()
         return np.concatenate(rows)
 
     def _padding(self, longest: int) -> dict[str, Any]:
         return {"padding": "max_length", "max_length": longest} if self._kind.pads_to_full_length else {}
 
-    @torch.inference_mode()
     def _embed(self, batch: Sequence[Prepared]) -> Features:
-        if self._resize_on_device:
-            pixels = self._preprocessing.with_tensors(batch, self._device)
-        else:
-            pixels = upload(np.stack(batch), self._device).permute(0, 3, 1, 2)
-        found = self._tower(pixel_values=self._preprocessing.normalise(pixels, self._dtype))
-        vectors = functional.normalize(getattr(found, self._kind.features[0]).float(), dim=-1)
-        result: Features = vectors.cpu().numpy()
+        with torch.inference_mode():
+            if self._resize_on_device:
+                pixels = self._preprocessing.with_tensors(batch, self._device)
+            else:
+                pixels = upload(np.stack(batch), self._device).permute(0, 3, 1, 2)
+            found = self._tower(pixel_values=self._preprocessing.normalise(pixels, self._dtype))
+            vectors = functional.normalize(getattr(found, self._kind.features[0]).float(), dim=-1)
+            result: Features = vectors.cpu().numpy()
         return result
 
     def _free_memory(self) -> None:

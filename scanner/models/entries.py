@@ -115,12 +115,12 @@ class CheckpointEntry(_Entry):
 
 
 def _kind_of(entry: Any) -> str:
-    return "checkpoint" if isinstance(entry, CheckpointEntry) or "checkpoint" in entry else "classifier"
+    return "checkpoint-entry" if isinstance(entry, CheckpointEntry) or "checkpoint" in entry else "classifier-entry"
 
 
-ENTRY_KINDS = frozenset({"checkpoint", "classifier"})
+ENTRY_KINDS = frozenset({"checkpoint-entry", "classifier-entry"})
 ModelEntry = Annotated[
-    Annotated[ClassifierEntry, Tag("classifier")] | Annotated[CheckpointEntry, Tag("checkpoint")],
+    Annotated[ClassifierEntry, Tag("classifier-entry")] | Annotated[CheckpointEntry, Tag("checkpoint-entry")],
     Discriminator(_kind_of),
 ]
 """One model of the registry."""

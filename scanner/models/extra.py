@@ -4,7 +4,7 @@ import importlib.util
 
 from scanner.models.model import ModelError
 
-PACKAGES = ("torch", "transformers", "safetensors")
+PACKAGES = ("torch", "transformers")
 
 
 class ExtraMissing(ModelError):

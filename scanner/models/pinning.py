@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -50,7 +51,7 @@ def pin_checkpoint(
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         files.append({"name": path.name, "sha256": digest, "size": path.stat().st_size})
-    entry = {"name": name, "licence": licence, "description": description, "checkpoint": files}
+    entry: dict[str, Any] = {"name": name, "licence": licence, "description": description, "checkpoint": files}
     if repository is not None or revision is not None:
         entry |= {"repository": repository, "revision": revision}
     try:

@@ -21,8 +21,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.resources.abc import Traversable
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -201,7 +201,7 @@ def fetch(registry: Registry, names: Sequence[str], directory: Path, progress: P
     return [directory / (entry.file if isinstance(entry, ClassifierEntry) else entry.name) for entry in entries]
 
 
-def _opened(entry: ClassifierEntry | CheckpointEntry, path: Path) -> BinaryIO:
+def _opened(entry: ClassifierEntry | CheckpointEntry, path: Path) -> BufferedReader:
     try:
         return path.open("rb")
     except (FileNotFoundError, NotADirectoryError):

@@ -2,9 +2,9 @@
 
     python -m tests.microclip.train          # some minutes on 2 cores; prints the zero-shot accuracy
 
-Writes the checkpoint beside this file, as `save_pretrained` does. The same seed on the same versions of torch and
-transformers gives the same weights; other versions or processors give others that do as well, so the files are
-committed and `registry.toml`, which names their SHA-256, is written with them.
+Writes the checkpoint to tests/data/microclip, as `save_pretrained` does. The same seed on the same versions of torch
+and transformers gives the same weights; other versions or processors give others that do as well, so the files are
+committed, and with them tests/data/microclip.toml, which names their SHA-256.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from scanner.models.pinning import pin_checkpoint
 from tests.microclip.shapes import COLOURS, LABELS, draw_shape
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parents[1] / "data" / "microclip"
 SEED = 20261128
 SIDE = 48
 PATCH = 8
@@ -45,7 +45,7 @@ def make_tokenizer() -> CLIPTokenizer:
         vocab_size=640, initial_alphabet=letters, end_of_word_suffix=END_OF_WORD, show_progress=False
     )
     bpe.train_from_iterator(sentences, trainer)
-    learnt = [pair for pair in _merges(bpe)]
+    learnt = _merges(bpe)
     tokens = [*letters, *(letter + END_OF_WORD for letter in letters), *("".join(pair) for pair in learnt)]
     tokens = [*dict.fromkeys(tokens), "<|startoftext|>", "<|endoftext|>"]
     return CLIPTokenizer(vocab={token: number for number, token in enumerate(tokens)}, merges=learnt)
@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--each", type=int, default=150)
-    parser.add_argument("--folder", type=Path, default=HERE)
+    parser.add_argument("--folder", type=Path, default=FOLDER)
     arguments = parser.parse_args()
     torch.set_num_threads(
         1
@@ -167,7 +167,7 @@ def main() -> None:
         licence="AGPL-3.0-or-later",
         description="A third of a million parameters that tell 24 coloured shapes apart: for tests.",
     )
-    (arguments.folder / "registry.toml").write_text(entry)
+    arguments.folder.with_suffix(".toml").write_text(entry)
 
 
 if __name__ == "__main__":

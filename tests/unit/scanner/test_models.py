@@ -64,7 +64,7 @@ def test_an_id_depends_on_weights_and_preprocessing() -> None:
 
 
 def test_models_that_are_unknown_or_not_fetched_are_named_with_the_remedy(tmp_path: object) -> None:
-    with pytest.raises(UnknownModel, match="'clop'; there are safety-s, open-nsfw"):
+    with pytest.raises(UnknownModel, match="'clop'; the registry has safety-s, open-nsfw, clip"):
         load_models(["clop"], models_dir())
     with pytest.raises(ModelMissing, match="fediwarden models fetch safety-s"):
         load_models(["safety-s"], models_dir() / "nowhere")
