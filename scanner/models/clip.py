@@ -6,6 +6,7 @@ transformers gets a folder of ours and is told to stay there: no network, no pic
 """
 
 import gc
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,9 +14,12 @@ from typing import Any, Literal
 import numpy as np
 import structlog
 import torch
-import transformers
 from PIL import Image
 from torch.nn import functional
+
+# Read when transformers is imported: what runs beside people's uploads asks nobody, and reports to nobody.
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+import transformers
 
 from scanner.models.device import Device
 from scanner.models.model import Features, ModelError, Prepared, model_id
@@ -190,7 +194,7 @@ class Clip:
 
     def _load(self, tower: type[Any], dtype: torch.dtype) -> torch.nn.Module:
         try:
-            with _quiet():
+            with _Quiet():
                 loaded, report = tower.from_pretrained(
                     self._checkpoint.folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **_OFFLINE
                 )
@@ -221,7 +225,7 @@ class Clip:
         )
 
 
-class _quiet:  # noqa: N801  (a context manager, used as a function)
+class _Quiet:
     """Keep transformers from printing tables of the other tower's weights, which we leave out on purpose."""
 
     def __enter__(self) -> None:

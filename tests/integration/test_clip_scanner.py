@@ -77,11 +77,13 @@ def test_feature_vectors_of_every_frame_are_published_and_give_the_scores_again(
     frames = [jpeg_of(draw_shape(*label, 9200, width=300, height=300)) for label in shown]
 
     async def scenario() -> None:
-        async with observing(fresh_kafka, (*OUTPUTS, FEATURES)) as (observed, producer):
-            async with scanning(fresh_kafka, policy=NO_RED_TRIANGLES, **microclip_settings()):
-                image = submitted("animated", *frames)
-                await submit(producer, image)
-                await observed.until(lambda: observed.verdicts and observed.messages(FEATURES))
+        image = submitted("animated", *frames)
+        async with (
+            observing(fresh_kafka, (*OUTPUTS, FEATURES)) as (observed, producer),
+            scanning(fresh_kafka, policy=NO_RED_TRIANGLES, **microclip_settings()),
+        ):
+            await submit(producer, image)
+            await observed.until(lambda: observed.verdicts and observed.messages(FEATURES))
         (record,) = [record for record in observed.records if record.topic == FEATURES]
         features = record.message
         assert isinstance(features, FeaturesExtracted)
