@@ -5,12 +5,12 @@
     python -m bench.clip onnx                              # safety-s and open-nsfw
     python -m bench.clip vit-l-14 --device cuda --curve    # on a GPU, with larger batches
 
-Speed does not depend on what weights say: a shape with random ones stands for the checkpoint. The bare loop decodes the
-gateway's JPEG frames, prepares them and runs the models, one batch after the other in one process, each batch size in
-turn; the fastest counts. `tower` is the models alone, on one batch that is prepared already. The scanner has its queue
-full from the start; its rate counts from its first verdict to its last, with Kafka, decryption, policy, feature vectors,
-archive and commits, and with the reading of its verdicts, which happens in the same process. The bare loop runs before
-and after the scanner, which is compared with the mean of the two. Prints one line of JSON.
+Speed does not depend on what weights say: a shape with random ones stands for the checkpoint. The bare loop decodes
+the gateway's JPEG frames, prepares them and runs the models, one batch after the other in one process, each batch size
+in turn; the fastest counts. `tower` is the models alone, on one batch that is prepared already. The scanner has its
+queue full from the start; its rate counts from its first verdict to its last, with Kafka, decryption, policy, feature
+vectors, archive and commits, and with the reading of its verdicts, which happens in the same process. The bare loop
+runs before and after the scanner, which is compared with the mean of the two. Prints one line of JSON.
 """
 
 import argparse

@@ -1,16 +1,14 @@
 """Concepts: text features once for each policy, cosines for each frame, whatever the number of policies."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from scanner.concepts import Concepts, ConceptsUnusable
-from scanner.models.model import Features, Prepared
-from tests.unit.scanner.stub_models import RedModel
+from tests.unit.scanner.stub_models import RedModel, WordModel
 
 
 @dataclass(frozen=True)
@@ -19,29 +17,6 @@ class Asking:
 
     id: str
     concepts: Mapping[str, Mapping[str, tuple[str, ...]]]
-
-
-class WordModel:
-    """Texts and frames of three numbers: a text's words say where it points."""
-
-    name = "words"
-    id = "words-1"
-    device = "cpu"
-    dimensions = 3
-
-    def __init__(self) -> None:
-        self.asked: list[Sequence[str]] = []
-
-    def prepare(self, image: Image.Image) -> Prepared:
-        return np.asarray(image).reshape(-1, 3).mean(axis=0)
-
-    def embed(self, batch: Sequence[Prepared]) -> Features:
-        return np.stack([colour / np.linalg.norm(colour) for colour in batch]).astype(np.float32)
-
-    def embed_texts(self, texts: Sequence[str]) -> Features:
-        self.asked.append(texts)
-        axes = {"x": [1, 0, 0], "y": [0, 1, 0], "-x": [-1, 0, 0]}
-        return np.array([axes[text] for text in texts], dtype=np.float32)
 
 
 FRAMES = np.array([[1, 0, 0], [0, 1, 0], [0.6, 0.8, 0]], dtype=np.float32)
