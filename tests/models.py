@@ -35,16 +35,16 @@ def default_models() -> tuple[Model, ...]:
 
 def microclip_settings() -> dict[str, object]:
     """The scanner's settings that make it judge with microclip (tests/microclip/train.py)."""
-    return {"models": ("microclip",), "models_dir": DATA, "registry": MICROCLIP_REGISTRY, "device": "cpu"}
+    return {"models": ("microclip",), "models_dir": DATA, "registry": MICROCLIP_REGISTRY, "device": "cpu", "threads": 1}
 
 
 def load_microclip(**options: Any) -> Clip:
-    """microclip, loaded anew; `options` are those of `Clip`, fp32 where nothing is said."""
+    """microclip, loaded anew; `options` are those of `Clip`, fp32 and one thread where nothing is said."""
     from scanner.models.clip import Clip
 
     entry = load_registry(MICROCLIP_REGISTRY).entry("microclip")
     assert isinstance(entry, CheckpointEntry)
-    return Clip(verify_checkpoint(entry, DATA), **{"precision": "fp32", **options})
+    return Clip(verify_checkpoint(entry, DATA), **{"precision": "fp32", "threads": 1, **options})
 
 
 @cache

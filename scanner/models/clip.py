@@ -22,7 +22,7 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 import transformers
 
 from scanner.models.device import Device
-from scanner.models.model import Features, ModelError, Prepared, model_id
+from scanner.models.model import Features, ModelBroken, ModelError, Prepared, model_id
 from scanner.models.onnx_session import usable_cores
 from scanner.models.pixels import read_preprocessing, upload
 from scanner.models.registry import Checkpoint
@@ -77,7 +77,7 @@ class Clip:
 
     `prepare` resizes with Pillow for the CPU; for CUDA it leaves that to the device (`resize_on_device`).
     Raises `CheckpointUnusable`, `ModelDamaged` when files change under our hands, `ModelError` for a device that is
-    not there.
+    not there, `ModelBroken` for one that fails or is full.
     """
 
     def __init__(
@@ -99,12 +99,16 @@ class Clip:
         self._resize_on_device = self._device.type == "cuda" if resize_on_device is None else resize_on_device
         self._preprocessing = read_preprocessing(checkpoint.folder / "preprocessor_config.json")
         torch.set_num_threads(threads or usable_cores())
-        self._tower = self._load(self._kind.vision, self._dtype).to(self._device, memory_format=torch.channels_last)
         self._at_most = _MOST_AT_ONCE
-        height, width = self._preprocessing.size
-        trial = self._embed([np.zeros((height, width, 3), np.uint8)])
-        self.dimensions = trial.shape[1]
+        tower = self._load(self._kind.vision, self._dtype)
         checkpoint.check_untouched()
+        try:
+            self._tower = tower.to(self._device, memory_format=torch.channels_last)
+            self.dimensions = self._embed([np.zeros((*self._preprocessing.size, 3), np.uint8)]).shape[1]
+        except (torch.OutOfMemoryError, torch.AcceleratorError) as error:
+            raise ModelBroken(f"model {self.name!r} does not come to run on {self._device}: {error}") from error
+        except Exception as error:
+            raise self._unusable("it so that a picture passes", error) from error
         log.info(
             "model_loaded",
             model=self.name,
@@ -221,7 +225,7 @@ class Clip:
     def _unusable(self, part: str, error: Exception) -> CheckpointUnusable:
         return CheckpointUnusable(
             f"model {self.name!r}: transformers {transformers.__version__} cannot load {part} from "
-            f"{self._checkpoint.folder}: {error}"
+            f"{self._checkpoint.folder}: {str(error) or type(error).__name__}"
         )
 
 

@@ -202,7 +202,7 @@ def load_from(folder: Path) -> Clip:
     registry.write_text(pin_checkpoint(folder, name=folder.name, licence="none", description="A test's."))
     entry = load_registry(registry).entry(folder.name)
     assert isinstance(entry, CheckpointEntry)
-    return Clip(verify_checkpoint(entry, folder.parent), precision="fp32")
+    return Clip(verify_checkpoint(entry, folder.parent), precision="fp32", threads=1)
 
 
 def change(file: Path, **fields: object) -> None:
@@ -287,6 +287,12 @@ def test_files_changed_while_they_are_loaded_are_noticed(copied: Path) -> None:
 def test_preprocessing_that_is_not_done_here_is_refused(copied: Path, changed: dict[str, object], said: str) -> None:
     change(copied / "preprocessor_config.json", **changed)
     with pytest.raises(PreprocessingUnknown, match=said):
+        load_from(copied)
+
+
+def test_preprocessing_to_another_size_than_the_towers_is_refused(copied: Path) -> None:
+    change(copied / "preprocessor_config.json", size=96, crop_size=96)
+    with pytest.raises(CheckpointUnusable, match="cannot load it so that a picture passes"):
         load_from(copied)
 
 
