@@ -3,6 +3,7 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
+GPU := $(VENV)/.gpu-installed
 DEV := $(VENV)/.dev-installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
@@ -15,13 +16,15 @@ WORKERS ?= 3
 PIP_INSTALL := $(PIP) install $(shell test -t 2 || echo --quiet)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev up test check bench test-faults test-pictrs test-synapse lock clean
+.PHONY: help setup gpu dev up test check bench test-faults test-pictrs test-synapse lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(RUNTIME) ## Make the virtual environment with the fediwarden command in it
 	@echo "Ready: $(BIN)/fediwarden. Start it all with: make up"
+
+gpu: $(GPU) ## The same, with what CLIP models need: the extra fediwarden[gpu], 6 GB
 
 dev: $(DEV) ## The same, with everything that tests and checks need
 
@@ -53,9 +56,10 @@ test-synapse: $(DEV) ## Install Synapse beside us (once) and test our module in 
 	sh tests/synapse/install.sh $(BIN)/uv $(BIN)/python
 	FEDIWARDEN_REQUIRE_SYNAPSE=1 $(BIN)/python -m pytest -m synapse tests/synapse $(ARGS)
 
-lock: $(DEV) ## Write both lock files anew from pyproject.toml (ARGS=--upgrade for newer versions)
+lock: $(DEV) ## Write the lock files anew from pyproject.toml (ARGS=--upgrade for newer versions)
 	$(UV_COMPILE) --output-file requirements.lock $(ARGS)
-	$(UV_COMPILE) --group dev --constraint requirements.lock --output-file requirements-dev.lock $(ARGS)
+	$(UV_COMPILE) --extra gpu --constraint requirements.lock --output-file requirements-gpu.lock $(ARGS)
+	$(UV_COMPILE) --extra gpu --group dev --constraint requirements-gpu.lock --output-file requirements-dev.lock $(ARGS)
 	echo "matrix-synapse==1.163.2" | $(BIN)/uv pip compile - --quiet --universal --python-version 3.11 --no-annotate \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 		--output-file tests/synapse/requirements.lock $(ARGS)
@@ -72,6 +76,11 @@ $(RUNTIME): requirements.lock pyproject.toml | $(BIN)/python
 	@echo "Installing fediwarden's packages into $(VENV) (about a minute)"
 	$(PIP_INSTALL) --require-hashes --requirement requirements.lock
 	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(GPU): requirements-gpu.lock $(RUNTIME)
+	@echo "Installing what CLIP models need into $(VENV) (some 3 GB to download)"
+	$(PIP_INSTALL) --require-hashes --requirement requirements-gpu.lock
 	@touch $@
 
 $(DEV): requirements-dev.lock $(RUNTIME)

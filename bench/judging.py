@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scanner.models.loading import EMBEDDERS, every_label
+from scanner.models.loading import every_embedder, every_label
 from scanner.policy import Policy, load_policy, shipped_policies
 
 SETS = 400
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("policies", nargs="*", default=list(shipped_policies()))
     print("| policy | scores | frames | median, us | 99 %, us |\n|---|---|---|---|---|")
     for name in parser.parse_args().policies:
-        policy = load_policy(Path(name), every_label(), EMBEDDERS)
+        policy = load_policy(Path(name), every_label(), every_embedder())
         for count in FRAME_COUNTS:
             median, tail = np.quantile(measure(policy, count), [0.5, 0.99])
             print(f"| {policy.name} | {len(policy.scores)} | {count} | {median:.1f} | {tail:.1f} |")

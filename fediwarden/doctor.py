@@ -21,8 +21,10 @@ from fediwarden.kafka.settings import LOOPBACK
 from fediwarden.settings import Settings
 from gateway.enforcement.pict_rs import PictRs, PictRsError
 from gateway.frames.pool import FramePool
+from scanner.models.entries import CheckpointEntry
+from scanner.models.extra import check_extra
 from scanner.models.model import ModelError
-from scanner.models.registry import ModelDamaged, ModelMissing, load_registry, read_weights
+from scanner.models.registry import ModelDamaged, ModelMissing, load_registry, verify
 from schemas.broker import BrokerError, BrokerUnavailable, diff_topics
 from schemas.keyring import Keyring, KeyringError
 
@@ -123,10 +125,16 @@ def _look_at_key_file(settings: Settings) -> list[Finding]:
 
 def _look_at_models(settings: Settings) -> list[Finding]:
     findings = []
-    registry = load_registry()
+    try:
+        registry = load_registry(settings.scanner.registry)
+    except ModelError as error:
+        return [Finding("models", Health.FAIL, str(error), "see scanner.registry")]
     for name in settings.scanner.models:
         try:
-            read_weights(registry.entry(name), settings.models_dir)
+            entry = registry.entry(name)
+            verify(entry, settings.models_dir)
+            if isinstance(entry, CheckpointEntry):
+                check_extra(name)
         except (ModelMissing, ModelDamaged) as error:
             missing = isinstance(error, ModelMissing)
             health = Health.WARN if missing else Health.FAIL

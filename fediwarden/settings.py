@@ -32,6 +32,7 @@ from gateway.enforcement.settings import EnforcerSettings
 from gateway.erasure.settings import ErasureSettings
 from gateway.settings import GatewaySettings, TenantSettings
 from gateway.tenants import check_tenants
+from scanner.models.device import Device
 from scanner.settings import ScannerSettings
 
 PREFIX: Final = "FEDIWARDEN_"
@@ -80,6 +81,11 @@ class Settings(BaseSettings):
     )
     scanners: Annotated[int, Field(ge=0, le=64)] = Field(
         1, description="Scanner processes that `fediwarden up` runs; 0 when all of them run on other machines."
+    )
+    scanner_devices: tuple[Device, ...] = Field(
+        (),
+        description="Devices for the scanners of `fediwarden up`, in turn, such as cuda:0 and cuda:1; when empty,"
+        " scanner.device for all of them.",
     )
     kafka: KafkaSettings = Field(default_factory=KafkaSettings, description="The embedded Kafka, or one of your own.")
     gateway: GatewaySettings = Field(default_factory=GatewaySettings, description="The HTTP side.")

@@ -125,12 +125,9 @@ async def _start(settings: Settings, scanners: int, children: Supervisor, say: E
     enforcer_stops_within_s = settings.enforcer.stop_s + _ENFORCER_STOPS_WITHIN_MORE_S
     children.start(_service("enforcer", "enforcer", environment, enforcer_stops_within_s))
     names = ["scanner"] if scanners == 1 else [f"scanner-{number}" for number in range(1, scanners + 1)]
-    children.start(
-        *(
-            _service(name, "scanner", environment_of(_with_instance(settings, name)), _SCANNER_STOPS_WITHIN_S)
-            for name in names
-        )
-    )
+    for number, name in enumerate(names):
+        its_own = environment_of(settings_of_scanner(settings, name, number))
+        children.start(_service(name, "scanner", its_own, _SCANNER_STOPS_WITHIN_S))
     gateway_stops_within_s = settings.gateway.drain_s + _GATEWAY_STOPS_WITHIN_MORE_S
     children.start(_service("gateway", "gateway", environment, gateway_stops_within_s))
     await _await_services(settings, broker, scanners, started_at)
@@ -147,15 +144,18 @@ def _service(name: str, command: str, environment: dict[str, str], stop_within_s
     )
 
 
-def _with_instance(settings: Settings, name: str) -> Settings:
-    """The settings of the scanner `name`, which has its partitions back at once when it is started again.
+def settings_of_scanner(settings: Settings, name: str, number: int) -> Settings:
+    """The settings of the scanner `name`, the `number`th from 0: its device, and what gives it its partitions back.
 
     The host's name, and the data directory, which no two `up` of one machine share, tell those of one cluster apart.
     """
     host = re.sub(r"[^a-zA-Z0-9._-]", "-", socket.gethostname())[:100]
     place = hashlib.sha256(str(settings.data_dir).encode()).hexdigest()[:8]
     base = settings.scanner.instance or f"{host}-{place}"
-    scanner = settings.scanner.model_copy(update={"instance": f"{base}-{name}"})
+    changes: dict[str, object] = {"instance": f"{base}-{name}"}
+    if settings.scanner_devices:
+        changes["device"] = settings.scanner_devices[number % len(settings.scanner_devices)]
+    scanner = settings.scanner.model_copy(update=changes)
     return settings.model_copy(update={"scanner": scanner})
 
 
@@ -186,7 +186,7 @@ async def _fetch(settings: Settings, children: Supervisor) -> tuple[Path, ...]:
         def fetch_models() -> None:
             directory = settings.scanner.models_dir
             assert directory is not None  # Settings derive it from cache_dir
-            registry = load_registry()
+            registry = load_registry(settings.scanner.registry)
             wanted = [
                 name
                 for name in settings.scanner.models

@@ -13,8 +13,8 @@ from scanner.batches import Batcher
 from scanner.decoding import PreparedImage
 from scanner.failures import FailureReason, ImageSuspected, ImageUnjudgeable
 from scanner.models.loading import warm
-from scanner.models.model import Model, ModelBroken, ModelHung
-from scanner.scoring import FrameScores, PreparedFrame, ScoresUnusable, score_frames
+from scanner.models.model import Features, Model, ModelBroken, ModelHung
+from scanner.scoring import FrameScores, PreparedFrame, ScoresUnusable, embed_frames, score_frames
 
 log = structlog.get_logger("scanner.inference")
 
@@ -27,9 +27,13 @@ _LOOKS = 10
 
 @dataclass(frozen=True, slots=True)
 class ImageScores:
-    """Scores of each frame. `infer_ms` is how long the image's batch took, `ended` when (perf_counter seconds)."""
+    """What the models say of an image: the classifiers' scores of each frame, the embedders' vectors by model name.
+
+    `infer_ms` is how long the image's batch took, `ended` when (perf_counter seconds).
+    """
 
     frames: list[FrameScores]
+    features: dict[str, Features]
     infer_ms: float
     ended: float
 
@@ -99,7 +103,7 @@ class Inference:
 
     async def _score(self, batch: list[_Waiting]) -> None:
         frames = [frame for waiting in batch for frame in waiting.image.frames]
-        scores, milliseconds = await self._in_thread(self._infer, frames)
+        scores, features, milliseconds = await self._in_thread(self._infer, frames)
         self._worked = True
         ended = time.perf_counter()
         start = 0
@@ -107,7 +111,8 @@ class Inference:
             end = start + len(waiting.image.frames)
             # The caller may have been cancelled while we worked.
             if not waiting.scores.done():
-                waiting.scores.set_result(ImageScores(scores[start:end], milliseconds, ended))
+                its_own = {name: vectors[start:end] for name, vectors in features.items()}
+                waiting.scores.set_result(ImageScores(scores[start:end], its_own, milliseconds, ended))
             start = end
 
     async def _in_thread(self, work: Callable[[Argument], Result], argument: Argument) -> Result:
@@ -118,10 +123,11 @@ class Inference:
                 return call.result()
         raise ModelHung(f"a model has not come back for {self._hang_s:g} s (scanner.hang_s)")
 
-    def _infer(self, frames: list[PreparedFrame]) -> tuple[list[FrameScores], float]:
+    def _infer(self, frames: list[PreparedFrame]) -> tuple[list[FrameScores], dict[str, Features], float]:
         started = time.perf_counter()
         scores = score_frames(self._models, frames, at_most=self._batch)
-        return scores, (time.perf_counter() - started) * 1000.0
+        features = embed_frames(self._models, frames, at_most=self._batch)
+        return scores, features, (time.perf_counter() - started) * 1000.0
 
     async def _blame(self, waiting: _Waiting, error: Exception) -> None:
         """Decide whether the image or a model is at fault: a model that fails on plain grey is broken.

@@ -5,11 +5,13 @@ systems, for files mounted one by one into a container, and for the swapped link
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
+from scanner.concepts import PolicyConcepts
 from scanner.models.model import ModelError
 from scanner.policy import Policy, PolicyError, PolicySet
 
@@ -17,30 +19,40 @@ log = structlog.get_logger("scanner.reloading")
 
 LOOK_EVERY_S = 1.0
 
-Prepare = Callable[[Sequence[Policy]], Awaitable[None]]
-"""Makes ready what policies need before they judge: the text features of their concepts."""
+Prepare = Callable[[Sequence[Policy]], Awaitable[Mapping[str, PolicyConcepts]]]
+"""Makes ready what policies need before they judge: the text features of their concepts, by policy id."""
 
 _Stamp = tuple[int, int, int] | None
+
+
+class InForce(NamedTuple):
+    """A policy, and the text features of its concepts."""
+
+    policy: Policy
+    concepts: PolicyConcepts
 
 
 class LivePolicies:
     """The policies in force. Whoever judges takes an image's policy once, and names that one in the verdict."""
 
-    def __init__(self, policies: PolicySet) -> None:
+    def __init__(self, policies: PolicySet, concepts: Mapping[str, PolicyConcepts]) -> None:
         self._policies = policies
+        self._concepts = concepts
 
-    def of(self, tenant: str) -> Policy:
-        """The policy in force for `tenant`."""
-        return self._policies.of(tenant)
+    def of(self, tenant: str) -> InForce:
+        """What is in force for `tenant`."""
+        policy = self._policies.of(tenant)
+        return InForce(policy, self._concepts[policy.id])
 
     @property
     def ids(self) -> dict[str, str]:
         """The ids in force, as `ScannerAnnounced.policies` has them."""
         return self._policies.ids
 
-    def switch(self, policies: PolicySet) -> None:
+    def switch(self, policies: PolicySet, concepts: Mapping[str, PolicyConcepts]) -> None:
         """Put others in force, for every image that is judged from now on."""
         self._policies = policies
+        self._concepts = concepts
 
 
 class Reloader:
@@ -82,11 +94,11 @@ class Reloader:
         before = self._policies.ids
         try:
             policies = await asyncio.to_thread(self._read)
-            await self._prepare(policies.all)
+            concepts = await self._prepare(policies.all)
         except (PolicyError, ModelError) as error:
             log.error("policy_refused", error=str(error), in_force=before)
             return
-        self._policies.switch(policies)
+        self._policies.switch(policies, concepts)
         self._announce()
         log.info("policy_changed", before=before, now=policies.ids)
 

@@ -15,8 +15,9 @@ from scanner.policy import Judgement, Policy, media_kind
 from scanner.reloading import LivePolicies
 from schemas.broker import Consumer, Producer, PublishRefused, Received
 from schemas.clock import now_ms
-from schemas.messages import Decision, ImageFailed, ImageSubmitted, Stage, Timings, Verdict
+from schemas.messages import Decision, FeaturesExtracted, ImageFailed, ImageSubmitted, Stage, Timings, Verdict
 from schemas.topics import (
+    FEATURES,
     IMAGES,
     IMAGES_ARCHIVE,
     IMAGES_BACKLOG,
@@ -46,8 +47,9 @@ HANGS = 3
 class Scanning:
     """Takes images from `consumer` and sees each through to `done`.
 
-    An image is done when its verdict is published (and its frames archived, if it is kept), or when images.dead says
-    why it cannot be judged. Whatever is cancelled before is not done and is read again by another scanner.
+    An image is done when its verdict is published (and its frames archived, if it is kept, and its feature vectors, if
+    there are any), or when images.dead says why it cannot be judged. Whatever is cancelled before is not done and is
+    read again by another scanner.
 
     The live lane goes first, at most `in_flight` images of it at a time; those that are late already are put behind
     the others, unchanged, in the backlog, so that what can still be judged in time is. The backlog is judged whatever
@@ -71,6 +73,7 @@ class Scanning:
         in_flight: int,
         backlog_in_flight: int,
         archive: bool,
+        features: bool,
         shadow: bool = False,
     ) -> None:
         self._scanner = scanner
@@ -84,6 +87,7 @@ class Scanning:
         self._in_flight = in_flight
         self._backlog_in_flight = backlog_in_flight
         self._archive = archive and not shadow
+        self._features = features and not shadow
         self._shadow = shadow
         self._live: set[asyncio.Task[None]] = set()
         self._backlog: set[asyncio.Task[None]] = set()
@@ -218,12 +222,15 @@ class Scanning:
         except ImageSuspected:
             await self._try_once_more(message)
             return
-        policy = self._policies.of(message.tenant)
-        judgement = policy.judge(scores.frames, media_kind(message.media_type, len(message.frames)))
+        policy, concepts = self._policies.of(message.tenant)
+        frames = concepts.score(scores.frames, scores.features)
+        judgement = policy.judge(frames, media_kind(message.media_type, len(message.frames)))
         verdict = self._verdict(received, message, policy, judgement, _timings(queued, started, image, scores))
         keep = self._archive and judgement.decision is not Decision.REJECT
+        features = self._features_extracted(message, scores) if self._features else []
         written = await asyncio.gather(
             self._producer.publish(VERDICTS_SHADOW if self._shadow else VERDICTS, verdict, key=message.sha256),
+            *(self._producer.publish(FEATURES, each, key=message.sha256) for each in features),
             *([self._producer.publish(IMAGES_ARCHIVE, message, key=message.sha256)] if keep else []),
             return_exceptions=True,
         )
@@ -279,6 +286,22 @@ class Scanning:
             judged_at=now_ms(),
             timings=timings,
         )
+
+    def _features_extracted(self, message: ImageSubmitted, scores: ImageScores) -> list[FeaturesExtracted]:
+        return [
+            FeaturesExtracted(
+                scan_id=message.scan_id,
+                tenant=message.tenant,
+                sha256=message.sha256,
+                model=model,
+                model_id=self._models[model],
+                dimensions=vectors.shape[1],
+                vectors=tuple(vector.astype("<f2").tobytes() for vector in vectors),
+                scanner=self._scanner,
+                extracted_at=now_ms(),
+            )
+            for model, vectors in scores.features.items()
+        ]
 
     async def _bury(self, received: Received, reason: str, detail: str) -> None:
         """Publish why a record is not judged, in the words of `FailureReason` or the codec."""

@@ -16,12 +16,14 @@ from pathlib import Path
 import structlog
 
 from scanner.announcing import Announcer, RateMeter
+from scanner.concepts import Concepts
 from scanner.decoding import THREAD_NAME as DECODING
 from scanner.decoding import Decoder
 from scanner.inference import THREAD_NAME as INFERENCE
 from scanner.inference import Inference
-from scanner.models.loading import EMBEDDERS, load_models, warm
-from scanner.models.model import Model, ModelBroken, ModelError, ModelHung
+from scanner.models.batch_size import LARGEST, find_batch_for
+from scanner.models.loading import load_models, warm
+from scanner.models.model import Model, ModelBroken, ModelError, ModelHung, is_classifier, is_embedder
 from scanner.models.onnx_session import usable_cores
 from scanner.policy import Policy, PolicySet, is_shipped, load_policies
 from scanner.reloading import LivePolicies, Reloader
@@ -30,7 +32,16 @@ from scanner.scoring import score_labels
 from scanner.settings import ScannerSettings
 from schemas.broker import BrokerSettings, Consumer, Producer, check_topics
 from schemas.keyring import Keyring
-from schemas.topics import IMAGES, IMAGES_ARCHIVE, IMAGES_BACKLOG, IMAGES_DEAD, SCANNERS, VERDICTS, VERDICTS_SHADOW
+from schemas.topics import (
+    FEATURES,
+    IMAGES,
+    IMAGES_ARCHIVE,
+    IMAGES_BACKLOG,
+    IMAGES_DEAD,
+    SCANNERS,
+    VERDICTS,
+    VERDICTS_SHADOW,
+)
 
 log = structlog.get_logger("scanner.service")
 
@@ -95,13 +106,15 @@ async def serve(
     loaded = await _load_within(settings, models, stop)
     if loaded is None:
         return
-    models = loaded
+    models, batch = loaded
     first = PolicySet(policy) if policy else _read_policies(settings, models)
-    await _prepare(first.all)
-    policies = LivePolicies(first)
+    concepts = Concepts(models)
+    policies = LivePolicies(first, await concepts.prepare_all(first.all))
+    features = settings.features and not settings.shadow and any(is_embedder(model) for model in models)
+    if features:
+        await check_topics(broker, (FEATURES,))
     scanner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
-    batch = settings.batch or _batch_for(models)
     in_flight = settings.in_flight or max(4 * batch, MIN_IN_FLIGHT)
     decoder = Decoder(keyring, models, threads=settings.decode_threads, hang_s=settings.hang_s)
     inference = Inference(models, batch=batch, max_wait_s=settings.max_wait_ms / 1000.0, hang_s=settings.hang_s)
@@ -131,6 +144,7 @@ async def serve(
                 # Enough to keep the model busy, and for the backlog's share where it waits behind many live ones.
                 backlog_in_flight=max(2 * batch, 1 + in_flight // LIVE_FOR_ONE_OF_BACKLOG),
                 archive=settings.archive,
+                features=features,
                 shadow=settings.shadow,
             )
             announcer = Announcer(
@@ -147,7 +161,7 @@ async def serve(
                 policies,
                 files=() if policy else _policy_files(settings),
                 read=partial(_read_policies, settings, models),
-                prepare=_prepare,
+                prepare=concepts.prepare_all,
                 announce=announcer.announce_now,
             )
             log.info(
@@ -202,17 +216,13 @@ async def _run_until(
 
 
 def _read_policies(settings: ScannerSettings, models: Sequence[Model]) -> PolicySet:
-    embedders = [model.name for model in models if model.name in EMBEDDERS]
+    embedders = [model.name for model in models if is_embedder(model)]
     return load_policies(settings.policy, settings.policies, score_labels(models), embedders)
 
 
 def _policy_files(settings: ScannerSettings) -> list[Path]:
     given = [settings.policy, *settings.policies.values()]
     return [path for path in given if path is not None and not is_shipped(path)]
-
-
-async def _prepare(policies: Sequence[Policy]) -> None:
-    """Make ready what `policies` need before they judge: nothing, while no model compares pictures with texts."""
 
 
 def _is_a_thread_stuck() -> bool:
@@ -225,20 +235,28 @@ def _is_a_thread_stuck() -> bool:
 
 
 def _batch_for(models: Sequence[Model]) -> int:
-    """Choose how many frames to score at a time.
+    """Choose how many frames to score at a time: what suits every model. Tries embedders out, which takes seconds.
 
     On 2 cores both default models take the same time per frame in batches of 1, 4 and 8 (27, 27 and 30 ms), so that
     a batch only makes its first image as late as its last; with more cores than one frame can use, it pays.
     """
-    if any(model.device != "cpu" for model in models):
-        return CUDA_BATCH
-    return max(1, min(MAX_CPU_BATCH, usable_cores() // 2))
+    on_cpu = max(1, min(MAX_CPU_BATCH, usable_cores() // 2))
+    sizes = [CUDA_BATCH if model.device != "cpu" else on_cpu for model in models if is_classifier(model)]
+    sizes += [
+        find_batch_for(model, largest=MAX_CPU_BATCH if model.device == "cpu" else LARGEST)
+        for model in models
+        if is_embedder(model)
+    ]
+    return min(sizes)
 
 
 async def _load_within(
     settings: ScannerSettings, models: Sequence[Model] | None, stop: asyncio.Event
-) -> tuple[Model, ...] | None:
-    """The models, loaded and warm; None when `stop` came first. Raises `ModelHung` when it takes far too long."""
+) -> tuple[tuple[Model, ...], int] | None:
+    """The models, loaded and warm, and their batch; None when `stop` came first.
+
+    Raises `ModelHung` when it takes far too long.
+    """
     within_s = LOADS_IN_HANGS * settings.hang_s
     # Loading takes a second of CPU or more: not on the event loop.
     thread = ThreadPoolExecutor(1, thread_name_prefix=LOADING)
@@ -256,11 +274,19 @@ async def _load_within(
     raise ModelHung(f"the models are not loaded after {within_s:g} s ({LOADS_IN_HANGS} times scanner.hang_s)")
 
 
-def _load(settings: ScannerSettings, models: Sequence[Model] | None) -> tuple[Model, ...]:
+def _load(settings: ScannerSettings, models: Sequence[Model] | None) -> tuple[tuple[Model, ...], int]:
     if models is not None:
         for model in models:
             warm(model)
-        return tuple(models)
-    if settings.models_dir is None:
+    elif settings.models_dir is None:
         raise ModelError("scanner.models_dir is not set: name the folder that holds the models' weights")
-    return load_models(settings.models, settings.models_dir, device=settings.device, threads=settings.threads)
+    else:
+        models = load_models(
+            settings.models,
+            settings.models_dir,
+            registry=settings.registry,
+            device=settings.device,
+            precision=settings.precision,
+            threads=settings.threads,
+        )
+    return tuple(models), settings.batch or _batch_for(models)

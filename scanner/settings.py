@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from scanner.models.device import Device
 from schemas.messages import TenantName
 
 SHADOW_SUFFIX = "-shadow"
@@ -15,8 +16,15 @@ class ScannerSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="Where models run; auto takes CUDA when onnxruntime has it, else the CPU."
+    device: Device = Field(
+        "auto",
+        description="Where models run: cpu, cuda, or one GPU of several as cuda:1; auto takes CUDA when it is there,"
+        " else the CPU.",
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto",
+        description="How CLIP models compute; auto takes fp16 (SigLIP: bf16) on CUDA, and bf16 on a CPU that has"
+        " instructions for it, else fp32. A score moves by a few thousandths.",
     )
     models: tuple[str, ...] = Field(
         ("safety-s", "open-nsfw"), min_length=1, description="Which models score each frame, by name."
@@ -25,6 +33,9 @@ class ScannerSettings(BaseModel):
         None,
         description="Folder that holds the models' weights, filled by `fediwarden models fetch`;"
         " the folder models in the cache directory when unset.",
+    )
+    registry: Path | None = Field(
+        None, description="Registry file (TOML) with CLIP checkpoints of your own; see docs/models.md."
     )
     policy: Path | None = Field(
         None,
@@ -42,7 +53,8 @@ class ScannerSettings(BaseModel):
         ge=0,
         le=256,
         description="Most frames that are scored at a time; 0 chooses: one per two cores on the CPU (8 at most),"
-        " 32 on CUDA. On few cores a batch is no faster than its frames one by one, and all of it is late.",
+        " 32 on CUDA, and for CLIP models what is fastest when tried at start. On few cores a batch is no faster than"
+        " its frames one by one, and all of it is late.",
     )
     max_wait_ms: float = Field(
         5.0,
@@ -68,6 +80,11 @@ class ScannerSettings(BaseModel):
     )
     archive: bool = Field(
         True, description="Whether the (encrypted) frames of images that are kept go to images.archive, for replay."
+    )
+    features: bool = Field(
+        True,
+        description="Whether the feature vectors that CLIP models give go to the topic features, so that a policy with"
+        " new concepts can judge again without the image.",
     )
     group: Annotated[str, Field(min_length=1, max_length=100)] = Field(
         "fediwarden-scanner", description="Kafka consumer group; scanners of one group share the work."

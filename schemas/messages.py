@@ -8,9 +8,9 @@ Times are milliseconds since the Unix epoch (UTC); hashes are raw bytes.
 import hashlib
 from enum import StrEnum
 from functools import cached_property
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Sha256 = Annotated[bytes, Field(min_length=32, max_length=32)]
 PdqHash = Annotated[bytes, Field(min_length=32, max_length=32)]
@@ -305,6 +305,31 @@ class OverrideSet(Message):
         return self.until is None or at_ms < self.until
 
 
+class FeaturesExtracted(Message):
+    """What an embedding model made of an image's frames (topic features; key sha256).
+
+    `vectors` holds one unit vector a frame, each `dimensions` numbers of 16 bits (IEEE 754 half precision, little
+    endian). With `model_id` and a concept's text feature they give the scores again, to about 0.0005.
+    """
+
+    SCHEMA: ClassVar[str] = "features-extracted"
+    scan_id: ScanId
+    tenant: TenantName
+    sha256: Sha256
+    model: str
+    model_id: str
+    dimensions: Annotated[int, Field(ge=1, le=8192)]
+    vectors: Annotated[tuple[bytes, ...], Field(min_length=1, max_length=8)]
+    scanner: str = ""
+    extracted_at: EpochMs
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if any(len(vector) != 2 * self.dimensions for vector in self.vectors):
+            raise ValueError(f"a vector of {self.dimensions} dimensions has {2 * self.dimensions} bytes")
+        return self
+
+
 MESSAGES: tuple[type[Message], ...] = (
     ImageSubmitted,
     Verdict,
@@ -313,5 +338,6 @@ MESSAGES: tuple[type[Message], ...] = (
     ImageFailed,
     EnforcementReported,
     OverrideSet,
+    FeaturesExtracted,
 )
 """Every message there is; `schemas.codec` dispatches on this."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from schemas.messages import (
     AnswerGiven,
     EnforcementReported,
+    FeaturesExtracted,
     ImageFailed,
     ImageSubmitted,
     Message,
@@ -147,7 +148,7 @@ VERDICTS_SHADOW = TopicSpec(
 FEATURES = TopicSpec(
     "features",
     key="sha256",
-    messages=(),
+    messages=(FeaturesExtracted,),
     writers=("scanner",),
     readers=("scanner",),
     retention_ms=90 * DAY_MS,

@@ -1,5 +1,6 @@
 """``models``: the weights that scanners judge with."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -30,9 +31,9 @@ def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
             "licence": entry.licence,
             "description": entry.description,
             "sha256": entry.sha256,
-            "sources": [str(source) for source in entry.source],
+            "sources": list(dict.fromkeys(str(source) for file in entry.files for source in file.sources)),
         }
-        for entry in load_registry().model
+        for entry in load_registry(settings.scanner.registry).model
     ]
     if as_json:
         import json
@@ -67,7 +68,7 @@ def fetch(names: Names = None, config: ConfigOption = None) -> None:
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("models", total=None)
         paths = models.fetch(
-            models.load_registry(),
+            models.load_registry(settings.scanner.registry),
             wanted,
             settings.models_dir,
             lambda done, total: progress.update(task, completed=done, total=total),
@@ -79,17 +80,38 @@ def fetch(names: Names = None, config: ConfigOption = None) -> None:
 @app.command("verify")
 def verify(names: Names = None, config: ConfigOption = None) -> None:
     """Check the weights that are here against the registry. Exit code 1 when one is missing or wrong."""
-    from scanner.models.registry import ModelDamaged, ModelMissing, load_registry, read_weights
+    from scanner.models import registry as models
 
     settings = read_settings(config)
-    registry = load_registry()
+    registry = models.load_registry(settings.scanner.registry)
     faults = 0
     for name in names or settings.scanner.models:
         try:
-            read_weights(registry.entry(name), settings.models_dir)
+            models.verify(registry.entry(name), settings.models_dir)
             typer.echo(f"{name}: ok")
-        except (ModelMissing, ModelDamaged) as error:
+        except (models.ModelMissing, models.ModelDamaged) as error:
             faults += 1
             typer.secho(f"{name}: {error}", fg=typer.colors.RED)
     if faults:
         raise typer.Exit(FAILED)
+
+
+@app.command("pin")
+def pin(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A checkpoint as transformers saves it.")],
+    name: Annotated[str, typer.Option(help="What policies shall call the model, such as siglip2-base.")],
+    licence: Annotated[str, typer.Option(help="The licence of the weights.")] = "unknown",
+    description: Annotated[str, typer.Option(help="What it is, for `models list`.")] = "",
+    repository: Annotated[str | None, typer.Option(help="Where others can fetch it: hub repository.")] = None,
+    revision: Annotated[str | None, typer.Option(help="The commit there, 40 hex digits.")] = None,
+) -> None:
+    """Print a registry entry for a CLIP or SigLIP checkpoint of your own: append it to the file scanner.registry.
+
+    The checksums say that the files stay as they are, not that they are good: look at where you got them.
+    """
+    from scanner.models.pinning import pin_checkpoint
+
+    entry = pin_checkpoint(
+        folder, name=name, licence=licence, description=description, repository=repository, revision=revision
+    )
+    typer.echo(entry, nl=False)

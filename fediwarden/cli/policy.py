@@ -35,16 +35,18 @@ def check(
     policies: Annotated[
         list[Path], typer.Argument(metavar="POLICY...", help="Policy files, or names of those that come along.")
     ],
+    config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check policies as a scanner does. Exit code 1 when one is wrong; each error names line, column and remedy."""
     from fediwarden.cli.policy_output import print_check
     from scanner.policy import PolicyError
 
+    settings = read_settings(config)
     found: list[tuple[str, Policy | PolicyError]] = []
     for given in policies:
         try:
-            found.append((str(given), _load(given)))
+            found.append((str(given), _load(given, settings)))
         except PolicyError as error:
             found.append((str(given), error))
     print_check(found, as_json=as_json)
@@ -65,7 +67,8 @@ def explain(
     from fediwarden.cli.policy_output import print_explanation
     from fediwarden.policies.explaining import explain as explain_frames
 
-    loaded = _load(policy)
+    settings = read_settings(config)
+    loaded = _load(policy, settings)
     unjudged = 0
 
     def show(scored: "Scored") -> None:
@@ -76,7 +79,7 @@ def explain(
         else:
             print_explanation(loaded, scored, explain_frames(loaded, scored.frames, scored.kind), as_json=as_json)
 
-    _score(images, loaded, read_settings(config), show)
+    _score(images, loaded, settings, show)
     raise typer.Exit(USAGE if unjudged else OK)
 
 
@@ -103,10 +106,10 @@ def diff(
     from fediwarden.policies.rejudging import Recount, recount_verdicts
     from schemas.clock import now_ms
 
-    before, after = _load(first), _load(second)
+    settings = read_settings(config)
+    before, after = _load(first, settings), _load(second, settings)
     recount = None
     if since is not None:
-        settings = read_settings(config)
         recount = Recount(before, after, tenant, examples)
         since_ms = moment(since, now_ms(), "--since")
         with progress_of_reading() as on_progress:
@@ -146,7 +149,8 @@ def test(
     from fediwarden.policies.trial import Sample, try_policy
     from schemas.messages import Decision
 
-    loaded = _load(policy)
+    settings = read_settings(config)
+    loaded = _load(policy, settings)
     labelled = {wanted: folder / wanted.value for wanted in Decision if (folder / wanted.value).is_dir()}
     labels = {path: wanted for wanted, each in labelled.items() for path in sorted(walk([each]))}
     if not labels:
@@ -160,7 +164,7 @@ def test(
         else:
             samples.append(try_policy(loaded, scored, labels[scored.path]))
 
-    _score(list(labels), loaded, read_settings(config), take)
+    _score(list(labels), loaded, settings, take)
     for scored in errors:
         typer.secho(f"{scored.path}: {scored.error}", err=True, fg=typer.colors.RED)
     if not samples:
@@ -171,12 +175,12 @@ def test(
     raise typer.Exit(USAGE if errors else OK)
 
 
-def _load(given: Path) -> "Policy":
-    """Read a policy for any model of this release, loaded here or not."""
-    from scanner.models.loading import EMBEDDERS, every_label
+def _load(given: Path, settings: "Settings") -> "Policy":
+    """Read a policy for any model that is registered, loaded here or not."""
+    from scanner.models.loading import every_embedder, every_label
     from scanner.policy import load_policy
 
-    return load_policy(given, every_label(), EMBEDDERS)
+    return load_policy(given, every_label(), every_embedder(settings.scanner.registry))
 
 
 def _score(paths: list[Path], policy: "Policy", settings: "Settings", on_scored: Callable[["Scored"], Any]) -> None:
@@ -185,10 +189,17 @@ def _score(paths: list[Path], policy: "Policy", settings: "Settings", on_scored:
     from scanner.models.loading import load_models
 
     scanner = settings.scanner
-    models = load_models(sorted(policy.models), settings.models_dir, device=scanner.device, threads=scanner.threads)
+    models = load_models(
+        sorted(policy.models),
+        settings.models_dir,
+        registry=scanner.registry,
+        device=scanner.device,
+        precision=scanner.precision,
+        threads=scanner.threads,
+    )
 
     async def run() -> None:
-        async for scored in score_files(paths, settings.gateway.frames, models):
+        async for scored in score_files(paths, settings.gateway.frames, models, policy):
             on_scored(scored)
 
     asyncio.run(run())

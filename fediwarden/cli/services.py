@@ -54,7 +54,7 @@ def gateway(
 
 def scanner(
     data_dir: DataDirOption = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda (setting scanner.device).")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, or cuda:1 (setting scanner.device).")] = None,
     batch: Annotated[int | None, typer.Option(help="Most frames scored at a time (setting scanner.batch).")] = None,
     group: Annotated[str | None, typer.Option(help="Kafka consumer group (setting scanner.group).")] = None,
     policy: Annotated[Path | None, typer.Option(help="Policy file (setting scanner.policy).")] = None,

@@ -12,10 +12,11 @@ from pathlib import Path
 from gateway.frames.frame import FrameSet, Unreadable
 from gateway.frames.pool import FramePool
 from gateway.frames.settings import FrameSettings
+from scanner.concepts import PolicyConcepts, embed_concepts
 from scanner.decoding import prepare_frame
-from scanner.models.model import Model
-from scanner.policy import MediaKind, media_kind
-from scanner.scoring import FrameScores, score_frames
+from scanner.models.model import Model, is_embedder
+from scanner.policy import MediaKind, Policy, media_kind
+from scanner.scoring import FrameScores, embed_frames, score_frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,15 @@ class ScoringFailed(Exception):
     """No file can be turned into frames on this machine; the message says why."""
 
 
-async def score_files(paths: Iterable[Path], settings: FrameSettings, models: Sequence[Model]) -> AsyncIterator[Scored]:
-    """Score files, in their order; frames of the next ones are made while one is scored. Raises `ScoringFailed`."""
+async def score_files(
+    paths: Iterable[Path], settings: FrameSettings, models: Sequence[Model], policy: Policy
+) -> AsyncIterator[Scored]:
+    """Score files by `models` and the policy's concepts, in their order; frames of the next ones are made meanwhile.
+
+    Raises `ScoringFailed`, or a `ModelError` for concepts that no model can give.
+    """
+    embedders = {model.name: model for model in models if is_embedder(model)}
+    concepts = await asyncio.to_thread(embed_concepts, embedders, policy.concepts)
     pool = FramePool(settings)
     try:
         await pool.start()
@@ -54,7 +62,7 @@ async def score_files(paths: Iterable[Path], settings: FrameSettings, models: Se
             if isinstance(found, str):
                 yield Scored(path, error=found)
                 continue
-            scores = await asyncio.get_running_loop().run_in_executor(inference, _score, found, models)
+            scores = await asyncio.get_running_loop().run_in_executor(inference, _score, found, models, concepts)
             kind = media_kind(found.media_type, len(found.frames))
             yield Scored(path, kind, scores, tuple(frame.at_ms for frame in found.frames))
     finally:
@@ -78,6 +86,6 @@ async def _extract(pool: FramePool, path: Path) -> FrameSet | str:
         os.close(fd)
 
 
-def _score(found: FrameSet, models: Sequence[Model]) -> tuple[FrameScores, ...]:
+def _score(found: FrameSet, models: Sequence[Model], concepts: PolicyConcepts) -> tuple[FrameScores, ...]:
     frames = [prepare_frame(frame.jpeg, index, models) for index, frame in enumerate(found.frames)]
-    return tuple(score_frames(models, frames))
+    return tuple(concepts.score(score_frames(models, frames), embed_frames(models, frames)))

@@ -2,46 +2,77 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from scanner.models.model import Model, ModelBroken
-from scanner.models.onnx_session import Device
+from scanner.models.device import Device
+from scanner.models.entries import CheckpointEntry
+from scanner.models.extra import check_extra
+from scanner.models.model import Embedder, Model, ModelBroken
 from scanner.models.open_nsfw import OpenNsfw
-from scanner.models.registry import UnknownModel, load_registry, read_weights
+from scanner.models.registry import UnknownModel, load_registry, read_weights, verify_checkpoint
 from scanner.models.safety_s import SafetyS
-from scanner.scoring import score_frames
+from scanner.scoring import embed_frames, score_frames
 
-MODEL_CLASSES: dict[str, type[SafetyS] | type[OpenNsfw]] = {model.name: model for model in (SafetyS, OpenNsfw)}
-"""The models this release can run, by name."""
+if TYPE_CHECKING:
+    from scanner.models.clip import Precision
 
-EMBEDDERS = ("clip",)
-"""The models that compare pictures with the prompts of a policy's concepts; they have no labels of their own."""
+CLASSIFIERS: dict[str, type[SafetyS] | type[OpenNsfw]] = {model.name: model for model in (SafetyS, OpenNsfw)}
+"""The classifiers this release can run, by name. Any checkpoint of the registry can be run."""
 
 
 def every_label() -> tuple[str, ...]:
     """The ``model/label`` names of the scores that classifiers of this release can give, loaded or not."""
-    return tuple(f"{name}/{label}" for name, model in MODEL_CLASSES.items() for label in model.labels)
+    return tuple(f"{name}/{label}" for name, model in CLASSIFIERS.items() for label in model.labels)
+
+
+def every_embedder(registry: Path | None = None) -> tuple[str, ...]:
+    """The names of the checkpoints that are registered, with those of one's own `registry`, loaded or not.
+
+    Raises `scanner.models.registry.RegistryInvalid`.
+    """
+    return tuple(entry.name for entry in load_registry(registry).model if isinstance(entry, CheckpointEntry))
 
 
 def load_models(
-    names: Sequence[str], directory: Path, *, device: Device = "auto", threads: int = 0
+    names: Sequence[str],
+    directory: Path,
+    *,
+    registry: Path | None = None,
+    device: Device = "auto",
+    precision: "Precision" = "auto",
+    threads: int = 0,
 ) -> tuple[Model, ...]:
-    """Verify, load and warm the named models; blocks for a second or two.
+    """Verify, load and warm the named models; blocks for a second or two, longer for large checkpoints.
 
+    `registry` is a file with checkpoints of one's own. `precision` is for checkpoints.
     Raises `ModelError` (one of `scanner.models.registry`'s, or a device's), which names the remedy, or `ModelBroken`.
     """
-    registry = load_registry()
-    models = []
+    known = load_registry(registry)
+    models: list[Model] = []
     for name in names:
-        if name not in MODEL_CLASSES:
-            raise UnknownModel(f"scanner.models: unknown model {name!r}; there are {', '.join(MODEL_CLASSES)}")
-        entry = registry.entry(name)
-        weights = read_weights(entry, directory)
-        models.append(MODEL_CLASSES[name](weights, entry.sha256, device=device, threads=threads))
+        entry = known.entry(name)
+        if isinstance(entry, CheckpointEntry):
+            models.append(_load_checkpoint(entry, directory, device, precision, threads))
+        elif name in CLASSIFIERS:
+            weights = read_weights(entry, directory)
+            models.append(CLASSIFIERS[name](weights, entry.sha256, device=device, threads=threads))
+        else:
+            raise UnknownModel(f"scanner.models: this release cannot run {name!r}")
     for model in models:
         warm(model)
     return tuple(models)
+
+
+def _load_checkpoint(
+    entry: CheckpointEntry, directory: Path, device: Device, precision: "Precision", threads: int
+) -> Embedder:
+    check_extra(entry.name)
+    from scanner.models.clip import Clip
+
+    checkpoint = verify_checkpoint(entry, directory)
+    return Clip(checkpoint, device=device, precision=precision, threads=threads)
 
 
 def warm(model: Model) -> None:
@@ -51,6 +82,8 @@ def warm(model: Model) -> None:
     """
     try:
         grey = Image.new("RGB", (64, 64), (127, 127, 127))
-        score_frames([model], [(model.prepare(grey),)])
+        frames = [(model.prepare(grey),)]
+        score_frames([model], frames)
+        embed_frames([model], frames)
     except Exception as error:
         raise ModelBroken(f"model {model.name!r} fails on a plain grey picture: {error}") from error

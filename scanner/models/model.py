@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ Prepared = NDArray[Any]
 
 Probabilities = NDArray[np.float32]
 """Shape [frames, labels], each value from 0 to 1."""
+
+Features = NDArray[np.float32]
+"""Shape [frames or texts, dimensions], each row of length 1."""
 
 
 class ModelError(Exception):
@@ -37,11 +40,11 @@ class ModelHung(Exception):
 
 
 class Model(Protocol):
-    """A classifier of single frames.
+    """What looks at single frames: a `Classifier` or an `Embedder`.
 
-    `prepare` runs in several decoding threads at once and must not touch shared state. `infer` runs in the one
-    inference thread. What `infer` raises, or scores that are no probabilities, cost the image its judgement
-    (topic images.dead), never the scanner.
+    `prepare` runs in several decoding threads at once and must not touch shared state. `infer` and `embed` run in the
+    one inference thread. What they raise, and what they give that is of no use, costs the image its judgement (topic
+    images.dead), never the scanner.
     """
 
     @property
@@ -53,18 +56,49 @@ class Model(Protocol):
         """Digest of weights and preprocessing: equal ids give equal scores (to rounding) for equal frames."""
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """The names of the scores. Higher is worse for each: a class for harmless pictures is not a label."""
-
-    @property
     def device(self) -> str:
         """Where it runs: ``cpu`` or ``cuda``."""
 
     def prepare(self, image: Image.Image) -> Prepared:
         """Turn one RGB picture of any size into the model's input, without a batch axis."""
 
+
+class Classifier(Model, Protocol):
+    """A model with scores of its own."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the scores. Higher is worse for each: a class for harmless pictures is not a label."""
+
     def infer(self, batch: Sequence[Prepared]) -> Probabilities:
         """Score prepared frames: shape [len(batch), len(labels)], in order."""
+
+
+class Embedder(Model, Protocol):
+    """A model that sets pictures beside texts: what it is asked for is a policy's matter (`scanner.concepts`)."""
+
+    @property
+    def dimensions(self) -> int:
+        """Length of a feature vector."""
+
+    def embed(self, batch: Sequence[Prepared]) -> Features:
+        """Return the unit vectors of prepared frames: shape [len(batch), dimensions], in order."""
+
+    def embed_texts(self, texts: Sequence[str]) -> Features:
+        """Return the unit vectors of texts: shape [len(texts), dimensions], in order. Blocks for seconds.
+
+        May run in any one thread, beside `embed`. Raises `ModelError`, also for a text that is too long.
+        """
+
+
+def is_embedder(model: Model) -> TypeGuard[Embedder]:
+    """Whether a model is an `Embedder`."""
+    return hasattr(model, "embed")
+
+
+def is_classifier(model: Model) -> TypeGuard[Classifier]:
+    """Whether a model is a `Classifier`."""
+    return hasattr(model, "infer")
 
 
 def model_id(weights_sha256: str, preprocessing: str) -> str:

@@ -1,20 +1,19 @@
 """ONNX Runtime sessions, set up for a machine that has other work to do."""
 
 import os
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from scanner.models.device import Device
 from scanner.models.model import ModelError
 
 # From 1.32 on onnxruntime reports its use to its makers, and makes a device id for that as it is imported. What runs
 # beside people's uploads reports to nobody.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
-
-Device = Literal["auto", "cpu", "cuda"]
 
 log = structlog.get_logger("scanner.models")
 
@@ -36,7 +35,7 @@ class OnnxSession:
                 "reinstall onnxruntime, or choose other models with scanner.models"
             ) from error
         self.device = "cuda" if self._session.get_providers()[0] == "CUDAExecutionProvider" else "cpu"
-        if device == "cuda" and self.device != "cuda":
+        if device.startswith("cuda") and self.device != "cuda":
             # onnxruntime falls back without a word when the CUDA libraries do not fit.
             raise ModelError(
                 f"model {name!r} cannot run on CUDA: onnxruntime found the provider but could not start it; "
@@ -52,18 +51,19 @@ class OnnxSession:
         return np.asarray(output, dtype=np.float32)
 
 
-def _providers(device: Device) -> list[str]:
+def _providers(device: Device) -> list[str | tuple[str, dict[str, str]]]:
     available = onnxruntime.get_available_providers()
     has_cuda = "CUDAExecutionProvider" in available
-    if device == "cuda" and not has_cuda:
+    if device.startswith("cuda") and not has_cuda:
         raise ModelError(
-            f"--device cuda: this onnxruntime has no CUDA provider (it has {', '.join(available)}); "
+            f"--device {device}: this onnxruntime has no CUDA provider (it has {', '.join(available)}); "
             "install onnxruntime-gpu in place of onnxruntime, or use --device cpu"
         )
     if device != "cpu" and has_cuda:
         if hasattr(onnxruntime, "preload_dlls"):
             onnxruntime.preload_dlls()
-        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+        number = device.partition(":")[2] or "0"
+        return [("CUDAExecutionProvider", {"device_id": number}), "CPUExecutionProvider"]
     return ["CPUExecutionProvider"]
 
 

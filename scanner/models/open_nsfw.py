@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from scanner.models.device import Device
 from scanner.models.model import Prepared, Probabilities, model_id
-from scanner.models.onnx_session import Device, OnnxSession
+from scanner.models.onnx_session import OnnxSession
 
 RESIZED = 256
 SIDE = 224
@@ -23,7 +24,7 @@ PREPROCESSING = "open-nsfw: rgb, bilinear to 256x256, crop 224, jpeg 75, bgr min
 
 
 class OpenNsfw:
-    """The `open-nsfw` model; see `scanner.models.model.Model`."""
+    """The `open-nsfw` model; see `scanner.models.model.Classifier`."""
 
     name = "open-nsfw"
     labels = ("nsfw",)

@@ -10,15 +10,16 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from scanner.models.device import Device
 from scanner.models.model import Prepared, Probabilities, model_id
-from scanner.models.onnx_session import Device, OnnxSession
+from scanner.models.onnx_session import OnnxSession
 
 SIDE = 224
 PREPROCESSING = "safety-s: rgb, bilinear to 224x224, chw 0-255; NSFL NSFW; 1"
 
 
 class SafetyS:
-    """The `safety-s` model; see `scanner.models.model.Model`."""
+    """The `safety-s` model; see `scanner.models.model.Classifier`."""
 
     name = "safety-s"
     labels = ("NSFL", "NSFW")

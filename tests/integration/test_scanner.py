@@ -103,9 +103,11 @@ class Observed:
 
 
 @contextlib.asynccontextmanager
-async def observing(broker: BrokerSettings) -> AsyncIterator[tuple[Observed, Producer]]:
+async def observing(
+    broker: BrokerSettings, topics: Sequence[TopicSpec] = OUTPUTS
+) -> AsyncIterator[tuple[Observed, Producer]]:
     observed = Observed()
-    tail = Tail(broker, OUTPUTS, since_s=3600.0, on_record=observed.note, client_id="test")
+    tail = Tail(broker, topics, since_s=3600.0, on_record=observed.note, client_id="test")
     async with Producer(broker, client_id="test") as producer, tail:
         await tail.wait_positioned()
         yield observed, producer

@@ -1,6 +1,7 @@
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,22 @@ from fediwarden.cli.options import nested_flags
 from fediwarden.settings import SettingsError, load_settings
 from fediwarden.up import run_up
 from schemas.keyring import Keyring
+from tests.models import DATA
 
-HEAVY = ("aiokafka", "av", "cryptography", "fastapi", "httpx", "numpy", "onnxruntime", "PIL", "pydantic", "structlog")
+HEAVY = (
+    "aiokafka",
+    "av",
+    "cryptography",
+    "fastapi",
+    "httpx",
+    "numpy",
+    "onnxruntime",
+    "PIL",
+    "pydantic",
+    "structlog",
+    "torch",
+    "transformers",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -226,6 +241,25 @@ def test_models_that_are_not_here_are_listed_as_missing_and_fail_verification(
     assert states["safety-s"] == states["open-nsfw"] == "missing"
     assert _run(monkeypatch, "models", "verify") == 1
     assert "fediwarden models fetch safety-s" in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_ones_own_is_pinned_registered_and_verified(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "cache" / "models" / "mine"
+    shutil.copytree(DATA / "microclip", folder)
+    assert _run(monkeypatch, "models", "pin", str(folder), "--name", "mine", "--licence", "MIT") == 0
+    (tmp_path / "own.toml").write_text(capsys.readouterr().out)
+    monkeypatch.setenv("FEDIWARDEN_SCANNER__REGISTRY", str(tmp_path / "own.toml"))
+    assert _run(monkeypatch, "models", "list", "--json") == 0
+    states = {model["name"]: model["state"] for model in json.loads(capsys.readouterr().out)}
+    assert states["mine"] == "ready"
+    assert states["clip"] == "missing"
+    (folder / "tokenizer.json").write_text("{}")
+    assert _run(monkeypatch, "models", "verify", "mine") == 1
+    assert "tokenizer.json is not the registered file of 'mine'" in capsys.readouterr().out.replace("\n", " ")
+    (folder / "tokenizer.json").unlink()
+    assert _run(monkeypatch, "models", "pin", str(folder), "--name", "mine") == 78
 
 
 def test_an_unknown_model_is_refused_with_those_there_are(

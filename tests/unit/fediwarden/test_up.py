@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fediwarden.settings import Settings, environment_of
-from fediwarden.up import _with_instance
+from fediwarden.up import settings_of_scanner
 from scanner.settings import ScannerSettings
 
 VARIABLE = "FEDIWARDEN_SCANNER__INSTANCE"
@@ -13,7 +13,7 @@ def test_every_scanner_of_every_up_has_a_name_of_its_own_that_stays_the_same(mon
     monkeypatch.setattr("socket.gethostname", lambda: "häuschen (1)")
 
     def name(place: Path, scanner: str) -> str:
-        return environment_of(_with_instance(Settings(data_dir=place), scanner))[VARIABLE]
+        return environment_of(settings_of_scanner(Settings(data_dir=place), scanner, 0))[VARIABLE]
 
     names = [name(tmp_path / place, scanner) for place in ("a", "b") for scanner in ("scanner-1", "scanner-2")]
     assert len(set(names)) == 4
@@ -23,4 +23,15 @@ def test_every_scanner_of_every_up_has_a_name_of_its_own_that_stays_the_same(mon
 
 def test_a_name_from_the_settings_is_told_apart_for_each_scanner(tmp_path):
     settings = Settings(data_dir=tmp_path, scanner=ScannerSettings(instance="attic"))
-    assert environment_of(_with_instance(settings, "scanner-2"))[VARIABLE] == "attic-scanner-2"
+    assert environment_of(settings_of_scanner(settings, "scanner-2", 1))[VARIABLE] == "attic-scanner-2"
+
+
+def test_scanners_take_the_devices_in_turn(tmp_path):
+    def devices(**settings: object) -> list[str | None]:
+        given = Settings(data_dir=tmp_path, **settings)
+        environments = [environment_of(settings_of_scanner(given, f"scanner-{n}", n)) for n in range(3)]
+        return [environment.get("FEDIWARDEN_SCANNER__DEVICE") for environment in environments]
+
+    assert devices(scanner_devices=("cuda:0", "cuda:1")) == ["cuda:0", "cuda:1", "cuda:0"]
+    assert devices(scanner=ScannerSettings(device="cuda")) == ["cuda", "cuda", "cuda"]
+    assert devices() == [None, None, None]

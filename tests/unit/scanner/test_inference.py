@@ -12,17 +12,19 @@ from scanner.decoding import PreparedImage
 from scanner.failures import FailureReason, ImageSuspected, ImageUnjudgeable
 from scanner.inference import ImageScores, Inference
 from scanner.models.model import ModelBroken, ModelHung, Prepared, Probabilities
-from scanner.scoring import ScoresUnusable, score_frames, score_labels
-from tests.unit.scanner.stub_models import RedModel, is_green
+from scanner.scoring import ScoresUnusable, embed_frames, score_frames, score_labels
+from tests.unit.scanner.stub_models import RedModel, WordModel, is_green
 
 GREEN = (0, 255, 0)
 
 
-def image_of(model: RedModel, *colours: tuple[int, int, int]) -> PreparedImage:
+def image_of(model: RedModel | WordModel, *colours: tuple[int, int, int]) -> PreparedImage:
     return PreparedImage(tuple((model.prepare(Image.new("RGB", (4, 4), colour)),) for colour in colours), 1.0)
 
 
-def score_all(model: RedModel, images: Sequence[PreparedImage], batch: int = 8) -> list[ImageScores | BaseException]:
+def score_all(
+    model: RedModel | WordModel, images: Sequence[PreparedImage], batch: int = 8
+) -> list[ImageScores | BaseException]:
     async def run() -> list[ImageScores | BaseException]:
         inference = Inference([model], batch=batch, max_wait_s=0.005, hang_s=60.0)
         running = asyncio.create_task(inference.run())
@@ -180,3 +182,37 @@ def test_an_image_that_breaks_a_model_which_had_worked_is_suspected() -> None:
             await running
 
     asyncio.run(run())
+
+
+def test_each_image_gets_the_vectors_of_its_own_frames() -> None:
+    model = WordModel()
+    images = [image_of(model, (200, 0, 0)), image_of(model, (0, 200, 0), (0, 0, 200)), image_of(model, (90, 120, 0))]
+    outcomes = score_all(model, images)
+    vectors = [outcome.features["words"].tolist() for outcome in outcomes if isinstance(outcome, ImageScores)]
+    assert vectors == [[[1, 0, 0]], [[0, 1, 0], [0, 0, 1]], [[pytest.approx(0.6), pytest.approx(0.8), 0]]]
+    assert [outcome.frames for outcome in outcomes if isinstance(outcome, ImageScores)] == [[{}], [{}, {}], [{}]]
+
+
+def test_an_embedder_whose_device_is_lost_is_broken_and_blames_no_image() -> None:
+    def lose(batch: Sequence[Prepared]) -> None:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    model = WordModel(lose)
+    with pytest.raises(ModelBroken, match="model 'words' fails on a plain grey picture: CUDA error"):
+        score_all(model, [image_of(model, (255, 0, 0))])
+
+
+@pytest.mark.parametrize(
+    ("vectors", "said"),
+    [
+        ([[1.0, 0.0]], "shape"),
+        ([1.0, 0.0, 0.0], "shape"),
+        ([[float("nan"), 0.0, 0.0]], "is none"),
+        ([[0.0, 0.0, 0.0]], "length is not 1"),
+        ([[2.0, 0.0, 0.0]], "length is not 1"),
+    ],
+)
+def test_vectors_that_are_no_unit_vectors_are_refused(vectors: list[list[float]], said: str) -> None:
+    model = WordModel(lambda _: np.array(vectors, dtype=np.float32))
+    with pytest.raises(ScoresUnusable, match=said):
+        embed_frames([model], [(np.ones(3),)])

@@ -1,19 +1,23 @@
 """The two default models against their reference implementations, and the pictures that stand in for bad ones."""
 
+import importlib.util
 import io
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from scanner.models.extra import ExtraMissing
 from scanner.models.loading import load_models
 from scanner.models.model import ModelError, model_id
 from scanner.models.registry import ModelMissing, UnknownModel
 from scanner.policy import load_policy
-from scanner.scoring import score_frames, score_labels
+from scanner.scoring import embed_frames, score_frames, score_labels
 from schemas.messages import Decision
-from tests.models import default_models, models_dir
+from tests.models import DATA, MICROCLIP_REGISTRY, default_models, models_dir
 from tests.stand_ins import accepted_picture, rejected_picture
 from tests.unit.scanner.reference_scores import GOLDEN, pictures
 
@@ -64,7 +68,7 @@ def test_an_id_depends_on_weights_and_preprocessing() -> None:
 
 
 def test_models_that_are_unknown_or_not_fetched_are_named_with_the_remedy(tmp_path: object) -> None:
-    with pytest.raises(UnknownModel, match="'clop'; there are safety-s, open-nsfw"):
+    with pytest.raises(UnknownModel, match="'clop'; the registry has safety-s, open-nsfw, clip"):
         load_models(["clop"], models_dir())
     with pytest.raises(ModelMissing, match="fediwarden models fetch safety-s"):
         load_models(["safety-s"], models_dir() / "nowhere")
@@ -96,3 +100,32 @@ def test_the_stand_ins_get_the_answers_they_stand_for(side: int, kind: str) -> N
 def test_stand_ins_are_repeatable_and_all_different() -> None:
     assert rejected_picture(5) == rejected_picture(5)
     assert len({rejected_picture(seed, side=256) for seed in range(50)}) == 50
+
+
+def test_the_default_models_run_without_torch_and_transformers() -> None:
+    code = (
+        "import sys; from pathlib import Path; import scanner.service\n"
+        "from scanner.models.loading import load_models\n"
+        "load_models(('safety-s', 'open-nsfw'), Path(sys.argv[1]), device='cpu', threads=1)\n"
+        "print([name for name in ('torch', 'transformers') if name in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code, str(models_dir())], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_clip_model_without_the_extra_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else there(name))
+    with pytest.raises(ExtraMissing, match=r"model 'microclip' needs torch, .*pip install 'fediwarden\[gpu\]'"):
+        load_models(["microclip"], DATA, registry=MICROCLIP_REGISTRY)
+
+
+def test_a_clip_model_is_loaded_beside_classifiers() -> None:
+    (safety_s,) = load_models(["safety-s"], models_dir(), registry=MICROCLIP_REGISTRY, device="cpu")
+    (microclip,) = load_models(["microclip"], DATA, registry=MICROCLIP_REGISTRY, device="cpu", precision="fp32")
+    models = [safety_s, microclip]
+    frames = [tuple(model.prepare(Image.new("RGB", (90, 60), "red")) for model in models)] * 3
+    assert score_labels(models) == ("safety-s/NSFL", "safety-s/NSFW")
+    assert [set(scores) for scores in score_frames(models, frames)] == [set(score_labels(models))] * 3
+    vectors = embed_frames(models, frames, at_most=2)
+    assert {name: found.shape for name, found in vectors.items()} == {"microclip": (3, 64)}

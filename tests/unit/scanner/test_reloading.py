@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from scanner.concepts import Concepts, PolicyConcepts
 from scanner.models.model import ModelError
 from scanner.policy import Policy, PolicySet, load_policies
 from scanner.reloading import LivePolicies, Prepare, Reloader
@@ -26,7 +27,8 @@ class Watched:
         self.file = folder / "policy.toml"
         self.write(0.5)
         self.happened: list[str] = []
-        self.policies = LivePolicies(self._read())
+        first = self._read()
+        self.policies = LivePolicies(first, {policy.id: PolicyConcepts({}) for policy in first.all})
         self.reloader = Reloader(
             self.policies,
             files=[self.file],
@@ -38,7 +40,7 @@ class Watched:
 
     @property
     def in_force(self) -> str:
-        return self.policies.of("anyone").id
+        return self.policies.of("anyone").policy.id
 
     def write(self, threshold: object) -> None:
         self.file.write_text(TEXT.format(threshold))
@@ -46,8 +48,9 @@ class Watched:
     def _read(self) -> PolicySet:
         return load_policies(self.file, {}, ["a/red"])
 
-    async def _prepare(self, policies: Sequence[Policy]) -> None:
+    async def _prepare(self, policies: Sequence[Policy]) -> dict[str, PolicyConcepts]:
         self.happened += [f"prepared {policy.id}, {self.in_force} in force" for policy in policies]
+        return await Concepts([]).prepare_all(policies)
 
     async def run_until(self, holds: Callable[[], object]) -> None:
         running = asyncio.create_task(self.reloader.run())

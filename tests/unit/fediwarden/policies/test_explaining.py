@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fediwarden.policies.explaining import explain
-from scanner.models.loading import EMBEDDERS, every_label
+from scanner.models.loading import every_embedder, every_label
 from scanner.policy import MediaKind, load_policy, shipped_policies
 from tests.unit.scanner.policy.test_judging import concepts, similar
 
@@ -37,7 +37,7 @@ def test_a_rule_for_other_media_does_not_fire_whatever_its_condition() -> None:
 
 @pytest.mark.parametrize("name", shipped_policies())
 def test_the_rules_shown_as_fired_are_those_of_the_judgement(name: str) -> None:
-    policy = load_policy(Path(name), every_label(), EMBEDDERS)
+    policy = load_policy(Path(name), every_label(), every_embedder())
     random = np.random.default_rng(3)
     for _ in range(200):
         frames = [

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scanner.models.loading import EMBEDDERS, every_label
+from scanner.models.loading import every_embedder, every_label
 from scanner.policy import Policy, PolicyError, load_policies, load_policy, parse_policy, shipped_policies
 from schemas.messages import Decision
 
@@ -195,7 +195,7 @@ def test_a_policy_file_that_is_not_there_is_named_with_what_there_is(tmp_path: P
 def test_five_policies_come_with_fediwarden_and_each_says_what_it_was_and_was_not_measured_on() -> None:
     assert shipped_policies() == ("default-clip", "default-cpu", "horde-parity", "observe", "strict")
     for name in shipped_policies():
-        policy = load_policy(Path(name), every_label(), EMBEDDERS)
+        policy = load_policy(Path(name), every_label(), every_embedder())
         assert policy.name == name
         assert policy.description
         text = Path("scanner/policies", f"{name}.toml").read_text()
@@ -221,7 +221,7 @@ def test_observe_never_refuses_anything_and_strict_refuses_what_the_default_has_
 
 
 def test_default_clip_asks_for_both_signs_and_takes_a_classifiers_word_for_one() -> None:
-    policy = load_policy(Path("default-clip"), every_label(), EMBEDDERS)
+    policy = load_policy(Path("default-clip"), every_label(), every_embedder())
     harmless = dict.fromkeys(policy.scores, 0.1)
     family = harmless | {"clip/child": 0.23}
     assert policy.judge([family]).decision is Decision.ACCEPT
@@ -235,7 +235,7 @@ def test_each_tenant_has_its_own_policy_or_everyones(tmp_path: Path) -> None:
     own = tmp_path / "own.toml"
     own.write_text(TEXT[: TEXT.index("models")] + TEXT[TEXT.index("[[concept]]") :])
     labels = (*every_label(), "a/x", "a/y", "b/z")
-    policies = load_policies(None, {"little": Path("strict"), "other": own}, labels, EMBEDDERS)
+    policies = load_policies(None, {"little": Path("strict"), "other": own}, labels, every_embedder())
     assert policies.of("little").name == "strict"
     assert policies.of("anyone").name == "default-cpu"
     assert policies.ids == {
@@ -252,10 +252,16 @@ MANUAL = Path(__file__).parents[4] / "docs" / "policies.md"
 def test_the_manuals_example_is_a_policy_and_its_error_is_what_one_gets() -> None:
     manual = MANUAL.read_text()
     example = next(block for block in manual.split("```toml\n") if block.startswith("[policy]")).split("```")[0]
-    assert parse_policy(example, every_label(), source="ours.toml", embedders=EMBEDDERS).models == {"clip", "safety-s"}
+    assert parse_policy(example, every_label(), source="ours.toml", embedders=every_embedder()).models == {
+        "clip",
+        "safety-s",
+    }
     with pytest.raises(PolicyError) as caught:
         parse_policy(
-            example.replace('of = "young"', 'of = "yuong"'), every_label(), source="ours.toml", embedders=EMBEDDERS
+            example.replace('of = "young"', 'of = "yuong"'),
+            every_label(),
+            source="ours.toml",
+            embedders=every_embedder(),
         )
     assert f"$ fediwarden policy check ours.toml\n{caught.value}\n" in manual
 

@@ -1,0 +1,114 @@
+"""A real scanner with microclip on a real Apache Kafka: concept x concept -> reject, and the feature vectors."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from scanner.concepts import embed_concepts
+from scanner.policy import Policy, parse_policy
+from schemas.broker import BrokerSettings
+from schemas.messages import Decision, FeaturesExtracted
+from schemas.topics import FEATURES, IMAGES_ARCHIVE
+from tests.integration.test_scanner import OUTPUTS, observing, scanning, submit, submitted, uncommitted
+from tests.microclip.shapes import LABELS, draw_shape, jpeg_of
+from tests.models import microclip, microclip_settings
+
+pytestmark = pytest.mark.kafka
+
+COLOURS = {"red": ("a red shape", "something red"), "blue": ("a blue shape", "something blue")}
+CONCEPTS = {
+    **COLOURS,
+    "triangle": ("a photo of a red triangle", "a photo of a green triangle", "a photo of a blue triangle"),
+    **{f"{colour}-{shape}": (f"a photo of a {colour} {shape}", f"a {colour} {shape}") for colour, shape in LABELS},
+}
+
+
+def policy_of(text: str) -> Policy:
+    """A policy in today's format, with the concepts it needs (its own syntax for them is to come)."""
+    parsed = parse_policy(text, [f"microclip/{name}" for name in CONCEPTS], source="test")
+    return Policy(parsed.name, parsed.description, parsed.rules, concepts={"microclip": CONCEPTS})
+
+
+NO_RED_TRIANGLES = policy_of(
+    """
+    [policy]
+    name = "no-red-triangles"
+    [[rule]]
+    name = "red-triangle"
+    says = "It looks like a red triangle, and like something red."
+    decision = "reject"
+    when = { all = [{ score = "microclip/red-triangle", at_least = 0.6 }, { score = "microclip/red", at_least = 0.1 }] }
+    """
+)
+
+
+def test_red_triangles_are_rejected_and_other_shapes_and_colours_are_not(fresh_kafka: BrokerSettings) -> None:
+    bad = {
+        f"bad-{seed}": jpeg_of(draw_shape("red", "triangle", 9000 + seed, width=512, height=400)) for seed in range(6)
+    }
+    others = [label for label in LABELS if label != ("red", "triangle")]
+    good = {
+        f"{colour}-{shape}": jpeg_of(draw_shape(colour, shape, 9100, width=400, height=512)) for colour, shape in others
+    }
+
+    async def scenario() -> None:
+        async with observing(fresh_kafka, (*OUTPUTS, FEATURES)) as (observed, producer):
+            async with scanning(fresh_kafka, policy=NO_RED_TRIANGLES, **microclip_settings()):
+                await submit(producer, *(submitted(name, picture) for name, picture in {**bad, **good}.items()))
+                await observed.until(lambda: len(observed.verdicts) == len(bad) + len(good))
+            assert await uncommitted(fresh_kafka) == 0
+            assert observed.failures == []
+        rejected = {name for name, verdict in observed.verdicts.items() if verdict.decision is Decision.REJECT}
+        assert rejected == set(bad)
+        verdict = observed.verdicts["bad-0"]
+        assert [(rule.name, rule.frame) for rule in verdict.rules] == [("red-triangle", 0)]
+        assert set(verdict.scores) == {f"microclip/{name}" for name in CONCEPTS}
+        assert verdict.models == {"microclip": microclip().id}
+        assert verdict.policy == NO_RED_TRIANGLES.id
+        archived = {message.scan_id for message in observed.messages(IMAGES_ARCHIVE)}  # type: ignore[attr-defined]
+        assert archived == set(good)
+
+    asyncio.run(scenario())
+
+
+def test_feature_vectors_of_every_frame_are_published_and_give_the_scores_again(fresh_kafka: BrokerSettings) -> None:
+    shown = [("red", "triangle"), ("blue", "star"), ("white", "circle")]
+    frames = [jpeg_of(draw_shape(*label, 9200, width=300, height=300)) for label in shown]
+
+    async def scenario() -> None:
+        image = submitted("animated", *frames)
+        async with (
+            observing(fresh_kafka, (*OUTPUTS, FEATURES)) as (observed, producer),
+            scanning(fresh_kafka, policy=NO_RED_TRIANGLES, **microclip_settings()),
+        ):
+            await submit(producer, image)
+            await observed.until(lambda: observed.verdicts and observed.messages(FEATURES))
+        (record,) = [record for record in observed.records if record.topic == FEATURES]
+        features = record.message
+        assert isinstance(features, FeaturesExtracted)
+        assert (record.key, features.sha256, features.tenant) == (image.sha256, image.sha256, "default")
+        assert (features.model, features.model_id) == ("microclip", microclip().id)
+        assert features.dimensions == microclip().dimensions
+        vectors = np.stack([np.frombuffer(vector, "<f2") for vector in features.vectors]).astype(np.float32)
+        assert vectors.shape == (3, features.dimensions)
+        verdict = observed.verdicts["animated"]
+        again = embed_concepts({"microclip": microclip()}, NO_RED_TRIANGLES.concepts)
+        scores = NO_RED_TRIANGLES.judge(again.score([{}] * 3, {"microclip": vectors})).scores
+        assert scores == pytest.approx(verdict.scores, abs=2e-3)
+        assert verdict.decision is Decision.REJECT
+
+    asyncio.run(scenario())
+
+
+def test_feature_vectors_can_be_switched_off(fresh_kafka: BrokerSettings) -> None:
+    async def scenario() -> None:
+        async with observing(fresh_kafka, (*OUTPUTS, FEATURES)) as (observed, producer):
+            async with scanning(fresh_kafka, policy=NO_RED_TRIANGLES, features=False, **microclip_settings()):
+                await submit(producer, submitted("one", jpeg_of(draw_shape("blue", "star", 1))))
+                await observed.until(lambda: observed.verdicts)
+            # The offset is committed: what belongs to the image has been written.
+            assert await uncommitted(fresh_kafka) == 0
+            assert observed.messages(FEATURES) == []
+
+    asyncio.run(scenario())
