@@ -145,7 +145,7 @@ def policy_for(models: Sequence[Model]) -> Policy:
     concepts = {model.name: CONCEPTS for model in models if is_embedder(model)}
     labels = [*score_labels(models), *(f"{model}/{concept}" for model in concepts for concept in CONCEPTS)]
     rules = tuple(Rule(label, "Never fires.", Decision.REVIEW, AtLeast(label, 1.1)) for label in labels)
-    return Policy("bench-clip", "Accepts everything.", rules, concepts)
+    return Policy("bench-clip", "Accepts everything.", rules, concepts=concepts)
 
 
 async def scanned_rate(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scanner.concepts import embed_concepts
-from scanner.policy import Policy, parse_policy
+from scanner.policy import parse_policy
 from schemas.broker import BrokerSettings
 from schemas.messages import Decision, FeaturesExtracted
 from schemas.topics import FEATURES, IMAGES_ARCHIVE
@@ -16,31 +16,28 @@ from tests.models import microclip, microclip_settings
 
 pytestmark = pytest.mark.kafka
 
-COLOURS = {"red": ("a red shape", "something red"), "blue": ("a blue shape", "something blue")}
-CONCEPTS = {
-    **COLOURS,
-    "triangle": ("a photo of a red triangle", "a photo of a green triangle", "a photo of a blue triangle"),
-    **{f"{colour}-{shape}": (f"a photo of a {colour} {shape}", f"a {colour} {shape}") for colour, shape in LABELS},
-}
+TEXT = """
+[policy]
+name = "no-red-triangles"
+models = ["microclip"]
 
+[[concept]]
+model = "microclip"
+name = "red-triangle"
+prompts = ["a photo of a red triangle", "a red triangle"]
 
-def policy_of(text: str) -> Policy:
-    """A policy in today's format, with the concepts it needs (its own syntax for them is to come)."""
-    parsed = parse_policy(text, [f"microclip/{name}" for name in CONCEPTS], source="test")
-    return Policy(parsed.name, parsed.description, parsed.rules, concepts={"microclip": CONCEPTS})
+[[concept]]
+model = "microclip"
+name = "red"
+prompts = ["a red shape", "something red"]
 
-
-NO_RED_TRIANGLES = policy_of(
-    """
-    [policy]
-    name = "no-red-triangles"
-    [[rule]]
-    name = "red-triangle"
-    says = "It looks like a red triangle, and like something red."
-    decision = "reject"
-    when = { all = [{ score = "microclip/red-triangle", at_least = 0.6 }, { score = "microclip/red", at_least = 0.1 }] }
-    """
-)
+[[rule]]
+name = "red-triangle"
+says = "It looks like a red triangle, and like something red."
+decision = "reject"
+when = { all = [{ score = "microclip/red-triangle", at_least = 0.6 }, { score = "microclip/red", at_least = 0.1 }] }
+"""
+NO_RED_TRIANGLES = parse_policy(TEXT, (), source="test", embedders=("microclip",))
 
 
 def test_red_triangles_are_rejected_and_other_shapes_and_colours_are_not(fresh_kafka: BrokerSettings) -> None:
@@ -63,7 +60,7 @@ def test_red_triangles_are_rejected_and_other_shapes_and_colours_are_not(fresh_k
         assert rejected == set(bad)
         verdict = observed.verdicts["bad-0"]
         assert [(rule.name, rule.frame) for rule in verdict.rules] == [("red-triangle", 0)]
-        assert set(verdict.scores) == {f"microclip/{name}" for name in CONCEPTS}
+        assert set(verdict.scores) == {f"microclip/{name}" for name in ("red-triangle", "red")}
         assert verdict.models == {"microclip": microclip().id}
         assert verdict.policy == NO_RED_TRIANGLES.id
         archived = {message.scan_id for message in observed.messages(IMAGES_ARCHIVE)}  # type: ignore[attr-defined]
