@@ -19,6 +19,7 @@ TOKENIZER = re.compile(
     r"^(tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json$|^(merges|vocab)\.txt$"
     r"|^(spiece|tokenizer)\.model$"
 )
+VOCABULARIES = {"tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model"}
 
 
 class CannotPin(ModelError):
@@ -44,7 +45,7 @@ def pin_checkpoint(
     except OSError as error:
         raise CannotPin(f"{folder} cannot be read: {error.strerror}") from error
     wanted = [path for path in paths if WANTED.match(path.name) or TOKENIZER.match(path.name)]
-    if not any(TOKENIZER.match(path.name) for path in wanted):
+    if VOCABULARIES.isdisjoint(path.name for path in wanted):
         raise CannotPin(f"{folder} has no tokenizer (such as tokenizer.json)")
     files = []
     for path in wanted:

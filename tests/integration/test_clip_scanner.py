@@ -1,16 +1,20 @@
 """A real scanner with microclip on a real Apache Kafka: concept x concept -> reject, and the feature vectors."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 
 import numpy as np
 import pytest
 
 from scanner.concepts import embed_concepts
 from scanner.policy import parse_policy
+from scanner.service import serve
+from scanner.settings import ScannerSettings
 from schemas.broker import BrokerSettings
 from schemas.messages import Decision, FeaturesExtracted
 from schemas.topics import FEATURES, IMAGES_ARCHIVE
-from tests.integration.test_scanner import OUTPUTS, observing, scanning, submit, submitted, uncommitted
+from tests.integration.test_scanner import KEYRING, OUTPUTS, observing, submit, submitted, uncommitted
 from tests.microclip.shapes import LABELS, draw_shape, jpeg_of
 from tests.models import microclip, microclip_settings
 
@@ -40,6 +44,19 @@ when = { all = [{ score = "microclip/red-triangle", at_least = 0.6 }, { score = 
 NO_RED_TRIANGLES = parse_policy(TEXT, (), source="test", embedders=("microclip",))
 
 
+@contextlib.asynccontextmanager
+async def judging(broker: BrokerSettings, **settings: object) -> AsyncIterator[None]:
+    """A scanner with microclip and the policy above in this process; what it raises is raised at the end."""
+    stop = asyncio.Event()
+    given = ScannerSettings.model_validate({**microclip_settings(), "announce_s": 0.2, **settings})
+    running = asyncio.create_task(serve(given, broker, KEYRING, stop, policy=NO_RED_TRIANGLES))
+    try:
+        yield
+    finally:
+        stop.set()
+        await running
+
+
 def test_red_triangles_are_rejected_and_other_shapes_and_colours_are_not(fresh_kafka: BrokerSettings) -> None:
     bad = {
         f"bad-{seed}": jpeg_of(draw_shape("red", "triangle", 9000 + seed, width=512, height=400)) for seed in range(6)
@@ -51,7 +68,7 @@ def test_red_triangles_are_rejected_and_other_shapes_and_colours_are_not(fresh_k
 
     async def scenario() -> None:
         async with observing(fresh_kafka, (*OUTPUTS, FEATURES)) as (observed, producer):
-            async with scanning(fresh_kafka, policy=NO_RED_TRIANGLES, **microclip_settings()):
+            async with judging(fresh_kafka):
                 await submit(producer, *(submitted(name, picture) for name, picture in {**bad, **good}.items()))
                 await observed.until(lambda: len(observed.verdicts) == len(bad) + len(good))
             assert await uncommitted(fresh_kafka) == 0
@@ -77,7 +94,7 @@ def test_feature_vectors_of_every_frame_are_published_and_give_the_scores_again(
         image = submitted("animated", *frames)
         async with (
             observing(fresh_kafka, (*OUTPUTS, FEATURES)) as (observed, producer),
-            scanning(fresh_kafka, policy=NO_RED_TRIANGLES, **microclip_settings()),
+            judging(fresh_kafka),
         ):
             await submit(producer, image)
             await observed.until(lambda: observed.verdicts and observed.messages(FEATURES))
@@ -101,7 +118,7 @@ def test_feature_vectors_of_every_frame_are_published_and_give_the_scores_again(
 def test_feature_vectors_can_be_switched_off(fresh_kafka: BrokerSettings) -> None:
     async def scenario() -> None:
         async with observing(fresh_kafka, (*OUTPUTS, FEATURES)) as (observed, producer):
-            async with scanning(fresh_kafka, policy=NO_RED_TRIANGLES, features=False, **microclip_settings()):
+            async with judging(fresh_kafka, features=False):
                 await submit(producer, submitted("one", jpeg_of(draw_shape("blue", "star", 1))))
                 await observed.until(lambda: observed.verdicts)
             # The offset is committed: what belongs to the image has been written.

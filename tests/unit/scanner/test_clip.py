@@ -72,7 +72,7 @@ def test_similarities_give_what_transformers_zero_shot_pipeline_says() -> None:
         image_processor=CLIPImageProcessorPil.from_pretrained(FOLDER),
         device="cpu",
     )
-    scale = float(pipeline.model.logit_scale.exp())
+    scale = pipeline.model.logit_scale.exp().item()
     texts = microclip().embed_texts(TEXTS)
     for image in pictures():
         said = {
