@@ -245,7 +245,8 @@ async def _await_services(settings: Settings, broker: BrokerSettings, scanners: 
             while not enough.is_set():
                 notice.give(ready=len(announced), of=scanners)
                 try:
-                    await asyncio.wait_for(enough.wait(), 1.0)
+                    async with asyncio.timeout(1.0):
+                        await enough.wait()
                 except TimeoutError:
                     continue
 

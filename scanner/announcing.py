@@ -83,7 +83,8 @@ class Announcer:
             self._due.clear()
             await self._announce(give_up_after=self._every_s)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._due.wait(), self._every_s)
+                async with asyncio.timeout(self._every_s):
+                    await self._due.wait()
 
     async def leave(self) -> None:
         """Announce that this scanner judges no more."""

@@ -59,6 +59,11 @@ class WorkerLink:
         self._expect(wall_s)
         return True
 
+    @property
+    def has_job(self) -> bool:
+        """Whether an answer is still to come."""
+        return self._pending is not None
+
     def expect_greeting(self, wall_s: float) -> None:
         """Has `answer` wait for what a new worker says first."""
         self._expect(wall_s)

@@ -87,7 +87,8 @@ class Nursery:
         if future is None:
             return None
         with contextlib.suppress(TimeoutError):
-            return await asyncio.wait_for(asyncio.shield(future), timeout=_STATUS_S)
+            async with asyncio.timeout(_STATUS_S):
+                return await asyncio.shield(future)
         return None
 
     async def close(self) -> None:

@@ -180,7 +180,8 @@ class FramePool:
 
         async def wait() -> None:
             try:
-                answer = await asyncio.wait_for(worker.answer(), timeout=_ABANDONED_S)
+                async with asyncio.timeout(_ABANDONED_S):
+                    answer = await worker.answer()
             except (TimeoutError, WorkerDied):
                 self._dismiss(worker)
             else:
@@ -189,6 +190,9 @@ class FramePool:
 
         if worker.closed or not self._running:
             self._dismiss(worker)
+            return
+        if not worker.has_job:  # its answer came as the caller left
+            self._offer(worker)
             return
         task = asyncio.get_running_loop().create_task(wait())
         self._goodbyes.add(task)
@@ -237,8 +241,10 @@ class FramePool:
         if self._nursery is None or self._nursery.closed:
             if self._nursery is not None:
                 await self._nursery.close()
-            self._nursery = await asyncio.wait_for(Nursery.open(self._settings, self._extractor), timeout=_START_S)
-        connection, pid, pidfd = await asyncio.wait_for(self._nursery.fork(), timeout=_START_S)
+            async with asyncio.timeout(_START_S):
+                self._nursery = await Nursery.open(self._settings, self._extractor)
+        async with asyncio.timeout(_START_S):  # wait_for may swallow a cancellation (Python 3.11), and stop would wait
+            connection, pid, pidfd = await self._nursery.fork()
         worker = WorkerLink(connection, pid, pidfd, self._dismiss)
         try:
             worker.expect_greeting(_START_S)

@@ -2,16 +2,18 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from gateway.frames.frame import QUALITY_LEAST
 from schemas.broker import Received
 from schemas.clock import now_ms
 from schemas.messages import EVERY_TENANT, OverrideEffect, OverrideKind, OverrideSet, Verdict
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 log = structlog.get_logger("gateway.overrides")
 
@@ -61,8 +63,8 @@ class Overrides:
         self._by_look: dict[str, OverrideSet] = {}
         self._stale = False
         self._rows: tuple[OverrideSet, ...] = ()
-        self._matrix = np.empty((0, _WORDS), np.uint64)
-        self._distances = np.empty(0, np.uint16)
+        self._matrix: NDArray[np.uint64]
+        self._distances: NDArray[np.uint16]
         self._seen = -1
         self._moved = asyncio.Event()
 
@@ -113,6 +115,8 @@ class Overrides:
         """What holds now for an image of `tenant`, by its frames."""
         if not self._by_look or not looks.hashes:
             return None
+        import numpy as np  # 25 MB that a gateway without such overrides does without
+
         if self._stale:
             self._lay_out()
         frames = np.frombuffer(looks.hashes, np.uint64).reshape(-1, _WORDS)
@@ -128,7 +132,7 @@ class Overrides:
         """What holds now for an image of `tenant`: by its bytes, else by its frames."""
         return self.of_bytes(tenant, sha256) or self.of_looks(tenant, looks)
 
-    def _nearest(self, tenant: str, rows: NDArray[np.intp], apart: NDArray[np.uint16]) -> OverrideSet | None:
+    def _nearest(self, tenant: str, rows: "NDArray[np.intp]", apart: "NDArray[np.uint16]") -> OverrideSet | None:
         now = self._clock()
         candidates = [
             (self._rows[row].tenant == EVERY_TENANT, int(apart[row]), -self._rows[row].set_at, row)
@@ -156,6 +160,8 @@ class Overrides:
             self._stale = True
 
     def _lay_out(self) -> None:
+        import numpy as np
+
         self._rows = tuple(self._by_look.values())
         hashes = b"".join(each.hash for each in self._rows)
         self._matrix = np.frombuffer(hashes, np.uint64).reshape(-1, _WORDS)

@@ -49,8 +49,9 @@ class Watched:
         return load_policies(self.file, {}, ["a/red"])
 
     async def _prepare(self, policies: Sequence[Policy]) -> dict[str, PolicyConcepts]:
+        prepared = await Concepts([]).prepare_all(policies)
         self.happened += [f"prepared {policy.id}, {self.in_force} in force" for policy in policies]
-        return await Concepts([]).prepare_all(policies)
+        return prepared
 
     async def run_until(self, holds: Callable[[], object]) -> None:
         running = asyncio.create_task(self.reloader.run())
