@@ -4,6 +4,7 @@ import asyncio
 import io
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -121,6 +122,31 @@ def test_a_fault_gets_its_reason_and_the_next_file_a_worker(deed: str, reason: U
                 assert refused.reason is reason, refused
                 assert detail in refused.detail
                 assert (await give(frames, b"fine")).media_type == "test/fine"
+
+    run(work)
+
+
+@pytest.mark.parametrize("turns", range(5))
+def test_a_pool_ends_that_is_stopped_in_the_moment_it_gets_a_new_worker(turns: int) -> None:
+    async def work() -> None:
+        async with pool(workers=1) as frames:
+            nursery = frames._nursery
+            assert nursery is not None
+            forked = await nursery.fork()
+            asked, given = asyncio.Event(), asyncio.get_running_loop().create_future()
+
+            async def fork() -> tuple[socket.socket, int, int]:
+                asked.set()
+                return await given
+
+            nursery.fork = fork  # type: ignore[method-assign]
+            await refusal(frames, b"crash")
+            await asked.wait()
+            given.set_result(forked)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            async with asyncio.timeout(20):
+                await frames.stop()
 
     run(work)
 
