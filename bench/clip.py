@@ -32,6 +32,7 @@ from PIL import Image
 from bench.pictures import make_pictures
 from fediwarden.kafka.cluster import Cluster
 from fediwarden.kafka.jars import prepare_jars
+from fediwarden.logs import LogSettings, configure_logging
 from fediwarden.settings import load_settings
 from scanner.models.loading import load_models
 from scanner.models.model import Model, is_embedder
@@ -269,6 +270,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=0, help="the scanner's; 0 lets it find its own")
     parser.add_argument("--curve", action="store_true", help="batches up to 256 instead of 8")
     parser.add_argument("--kafka-port", type=int, default=14361, help="the next one is used as well")
+    configure_logging(LogSettings(level="warning"), service="bench")
     with tempfile.TemporaryDirectory(prefix="fediwarden-bench-") as scratch:
         print(json.dumps(measure(parser.parse_args(), Path(scratch))))
 

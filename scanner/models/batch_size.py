@@ -12,8 +12,8 @@ from scanner.models.model import Embedder
 log = structlog.get_logger("scanner.models.batch_size")
 
 LARGEST = 256
-LONGEST_S = 0.5
-"""So long may one batch take: with deadlines of 3 seconds an image must not wait for more than a few."""
+LONGEST_S = 1.0
+"""So long may one batch take: with deadlines of 3 seconds an image can wait for one before its own."""
 
 GOOD_ENOUGH = 0.95
 """Of the best rate: a larger batch for less than that only makes its first image later."""

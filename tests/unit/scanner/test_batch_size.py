@@ -24,7 +24,7 @@ def costing(fixed_s: float, each_s: float, tried: list[int] | None = None):
         (0.010, 0.001, 128),  # of at most 256
         (0.010, 0.0001, 256),
         (0.001, 0.010, 2),
-        (0.2, 0.100, 2),  # 4 would take 0.6 s
+        (0.4, 0.200, 2),  # 4 would take 1.2 s
         (2.0, 0.1, 1),  # slow as it is, one frame must be scored
     ],
 )
@@ -40,7 +40,7 @@ def test_nothing_larger_is_tried_than_may_be() -> None:
     assert max(tried) == 8
     tried.clear()
     find_batch(costing(0.0, 0.3, tried))
-    assert tried == [1, 2]
+    assert tried == [1, 2, 4]
 
 
 def test_a_real_model_gets_a_batch() -> None:
