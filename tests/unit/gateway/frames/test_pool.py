@@ -120,7 +120,8 @@ def test_a_fault_gets_its_reason_and_the_next_file_a_worker(deed: str, reason: U
             for _ in range(2):
                 refused = await refusal(frames, deed.encode())
                 assert refused.reason is reason, refused
-                assert detail in refused.detail
+                # On a busy machine the kernel's limit may come before our own clock.
+                assert detail in refused.detail or (deed == "hang" and "processor time" in refused.detail)
                 assert (await give(frames, b"fine")).media_type == "test/fine"
 
     run(work)
