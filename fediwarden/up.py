@@ -10,7 +10,7 @@ import re
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -23,7 +23,7 @@ from fediwarden.kafka.cluster import DISK_REMEDY, Cluster, check_machine
 from fediwarden.kafka.jars import prepare_jars
 from fediwarden.kafka.preflight import check_port, disk_faults_named
 from fediwarden.settings import Settings, SettingsError, environment_of
-from schemas.broker import BrokerSettings, Received, Tail, apply_topics, check_topics
+from schemas.broker import BrokerSettings, BrokerUnavailable, Received, Tail, apply_topics, check_topics
 from schemas.clock import now_ms
 from schemas.keyring import Keyring
 from schemas.messages import ScannerAnnounced
@@ -116,7 +116,7 @@ async def _start(settings: Settings, scanners: int, children: Supervisor, say: E
     broker = settings.kafka.broker_settings()
     if settings.kafka.embedded:
         await _start_kafka(settings, classpath, children)
-        await apply_topics(broker)
+        await _patiently(lambda: apply_topics(broker))
     else:
         await check_topics(broker, TOPICS)
     started_at = now_ms()
@@ -239,7 +239,7 @@ async def _await_services(settings: Settings, broker: BrokerSettings, scanners: 
             if len(announced) >= scanners:
                 enough.set()
 
-    async def await_scanners() -> None:
+    async def watch_scanners() -> None:
         async with Tail(broker, [SCANNERS], since_s=5.0, on_record=note, client_id="fediwarden-up"):
             notice = _Notice("scanners")
             while not enough.is_set():
@@ -259,11 +259,23 @@ async def _await_services(settings: Settings, broker: BrokerSettings, scanners: 
             notice.give(status=status, said=said)
             await asyncio.sleep(_PROBE_EVERY_S)
 
-    await asyncio.gather(await_gateway(), await_scanners() if scanners else _nothing())
+    async def await_scanners() -> None:
+        if scanners:
+            await _patiently(watch_scanners)
+
+    await asyncio.gather(await_gateway(), await_scanners())
 
 
-async def _nothing() -> None:
-    return None
+async def _patiently(ask: Callable[[], Awaitable[object]]) -> None:
+    """Do `ask`, again while no broker answers: a Kafka that has just come up may be slow for a while."""
+    notice = _Notice("Kafka")
+    while True:
+        try:
+            await ask()
+            return
+        except BrokerUnavailable as error:
+            notice.give(error=str(error))
+            await asyncio.sleep(_PROBE_EVERY_S)
 
 
 class _Notice:

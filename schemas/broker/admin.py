@@ -126,7 +126,10 @@ async def _diff(admin: AIOKafkaAdminClient, settings: BrokerSettings, specs: Seq
         min_insync[name] = _min_insync(min((len(p["replicas"]) for p in partitions), default=1))
         if len(partitions) < by_name[name].partitions:
             changes.append(TopicChange(name, "partitions", str(len(partitions)), str(by_name[name].partitions)))
-    for name, entries in (await read_configs(admin, present)).items():
+    configs = await read_configs(admin, present)
+    # A broker may not have heard yet of a topic that another one names.
+    changes += [TopicChange(name, "topic", "missing", "present") for name in present if name not in configs]
+    for name, entries in configs.items():
         if not entries:
             raise kafka.TopicAuthorizationFailedError(f"the settings of {name} (right DescribeConfigs)")
         actual = {entry.name: entry.value for entry in entries}
@@ -138,16 +141,21 @@ async def _diff(admin: AIOKafkaAdminClient, settings: BrokerSettings, specs: Seq
 
 
 async def read_configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, list[ConfigEntry]]:
-    """The settings in force of the topics `names`, by full name; none of a topic that we may not ask about.
+    """The settings in force of the topics `names`, by full name: none of a topic that we may not ask about.
 
-    Raises aiokafka's errors.
+    Topics that the broker which was asked does not know, perhaps not yet, are left out. Raises aiokafka's errors.
     """
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
-    return {
-        name: [ConfigEntry(entry[0], entry[1], own=entry[3] == _OWN_TO_TOPIC) for entry in entries]
-        for response in await admin.describe_configs(resources)
-        for _code, _message, _kind, name, entries in response.resources
-    }
+    found: dict[str, list[ConfigEntry]] = {}
+    for response in await admin.describe_configs(resources):
+        for code, message, _kind, name, entries in response.resources:
+            error = kafka.for_code(code)
+            if error is kafka.UnknownTopicOrPartitionError:
+                continue
+            if code and error is not kafka.TopicAuthorizationFailedError:
+                raise error(f"the settings of {name}: {message}")
+            found[name] = [ConfigEntry(entry[0], entry[1], own=entry[3] == _OWN_TO_TOPIC) for entry in entries]
+    return found
 
 
 def _normal(value: str | None) -> str | None:

@@ -83,13 +83,15 @@ class PartitionLogs:
         """After how many milliseconds a segment of each topic rolls, as the cluster has it."""
         by_name = {topic.full_name(self._prefix): topic for topic in topics}
         found: dict[TopicSpec, int] = {}
-        for name, entries in (await read_configs(self._admin, list(by_name))).items():
-            value = next((entry.value for entry in entries if entry.name == "segment.ms"), None)
-            if value is None:
-                topic = by_name[name]
+        configs = await read_configs(self._admin, list(by_name))
+        for name, topic in by_name.items():
+            value = next((entry.value for entry in configs.get(name, ()) if entry.name == "segment.ms"), None)
+            if value is not None:
+                found[topic] = int(value)
+            elif name in configs:
                 self.failures[topic.name] = BrokerRefused(f"Kafka does not tell us segment.ms ({_ACLS})")
             else:
-                found[by_name[name]] = int(value)
+                self.failures[topic.name] = TopicsNotReady(f"the broker does not know {name}: fediwarden topics apply")
         return found
 
     async def delete_before(self, offsets: Mapping[Partition, int]) -> set[Partition]:

@@ -501,7 +501,8 @@ def test_a_partition_without_a_leader_keeps_none_of_the_others_from_being_erased
             async with janitor(broker) as running:
                 for each in (judged, late, archived):
                     await until(lambda each=each: not nodes_that_hold(data_dir, broker, each), "gone")
-                assert running.failures.keys() == {"images-0", "images.backlog-0", "images.archive-0"}
+                leaderless = {"images-0", "images.backlog-0", "images.archive-0"}
+                await until(lambda: running.failures.keys() == leaderless, "what cannot be erased is named")
                 assert search(data_dir, broker, lost)
                 hurried.start_node(3)
                 await asyncio.to_thread(hurried.wait_ready)

