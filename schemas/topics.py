@@ -7,12 +7,14 @@ topics from this table. The names carry a configurable prefix (default ``fediwar
 from dataclasses import dataclass, field
 
 from schemas.messages import (
+    ActorForgotten,
     AnswerGiven,
     EnforcementReported,
     FeaturesExtracted,
     ImageFailed,
     ImageSubmitted,
     Message,
+    OriginObserved,
     OverrideSet,
     ScannerAnnounced,
     Verdict,
@@ -176,9 +178,9 @@ ANSWERS = TopicSpec(
 )
 ORIGINS = TopicSpec(
     "origins",
-    key="sha256 or URL",
-    messages=(),
-    writers=("relay",),
+    key="sha256, else URL, else alias",
+    messages=(OriginObserved, ActorForgotten),
+    writers=("relay", "federation_audit"),
     readers=("federation_audit",),
     retention_ms=THIRTEEN_MONTHS_MS,
 )
