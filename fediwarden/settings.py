@@ -125,6 +125,10 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         check_tenants(self.tenants)
+        if (
+            "tenants" in self.model_fields_set
+        ):  # a scanner on another machine has policies for tenants it is not told of
+            _check_policies(self.scanner.policies, self.tenants)
         if "models_dir" not in self.scanner.model_fields_set:
             scanner = self.scanner.model_copy(update={"models_dir": self.cache_dir / "models"})
             object.__setattr__(self, "scanner", scanner)  # frozen for everyone else
@@ -155,6 +159,17 @@ class Settings(BaseSettings):
         """Where a program on this machine reaches the gateway."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.gateway.host, self.gateway.host)  # noqa: S104  # compared
         return f"http://{f'[{host}]' if ':' in host else host}:{self.gateway.port}"
+
+
+def _check_policies(policies: Mapping[str, Path], tenants: Mapping[str, TenantSettings]) -> None:
+    """Raise ValueError, naming the setting, where a policy is for a tenant that is not there: nobody would miss it."""
+    for name in policies:
+        if name not in tenants:
+            close = get_close_matches(name, tenants, n=1, cutoff=0.5)
+            raise ValueError(
+                f"scanner.policies.{name}: there is no tenant {name!r}; "
+                + (f"did you mean {close[0]}?" if close else f"the tenants are {', '.join(sorted(tenants))}")
+            )
 
 
 @dataclass(frozen=True, slots=True)

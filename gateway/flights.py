@@ -14,7 +14,7 @@ from gateway.frames.frame import FrameSet, Unreadable, UnreadableReason
 from gateway.frames.pool import FramePool, PoolStopped
 from gateway.limits import Limit, Ticket
 from gateway.metrics import Metrics
-from gateway.overrides.memory import Overrides, looks_of
+from gateway.overrides.memory import NO_LOOKS, Looks, Overrides, looks_of
 from gateway.recognition import Recognised, Recognition
 from gateway.refusals import Refusal, RefusalCode
 from gateway.settings import GatewaySettings
@@ -24,7 +24,7 @@ from gateway.verdicts import Judgement, Verdicts
 from schemas.broker import BrokerError, PublishRefused
 from schemas.clock import now_ms
 from schemas.keyring import Keyring
-from schemas.messages import AnsweredBy, FrameInfo, ImageFailed, ImageSubmitted, OverrideSet
+from schemas.messages import AnsweredBy, FrameInfo, ImageFailed, ImageSubmitted, OverrideKind, OverrideSet
 from schemas.topics import IMAGES, IMAGES_BACKLOG
 
 log = structlog.get_logger("gateway.flights")
@@ -105,6 +105,7 @@ class Flight:
     answered: bool = False
     looked_at: bool = False
     media_type: str = ""
+    looks: Looks = NO_LOOKS
     recognised: Recognised | None = None
     expiry: asyncio.TimerHandle | None = None
 
@@ -163,8 +164,14 @@ class Flights:
         return self._looks.has_room
 
     def find(self, tenant: Tenant, sha256: bytes) -> Flight | None:
-        """The image with these bytes that is on its way."""
-        return self._flights.get((tenant.name, sha256))
+        """The image with these bytes that is on its way, unless an override has ended the wait for it.
+
+        That one may be taken back before there is a verdict: it answers those who waited just then, and nobody later.
+        """
+        flight = self._flights.get((tenant.name, sha256))
+        if flight is not None and flight.outcome.done() and isinstance(flight.outcome.result(), OverrideSet):
+            return None
+        return flight
 
     def launch(
         self, scan_id: str, tenant: Tenant, body: Body, arrival: Arrival, recognised: Recognised | None = None
@@ -212,6 +219,18 @@ class Flights:
         self._delivery.forget(flight.scan_id)
         self._hand_in(flight)
 
+    def heed(self, override: OverrideSet) -> None:
+        """Answer the requests that wait for an image which an override, just set, is about.
+
+        The image goes the way it has begun: a verdict on it is of use to whoever asks when the override is gone.
+        """
+        for flight in list(self._flights.values()):
+            if flight.outcome.done() or (override.kind is OverrideKind.SHA256 and override.hash != flight.sha256):
+                continue
+            said = self._overrides.of_image(flight.tenant.name, flight.sha256, flight.looks)
+            if said is not None:
+                self._answer_early(flight, said)
+
     async def drain(self, within_s: float) -> int:
         """Wait until every image in hand is handed over, for at most `within_s` seconds. How many were lost."""
         self._delivery.hurry()
@@ -229,7 +248,8 @@ class Flights:
             with body:
                 frames = await self._look(body)
             flight.media_type, flight.looked_at = frames.media_type, True
-            if (said := self._said_of(flight, frames)) is not None:
+            flight.looks = looks_of((frame.pdq, frame.pdq_quality) for frame in frames.frames)
+            if (said := self._said_of(flight)) is not None:
                 self._settle(flight, said)
                 return
             flight.recognised = await self._recognition.by_frames(flight.sha256, frames, flight.recognised)
@@ -266,15 +286,14 @@ class Flights:
             ticket.leave(seconds)
             self._metrics.frames_seconds.observe(seconds)
 
-    def _said_of(self, flight: Flight, frames: FrameSet) -> OverrideSet | None:
-        """What makes a judgement of these frames needless.
+    def _said_of(self, flight: Flight) -> OverrideSet | None:
+        """What makes a judgement of an image needless.
 
         Nothing, once a request has its answer: the image may be stored by now, and only a verdict reaches it there.
         """
         if flight.answered:
             return None
-        looks = looks_of((frame.pdq, frame.pdq_quality) for frame in frames.frames)
-        return self._overrides.of_looks(flight.tenant.name, looks)
+        return self._overrides.of_image(flight.tenant.name, flight.sha256, flight.looks)
 
     async def _declare(self, flight: Flight, frames: FrameSet) -> None:
         if flight.recognised is not None:
@@ -348,19 +367,19 @@ class Flights:
         self._metrics.publish_seconds.observe(time.perf_counter() - started)
         flight.safe.set()
         if handover is Handover.SPOOL:
-            self._answer_unjudged(flight, AnsweredBy.SPOOLED, "Kafka is away; the image waits on disk")
+            self._answer_early(flight, Unjudged(AnsweredBy.SPOOLED, "Kafka is away; the image waits on disk"))
         elif flight.overload:
-            self._answer_unjudged(flight, AnsweredBy.OVERLOAD, "more images than can be judged in time")
-        if self._flights.get((flight.tenant.name, flight.sha256)) is flight:
+            self._answer_early(flight, Unjudged(AnsweredBy.OVERLOAD, "more images than can be judged in time"))
+        if not verdict.done():
             flight.expiry = loop.call_later(JOINABLE_S, self._expire, flight)
 
-    def _answer_unjudged(self, flight: Flight, by: AnsweredBy, reason: str) -> None:
+    def _answer_early(self, flight: Flight, outcome: Unjudged | OverrideSet) -> None:
         """Answer the requests that wait; the verdict, when it comes, still lands the flight."""
         if flight.ticket is not None:
             flight.ticket.drop()
             flight.ticket = None
         if not flight.outcome.done():
-            flight.outcome.set_result(Unjudged(by, reason))
+            flight.outcome.set_result(outcome)
 
     def _conclude(self, flight: Flight, outcome: Judgement | ImageFailed) -> None:
         if isinstance(outcome, ImageFailed):

@@ -51,7 +51,7 @@ from schemas.broker import (
     check_topics,
 )
 from schemas.keyring import Keyring
-from schemas.messages import ScannerAnnounced, Stage, Verdict
+from schemas.messages import OverrideSet, ScannerAnnounced, Stage, Verdict
 from schemas.topics import ANSWERS, IMAGES, IMAGES_BACKLOG, IMAGES_DEAD, OVERRIDES, SCANNERS, VERDICTS
 
 log = structlog.get_logger("gateway")
@@ -108,7 +108,11 @@ class Gateway:
         self._recognition = Recognition(self._lists)
         self._list_store = ListStore(settings.lists.folder) if settings.lists.folder is not None else None
         learn = settings.lists.learn
-        self._learning = Learning(learn, self._list_store) if learn.source != "off" and self._list_store else None
+        self._learning = (
+            Learning(learn, self._list_store, self._verdicts.looks)
+            if learn.source != "off" and self._list_store
+            else None
+        )
         self._bodies = Bodies(settings, needs_md5=lambda: self._recognition.needs_md5)
         self._opened = contextlib.AsyncExitStack()
         self._socket: socket.socket | None = None
@@ -340,7 +344,7 @@ class Gateway:
 
     def _observe(self, received: Received) -> None:
         if received.topic == OVERRIDES:
-            self._overrides.observe(received)
+            self._observe_override(received)
             return
         self._verdicts.observe(received)
         match received.message:
@@ -350,6 +354,18 @@ class Gateway:
                     self._learning.observe(verdict)
             case ScannerAnnounced() as announced if announced.leaving:
                 self._steering.leaving(announced.scanner)
+
+    def _observe_override(self, received: Received) -> None:
+        before = self._overrides.get((received.key or b"").decode("ascii", "replace"))
+        self._overrides.observe(received)
+        override = received.message
+        if isinstance(override, OverrideSet):
+            if self._learning is not None:
+                self._learning.heed(override)
+            if self._tail.positioned:  # of those that were set before, some are taken back further on
+                self._flights.heed(override)
+        elif before is not None and received.fault is None and self._learning is not None:
+            self._learning.take_back(before)
 
     def _connected(self, connecting: asyncio.Task[None]) -> None:
         if not connecting.cancelled() and connecting.exception() is not None:

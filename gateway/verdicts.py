@@ -132,6 +132,11 @@ class Verdicts:
             self._known.move_to_end((sha256, best.judge))
         return best
 
+    def looks(self, sha256: bytes) -> Looks:
+        """The hashes of the frames of these bytes, by whatever judge that saw them latest; none where none is known."""
+        judgements = [found for judge in self._judges if (found := self._known.get((sha256, judge))) is not None]
+        return max(judgements, key=lambda judgement: judgement.judged_at).looks if judgements else NO_LOOKS
+
     def judged(self, scan_id: str) -> Judgement | None:
         """The verdict of one recent scan, whichever gateway answered it."""
         return self._recent.get(scan_id)

@@ -8,10 +8,17 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from fediwarden.kafka.cluster import Cluster
 from schemas.broker import BrokerSettings, apply_topics
 from tests.kafka import running_cluster
+
+# Examples are the same in every run, so that a change is judged by what it changed, and however long one takes: that
+# says more of the machine. `--hypothesis-profile=explore` looks further.
+settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+settings.register_profile("explore", settings.get_profile("steady"), derandomize=False, max_examples=1000)
+settings.load_profile("steady")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -18,7 +18,7 @@ from schemas.keyring import Keyring
 from tests.kafka import cache_dir, find_free_ports
 
 START_WITHIN_S = 60.0
-STOP_WITHIN_S = 30.0
+STOP_WITHIN_S = 60.0
 
 
 def environment_of_process(environment: Mapping[str, str]) -> dict[str, str]:

@@ -55,38 +55,29 @@ ExactOption = Annotated[
 ]
 
 
-@app.command("allow")
-def allow(
-    image: TargetArgument,
-    why: WhyOption,
-    by: ByOption = "",
-    until: UntilOption = None,
-    tenant: TenantOption = "",
-    distance: DistanceOption = None,
-    exact: ExactOption = False,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Accept an image from now on, and keep it: the enforcer leaves it in pict-rs, whatever later verdicts say."""
-    fields = _request("allow", image, why, by, until, tenant, distance, exact)
-    _print(_edit(config, lambda editor: _set(editor, fields)), as_json)
+def _add_setter(effect: str, help_: str) -> None:
+    """Add the command that sets overrides of this effect: `allow` and `deny` differ in nothing else."""
+
+    @app.command(effect, help=help_)
+    def set_(
+        image: TargetArgument,
+        why: WhyOption,
+        by: ByOption = "",
+        until: UntilOption = None,
+        tenant: TenantOption = "",
+        distance: DistanceOption = None,
+        exact: ExactOption = False,
+        config: ConfigOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        fields = _request(effect, image, why, by, until, tenant, distance, exact)
+        _print(_edit(config, lambda editor: _set(editor, fields)), as_json)
 
 
-@app.command("deny")
-def deny(
-    image: TargetArgument,
-    why: WhyOption,
-    by: ByOption = "",
-    until: UntilOption = None,
-    tenant: TenantOption = "",
-    distance: DistanceOption = None,
-    exact: ExactOption = False,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Refuse an image from now on; the enforcer removes it from pict-rs where it is stored already."""
-    fields = _request("deny", image, why, by, until, tenant, distance, exact)
-    _print(_edit(config, lambda editor: _set(editor, fields)), as_json)
+_add_setter(
+    "allow", "Accept an image from now on, and keep it: the enforcer leaves it in pict-rs, whatever later verdicts say."
+)
+_add_setter("deny", "Refuse an image from now on; the enforcer removes it from pict-rs where it is stored already.")
 
 
 @app.command("list")

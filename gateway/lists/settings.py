@@ -13,10 +13,11 @@ class LearnSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source: Literal["off", "rejections"] = Field(
+    source: Literal["off", "confirmed", "rejections"] = Field(
         "off",
-        description="`rejections`: the frames for which a scanner's policy rejected an image become entries of a list,"
-        " so that the same picture, saved anew or turned, is refused without a scan.",
+        description="`confirmed`: the frames of images that a person denied (an override for every tenant, without an"
+        " end) become entries of a list, so that the same picture, saved anew or turned, is refused without a scan;"
+        " `rejections`: those for which a scanner's policy rejected an image, too.",
     )
     list_name: ListName = Field("own", description="The name of that list.")
     min_quality: Annotated[int, Field(ge=50, le=100)] = Field(

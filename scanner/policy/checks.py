@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from scanner.policy.adjustments import Adjustment
 from scanner.policy.conditions import AtLeast, Condition, describe, parts_of, scores_of
-from scanner.policy.judging import STRENGTH, Adjustment, Policy, Rule
+from scanner.policy.judging import STRENGTH, Policy, Rule
 from scanner.policy.positions import Path
 from scanner.policy.reach import Range, can_hold
 from schemas.messages import Decision

@@ -75,25 +75,17 @@ def measure(condition: Condition) -> Margin:
     if isinstance(condition, AtLeast):
         name, edge = condition.score, condition.edge
         return lambda scores: scores[name] - edge
-    margins = _measure_each(condition.conditions)
+    parts = [measure(part) for part in condition.conditions]
     match condition:
         case AllOf():
-            return lambda scores: min(margins(scores))
+            return lambda scores: min(part(scores) for part in parts)
         case AnyOf():
-            return lambda scores: max(margins(scores))
+            return lambda scores: max(part(scores) for part in parts)
         case NoneOf():
             # A part whose margin is 0 holds, so that this does not: just below 0.
-            return lambda scores: math.nextafter(-max(margins(scores)), -math.inf)
+            return lambda scores: math.nextafter(-max(part(scores) for part in parts), -math.inf)
         case CountOf(count):
-            return lambda scores: sorted(margins(scores))[-count]
-
-
-def _measure_each(conditions: tuple[Condition, ...]) -> Callable[[Scores], list[float]]:
-    thresholds = [(part.score, part.edge) for part in conditions if isinstance(part, AtLeast)]
-    if len(thresholds) == len(conditions):  # a call less for each: most groups are long lists of thresholds
-        return lambda scores: [scores[name] - edge for name, edge in thresholds]
-    margins = [measure(part) for part in conditions]
-    return lambda scores: [margin(scores) for margin in margins]
+            return lambda scores: sorted(part(scores) for part in parts)[-count]
 
 
 def parts_of(condition: Condition) -> Iterator[Condition]:

@@ -6,12 +6,14 @@ rules that fired wins (reject, then review, then accept); when none fires the im
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
+from scanner.policy.adjustments import Adjustment
+from scanner.policy.compiling import Margins, compile_margins
 from scanner.policy.conditions import Condition, Margin, Scores, canonical, measure, scores_of
 from schemas.messages import Decision, RuleFired
 
@@ -34,28 +36,6 @@ def media_kind(media_type: str, frame_count: int) -> MediaKind:
     if media_type.startswith("video/"):
         return MediaKind.VIDEO
     return MediaKind.ANIMATION if frame_count > 1 else MediaKind.IMAGE
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """Adds `by` to a score, unless a condition holds just then."""
-
-    score: str
-    by: float
-    unless: Condition | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Adjustment:
-    """Changes scores of a frame, one after another, before the rules look at them; always, or while `when` holds.
-
-    Adjustments are made in the policy's order, and each sees what those before it have made of the scores.
-    """
-
-    name: str
-    changes: tuple[Change, ...]
-    when: Condition | None = None
-    says: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +62,10 @@ class Judgement:
     rules: tuple[RuleFired, ...]
     worst_frame: int
     scores: dict[str, float]
+
+
+_Measured = tuple[int, Decision, Callable[[int], RuleFired]]
+"""A rule's strength and decision, and what is said of it when it fires, by the frame it saw worst."""
 
 
 @dataclass(frozen=True)
@@ -127,23 +111,23 @@ class Policy:
 
     def judge(self, frames: Sequence[Scores], media: MediaKind = MediaKind.IMAGE) -> Judgement:
         """Judge an image by the scores of its frames: at least one, each with all of `scores`."""
-        adjusted = [self.adjust(scores) for scores in frames] if self.adjustments else frames
+        rules, margins_of = self._compiled[media]
         fired: list[RuleFired] = []
         winning = nearest = None
-        for rule, margin in self._rules_for[media]:
-            margins = [margin(scores) for scores in adjusted]
+        for (strength, decision, firing), margins in zip(
+            rules, zip(*map(margins_of, frames), strict=True), strict=True
+        ):
             highest = max(margins)
             if nearest is None or highest > nearest[0]:
                 nearest = (highest, margins)
             if highest < 0.0:
                 continue
-            fired.append(RuleFired(name=rule.name, decision=rule.decision, frame=margins.index(highest)))
-            strength = STRENGTH[rule.decision]
+            fired.append(firing(margins.index(highest)))
             if winning is None or (strength, highest) > winning[:2]:
-                winning = (strength, highest, margins, rule.decision)
-        worst = winning[2] if winning else nearest[1] if nearest else [0.0]
-        decision = winning[3] if winning else Decision.ACCEPT
-        return Judgement(decision, tuple(fired), worst.index(max(worst)), _highest(frames))
+                winning = (strength, highest, margins, decision)
+        worst = winning[2] if winning else nearest[1] if nearest else (0.0,)
+        decided = winning[3] if winning else Decision.ACCEPT
+        return Judgement(decided, tuple(fired), worst.index(max(worst)), _highest(frames))
 
     def adjust(self, scores: Scores) -> dict[str, float]:
         """The scores of a frame as the rules see them."""
@@ -156,9 +140,14 @@ class Policy:
         return adjusted
 
     @cached_property
-    def _rules_for(self) -> dict[MediaKind, list[tuple[Rule, Margin]]]:
-        measured = [(rule, measure(rule.when)) for rule in self.rules]
-        return {kind: [each for each in measured if kind in each[0].media] for kind in MediaKind}
+    def _compiled(self) -> dict[MediaKind, tuple[list[_Measured], Margins]]:
+        """For each kind of media what is told of its rules, and the function that gives their margins in a frame."""
+        compiled = {}
+        for kind in MediaKind:
+            rules = [rule for rule in self.rules if kind in rule.media]
+            told = [(STRENGTH[rule.decision], rule.decision, _firing(rule)) for rule in rules]
+            compiled[kind] = (told, compile_margins(self.adjustments, [rule.when for rule in rules]))
+        return compiled
 
     @cached_property
     def _adjustments(self) -> list[tuple[Margin | None, list[tuple[str, float, Margin | None]]]]:
@@ -173,6 +162,11 @@ class Policy:
 
 def _measure_if_there(condition: Condition | None) -> Margin | None:
     return None if condition is None else measure(condition)
+
+
+def _firing(rule: Rule) -> Callable[[int], RuleFired]:
+    # Each is made once for each frame: its own checks cost more than all else about a rule.
+    return lru_cache(maxsize=64)(lambda frame: RuleFired(name=rule.name, decision=rule.decision, frame=frame))
 
 
 def _highest(frames: Sequence[Scores]) -> dict[str, float]:

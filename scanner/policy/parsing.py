@@ -6,10 +6,11 @@ from collections.abc import Collection
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
+from scanner.policy.adjustments import Adjustment, Change
 from scanner.policy.checks import find_problems
 from scanner.policy.conditions import AllOf, AnyOf, AtLeast, Compound, Condition, CountOf, NoneOf
 from scanner.policy.errors import PolicyError
-from scanner.policy.judging import EVERY_KIND, Adjustment, Change, MediaKind, Policy, Rule
+from scanner.policy.judging import EVERY_KIND, MediaKind, Policy, Rule
 from scanner.policy.positions import Path, Positions, find_positions
 from schemas.messages import Decision
 

@@ -1,5 +1,6 @@
 """Everything is broken once, under load, and no promise with it. `make test` breaks the short selection only."""
 
+import json
 import os
 
 import pytest
@@ -35,4 +36,5 @@ def test_no_image_is_lost_when_faults_come_one_into_the_other(rig, seed):
 
 def hold(rig, fault):
     report = undergo(rig, fault)
+    print(f"\n{json.dumps(report.as_json())}")  # with -s: the rows of docs/reliability.md
     assert not report.findings, f"{report.as_json()}\nlogs in {rig.folder}"

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ from tests import pictures
 from tests.gateways import RunningGateway, running_gateway, wait_for
 from tests.integration.test_enforcer import JPEG, enforcing, judge, observing, pict_rs, tenant, uncommitted, verdict
 from tests.pict_rs import PictRsServer
-from tests.responder import MODELS, Responder, answers_given
+from tests.responder import MODELS, Responder, answers_given, make_verdict
 from tests.topics import read_topic
 from tests.unit.schemas.samples import SAMPLES
 
@@ -69,6 +70,15 @@ def edit(kafka: BrokerSettings, **fields: object) -> list[OverrideSet]:
             return [placed.override for placed in await OverrideEditor(kafka, producer).set(request)]
 
     return asyncio.run(go())
+
+
+def take_back(kafka: BrokerSettings, *overrides: OverrideSet) -> None:
+    async def go() -> None:
+        async with Producer(kafka, client_id="test") as producer:
+            for each in overrides:
+                await OverrideEditor(kafka, producer).remove(each.override_id)
+
+    asyncio.run(go())
 
 
 def publish(kafka: BrokerSettings, *messages: Verdict | AnswerGiven) -> None:
@@ -119,6 +129,41 @@ def two(fresh_kafka: BrokerSettings) -> Iterator[tuple[RunningGateway, RunningGa
         running_gateway(fresh_kafka, **more) as other,
     ):
         yield one.ready(), other.ready()
+
+
+def test_a_request_that_waits_is_answered_as_soon_as_an_override_on_its_bytes_or_look_is_set(
+    fresh_kafka: BrokerSettings,
+) -> None:
+    """No verdict comes, and the deadline is further away than the client's patience."""
+    allowed, denied = encoded(photo(31), 90), encoded(photo(32), 90)
+    with (
+        Responder(fresh_kafka, lambda image: None) as silent,
+        running_gateway(fresh_kafka, deadline_ms=600_000) as running,
+        ThreadPoolExecutor(3) as clients,
+    ):
+        running.ready()
+
+        def send(image: bytes) -> Future[dict[str, Any]]:
+            return clients.submit(lambda: httpx.post(f"{running.url}{PICT_RS}", content=image, timeout=120).json())
+
+        first, second = send(allowed), send(denied)
+        wait_for(lambda: {each.sha256 for each in silent.seen} == {sha256(allowed), sha256(denied)})
+        [override] = edit(fresh_kafka, effect="allow", sha256=sha256(allowed).hex())
+        answer = first.result()
+        assert (answer["accepted"], answer["answered_by"]) == (True, "override")
+        assert not second.done(), "an override on another image answers nobody else"
+        [frame] = next(each for each in silent.seen if each.sha256 == sha256(denied)).frames
+        edit(fresh_kafka, effect="deny", pdq=frame.pdq.hex())
+        answer = second.result()
+        assert (answer["accepted"], answer["answered_by"]) == (False, "override")
+
+        # Taken back before there was a verdict: the image is judged as any other.
+        take_back(fresh_kafka, override)
+        until_known(1, running)
+        third = send(allowed)
+        wait_for(lambda: len(silent.seen) == 3)
+        publish(fresh_kafka, make_verdict(silent.seen[-1], Decision.REJECT))
+        assert third.result()["answered_by"] == "verdict"
 
 
 def test_a_false_positive_is_accepted_by_every_gateway_after_one_word_whatever_its_bytes_and_after_a_new_model(

@@ -326,3 +326,23 @@ def test_a_policy_for_what_is_no_tenants_name_is_refused(monkeypatch: pytest.Mon
     monkeypatch.setenv("FEDIWARDEN_SCANNER__POLICIES", '{"Not a name": "strict"}')
     with pytest.raises(SettingsError, match=r"scanner\.policies"):
         load_settings()
+
+
+TENANTS = '[tenants.artists]\nkey = "0123456789abcdef"\n[tenants.default]\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"), [("artsts", "did you mean artists?"), ("zzz", "the tenants are artists, default")]
+)
+def test_a_policy_for_a_tenant_that_is_not_there_is_refused_with_the_nearest_that_is(name: str, remedy: str) -> None:
+    Path("fediwarden.toml").write_text(f'{TENANTS}[scanner.policies]\nartists = "strict"\n{name} = "observe"\n')
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    assert str(refused.value) == f"scanner.policies.{name}: there is no tenant {name!r}; {remedy}"
+
+
+def test_a_scanner_that_is_told_of_no_tenants_may_have_policies_for_any() -> None:
+    Path("fediwarden.toml").write_text('[scanner.policies]\nartsts = "strict"\n')
+    assert load_settings().scanner.policies == {"artsts": Path("strict")}
+    Path("fediwarden.toml").write_text(f'{TENANTS}[scanner.policies]\nartists = "strict"\n')
+    assert load_settings().scanner.policies == {"artists": Path("strict")}

@@ -15,7 +15,8 @@ from gateway.lists.kinds import HashKind
 from gateway.lists.learning import Learning, forget_hash, lessons_of
 from gateway.lists.settings import LearnSettings
 from gateway.lists.store import ListStore, Suspension
-from schemas.messages import Decision, RuleFired, Stage
+from gateway.overrides.memory import NO_LOOKS, Looks
+from schemas.messages import Decision, OverrideEffect, OverrideKind, OverrideSet, RuleFired, Stage
 from tests.unit.schemas.samples import verdict
 
 HASHES = HashSet.of({HashKind.PDQ: [bytes([n]) * 32 for n in range(9)], HashKind.MD5: [b"m" * 16]})
@@ -129,6 +130,10 @@ def test_an_unreadable_suspension_still_suspends(tmp_path: Path) -> None:
     assert ListStore(tmp_path).suspension("a") is not None
 
 
+def NOTHING_KNOWN(sha256: bytes) -> Looks:  # noqa: N802
+    return NO_LOOKS
+
+
 REJECTED = verdict(
     pdq=tuple(bytes([n]) * 32 for n in range(4)),
     pdq_quality=(90, 90, 60, 90),
@@ -159,16 +164,16 @@ def test_anything_else_teaches_nothing(changes: dict[str, object]) -> None:
 
 def test_what_is_learnt_is_added_once_up_to_the_bound_and_what_was_taken_out_stays_out(tmp_path: Path) -> None:
     store = ListStore(tmp_path)
-    learning = Learning(LearnSettings(source="rejections", max_hashes=3), store)
+    learning = Learning(LearnSettings(source="rejections", max_hashes=3), store, NOTHING_KNOWN)
     lessons = {bytes([n]) * 32: {"by": "policy", "at": n} for n in range(6)}
     first = dict(list(lessons.items())[:2])
-    learning._add(first)
+    learning._write(first)
     version = store.load("own").version
-    learning._add(first)
+    learning._write(first)
     assert store.load("own").version == version
     assert forget_hash(store, "own", bytes(32))
     assert not forget_hash(store, "own", bytes(32))
-    learning._add(lessons)
+    learning._write(lessons)
     stored = store.load("own")
     assert stored.hashes.hexadecimal(HashKind.PDQ) == [bytes([n]).hex() * 32 for n in (1, 2, 3)]
     assert stored.notes[("02") * 32] == {"by": "policy", "at": 2}
@@ -177,6 +182,92 @@ def test_what_is_learnt_is_added_once_up_to_the_bound_and_what_was_taken_out_sta
 def test_a_list_from_elsewhere_is_not_learnt_into(tmp_path: Path) -> None:
     store = ListStore(tmp_path)
     store.save(ListDefinition(name="own", source="http://elsewhere/"), HASHES)
-    learning = Learning(LearnSettings(source="rejections"), store)
+    learning = Learning(LearnSettings(source="rejections"), store, NOTHING_KNOWN)
     with pytest.raises(ListError, match=r"gateway\.lists\.learn\.list_name"):
-        learning._add({bytes(32): {}})
+        learning._write({bytes(32): {}})
+
+
+SHA, LOOK, OTHER = b"s" * 32, b"\1" * 32, b"\3" * 32
+
+
+def word(effect: str = "deny", kind: str = "sha256", hash_: bytes = SHA, at: int = 10, **more: object) -> OverrideSet:
+    fields = {"tenant": "*", "set_by": "alice", "reason": "seen", "set_at": at, **more}
+    return OverrideSet(effect=OverrideEffect(effect), kind=OverrideKind(kind), hash=hash_, **fields)
+
+
+def taught(
+    tmp_path: Path, *steps: object, source: str = "confirmed", looks: Looks = NO_LOOKS
+) -> tuple[list[str], dict]:
+    """The list's hashes and notes after verdicts, words, and words taken back (a tuple), each written by itself."""
+    store = ListStore(tmp_path)
+    learning = Learning(LearnSettings(source=source), store, lambda sha256: looks)
+    for step in steps:
+        if isinstance(step, OverrideSet):
+            learning.heed(step)
+        elif isinstance(step, tuple):
+            learning.take_back(step[0])
+        else:
+            learning.observe(step)
+        learning._write(learning._waiting, learning._taken_back)
+        learning._waiting, learning._taken_back = {}, set()
+    if "own" not in store.names():
+        return [], {}
+    stored = store.load("own")
+    return stored.hashes.hexadecimal(HashKind.PDQ), dict(stored.notes)
+
+
+def test_what_a_person_denied_is_listed_by_the_frames_that_its_verdict_knew(tmp_path: Path) -> None:
+    hashes, notes = taught(tmp_path, word(), looks=Looks(LOOK + OTHER, complete=True))
+    assert hashes == [LOOK.hex(), OTHER.hex()]
+    assert notes[LOOK.hex()] == {"by": "person", "at": 10, "override": word().override_id}
+    assert "alice" not in str(notes)
+
+
+def test_a_denial_of_bytes_that_no_verdict_knew_yet_is_listed_when_there_is_one(tmp_path: Path) -> None:
+    late = REJECTED.model_copy(update={"sha256": SHA, "pdq_quality": (10, 90, 10, 90), "decision": Decision.ACCEPT})
+    assert taught(tmp_path, word(), late)[0] == [LOOK.hex(), OTHER.hex()]
+
+
+def test_a_denied_look_is_listed_as_it_is(tmp_path: Path) -> None:
+    assert taught(tmp_path, word(kind="pdq", hash_=LOOK, distance=31))[0] == [LOOK.hex()]
+
+
+@pytest.mark.parametrize("more", [{"tenant": "one"}, {"until": 1 << 50}], ids=["one tenant", "an end"])
+def test_a_word_for_one_tenant_or_with_an_end_is_not_for_a_list(tmp_path: Path, more: dict[str, object]) -> None:
+    assert taught(tmp_path, word(kind="pdq", hash_=LOOK, **more)) == ([], {})
+
+
+def test_only_a_person_teaches_a_list_of_confirmed_rejections(tmp_path: Path) -> None:
+    assert taught(tmp_path / "a", REJECTED) == ([], {})
+    assert taught(tmp_path / "b", REJECTED, source="rejections")[0] == [LOOK.hex()]
+
+
+def test_what_a_person_allows_is_taken_out_whoever_listed_it_and_a_policy_does_not_list_it_again(
+    tmp_path: Path,
+) -> None:
+    allowed = word("allow", "pdq", LOOK, at=20)
+    denied = word("deny", "pdq", LOOK)
+    for number, first in enumerate((REJECTED, denied)):
+        folder = tmp_path / str(number)
+        assert taught(folder, first, source="rejections")[0] == [LOOK.hex()]
+        assert taught(folder, allowed, REJECTED, source="rejections")[0] == []
+        assert taught(folder, denied, source="rejections")[0] == [], "a gateway that starts reads old words again"
+        assert taught(folder, word("deny", "pdq", LOOK, at=30), source="rejections")[0] == [LOOK.hex()]
+
+
+def test_a_denial_that_is_taken_back_takes_its_entries_along_and_no_others(tmp_path: Path) -> None:
+    denied = word(kind="pdq", hash_=OTHER)
+    assert taught(tmp_path, REJECTED, denied, (denied,), source="rejections")[0] == [LOOK.hex()]
+
+
+def test_a_denial_that_gets_an_end_is_an_entry_no_more(tmp_path: Path) -> None:
+    denied = word(kind="pdq", hash_=OTHER)
+    assert taught(tmp_path, denied, word(kind="pdq", hash_=OTHER, at=20, until=1 << 50))[0] == []
+
+
+def test_what_was_taken_out_of_the_list_by_command_is_not_listed_by_an_older_word(tmp_path: Path) -> None:
+    denied = word(kind="pdq", hash_=LOOK)
+    taught(tmp_path, denied)
+    assert forget_hash(ListStore(tmp_path), "own", LOOK)
+    assert taught(tmp_path, denied)[0] == []
+    assert taught(tmp_path, word(kind="pdq", hash_=LOOK, at=1 << 50))[0] == [LOOK.hex()]
