@@ -145,8 +145,8 @@ def _share(hits: int, of: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=60)
-    parser.add_argument("--clump", type=float, default=World.clump, help="incidents of a bad account on average")
-    parser.add_argument("--bad-rate", type=float, default=World.bad_rate)
+    parser.add_argument("--clump", type=float, default=World().clump, help="incidents of a bad account on average")
+    parser.add_argument("--bad-rate", type=float, default=World().bad_rate)
     parser.add_argument("--adversaries", action="store_true")
     arguments = parser.parse_args()
     if arguments.adversaries:
