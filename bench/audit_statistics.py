@@ -147,12 +147,19 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=60)
     parser.add_argument("--clump", type=float, default=World().clump, help="incidents of a bad account on average")
     parser.add_argument("--bad-rate", type=float, default=World().bad_rate)
+    parser.add_argument("--wrongly-confirmed", type=float, default=World().wrongly_confirmed, help="of false flags")
     parser.add_argument("--adversaries", action="store_true")
     arguments = parser.parse_args()
     if arguments.adversaries:
         report_adversaries(arguments.repetitions)
     else:
-        report(replace(World(), clump=arguments.clump, bad_rate=arguments.bad_rate), arguments.repetitions)
+        world = replace(
+            World(),
+            clump=arguments.clump,
+            bad_rate=arguments.bad_rate,
+            wrongly_confirmed=arguments.wrongly_confirmed,
+        )
+        report(world, arguments.repetitions)
 
 
 if __name__ == "__main__":

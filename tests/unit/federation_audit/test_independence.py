@@ -29,20 +29,20 @@ def brute_force(marks):
 MARKS = st.tuples(st.sampled_from("abcd"), st.integers(0, 3), st.integers(0, 3))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(st.lists(MARKS, max_size=10))
 def test_it_is_the_largest_set_that_shares_nothing(marks):
     assert len(choose_independent(incidents_of(marks))) == brute_force(marks)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(st.lists(MARKS, max_size=25), MARKS)
 def test_one_more_incident_adds_one_or_nothing(marks, more):
     before, after = choose_independent(incidents_of(marks)), choose_independent(incidents_of([*marks, more]))
     assert len(before) <= len(after) <= len(before) + 1
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(st.lists(MARKS, max_size=20).flatmap(lambda marks: st.tuples(st.just(marks), st.permutations(marks))))
 def test_the_order_of_incidents_does_not_matter(lists):
     size = {len(choose_independent(incidents_of(marks))) for marks in lists}
