@@ -243,7 +243,7 @@ def _reasons(of: InstanceAssessment) -> Iterable[str]:
         yield f"Not recommended for more: {', '.join(missing)}."
     elif of.level is Level.WATCH:
         yield "Flags prove nothing: have some of them reviewed."
-    elif count:
+    if count and of.level < Level.RESTRICT:
         yield f"Insufficient for level 2: {', '.join(_missing_for_restrict(decided, rules))}."
 
 
@@ -296,11 +296,17 @@ def _weaknesses(of: InstanceAssessment) -> Iterable[str]:
         yield f"Evidence begins anew: it cleaned up on {decided.remediation.day}."
     elif (context.at - decided.since).days < _YOUNG_DAYS:
         yield f"Evidence began anew on {decided.since}, with the quarter: little can have come together yet."
-    if decided.tolerable > (context.at - decided.since).days + 1:
+    if _is_beyond_naming(decided, context):
         yield (
             f"It is so large that {_decimal(decided.tolerable)} incidents would be tolerable and only one a day counts:"
             " the numbers cannot name it, people must judge."
         )
+
+
+def _is_beyond_naming(decided: Decision, context: Context) -> bool:
+    """Even an independent incident a day would not make the mildest bet of the e-value win."""
+    days, mildest = (context.at - decided.since).days + 1, min(context.rules.effects)
+    return days * math.log(mildest) < (mildest - 1.0) * decided.tolerable
 
 
 def _many(count: int, thing: str) -> str:

@@ -204,6 +204,12 @@ def test_mostly_unattributed_exposure_and_one_busy_account_weaken_everything():
     assert any(weakness.startswith("80 % of its images came from the busiest account") for weakness in weaknesses)
 
 
+def test_an_instance_too_large_to_be_named_is_said_to_be():
+    found = assess_rows([*ordinary(), exposure("huge.example", 150_000, 1_500), exposure("big.example", 20_000, 200)])
+    says = [any("the numbers cannot name it" in weakness for weakness in one.weaknesses) for one in found]
+    assert [one.instance for one, is_said in zip(found, says, strict=True) if is_said] == ["huge.example"]
+
+
 def test_before_the_first_review_all_that_is_flagged_is_taken_to_be_false():
     rates = learn_usual(ExposureTable.from_rows(ordinary()), Evidence(), AT).rates[0]
     assert rates.false_share == 1.0
