@@ -3,7 +3,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
@@ -46,6 +46,7 @@ def test_huge_counts_do_not_overflow():
     assert np.isfinite(log_e_values(np.array([1e6]), np.array([1e5]), DEFAULT_RULES)).all()
 
 
+@settings(deadline=None)
 @given(st.floats(0.0, 30.0))
 def test_its_expectation_is_at_most_one_where_the_rate_is_tolerable(limit):
     counts = np.arange(0, 400, dtype=np.float64)
@@ -63,6 +64,7 @@ def test_looking_every_week_and_stopping_at_the_best_moment_gains_an_innocent_no
     assert np.mean(log_e.max(axis=0) >= np.log(20.0)) <= 0.05
 
 
+@settings(deadline=None)
 @given(st.integers(0, 200), st.floats(0.0, 100.0), st.floats(0.0, 100.0))
 def test_more_exposure_never_raises_the_e_value_and_more_incidents_never_lower_it(count, limit, more):
     counts, limits = np.array([count, count, count + 1.0]), np.array([limit, limit + more, limit])
@@ -81,6 +83,7 @@ def brute_force_selection(e_values, alpha):
     return set(best)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([0.1, 1.0, 19.0, 21.0, 30.0, 41.0, 61.0, 130.0, 1000.0]), min_size=1, max_size=7))
 def test_e_bh_names_the_largest_set_that_holds_up(e_values):
     chosen, _ = select(np.log(np.array(e_values)), np.ones(len(e_values), dtype=bool), DEFAULT_RULES)
@@ -103,6 +106,7 @@ def test_with_nobody_tested_nobody_is_named():
     assert asked == float("inf")
 
 
+@settings(deadline=None)
 @given(st.integers(1, 200))
 def test_a_hundred_bad_instances_do_not_lower_the_bar_below_level_two(bad):
     log_e = np.concatenate([np.full(bad, 50.0), [np.log(19.9)]])
