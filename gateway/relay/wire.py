@@ -13,6 +13,7 @@ PIECE_BYTES = 64 << 10
 """Most bytes read from the socket at a time. Twice that is held at most until somebody takes it."""
 
 HEAD_MOST_BYTES = 64 << 10
+STATUS_MOST = 599
 
 
 class UpstreamError(Exception):
@@ -27,6 +28,7 @@ class Wire(asyncio.BufferedProtocol):
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_MOST_BYTES)
         self._piece = bytearray(PIECE_BYTES)
         self._received = bytearray()
+        self._heard = False
         self._ended = False
         self._reading_paused = False
         self._lost = False
@@ -47,6 +49,7 @@ class Wire(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes are here."""
+        self._heard = True
         self._received += memoryview(self._piece)[:nbytes]
         if len(self._received) >= PIECE_BYTES and self._transport is not None and not self._reading_paused:
             self._reading_paused = True
@@ -78,7 +81,7 @@ class Wire(asyncio.BufferedProtocol):
     @property
     def fresh(self) -> bool:
         """Whether nothing has come from the other side in this exchange, so that it may not have seen it at all."""
-        return not self._received and self._http.their_state in (h11.IDLE, h11.SEND_RESPONSE)
+        return not self._heard
 
     @property
     def usable(self) -> bool:
@@ -103,10 +106,10 @@ class Wire(asyncio.BufferedProtocol):
         """The response's head; those of 1xx are passed over. Raises `UpstreamError`."""
         while True:
             event = await self._next()
-            if isinstance(event, h11.Response):
+            if isinstance(event, h11.Response) and event.status_code <= STATUS_MOST:
                 return event
             if not isinstance(event, h11.InformationalResponse):
-                raise UpstreamError("pict-rs hung up without an answer")
+                raise UpstreamError("pict-rs gave no answer, or one of a status that there is not")
 
     async def body(self) -> AsyncIterator[bytes | bytearray]:
         """The response's body as it comes, at most `PIECE_BYTES` twice over at a time. Raises `UpstreamError`."""
@@ -126,6 +129,7 @@ class Wire(asyncio.BufferedProtocol):
         if self._http.their_state is not h11.DONE:
             return False
         self._http.start_next_cycle()
+        self._heard = False
         return True
 
     def close(self) -> None:

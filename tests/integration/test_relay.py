@@ -88,7 +88,8 @@ def test_heads_pass_as_they_are_but_for_what_is_the_connections_own(tmp_path: Pa
         )
         assert answered == (
             b'HTTP/1.1 200 OK\r\ncontent-type: image/png\r\netag: "x"\r\nset-cookie: a=1\r\nset-cookie: b=2\r\n'
-            b"cache-control: max-age=604800\r\ncontent-encoding: br\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello"
+            b"cache-control: max-age=604800\r\ncontent-encoding: br\r\ncontent-length: 5\r\nconnection: close\r\n\r\n"
+            b"hello"
         )
 
     run(test)
@@ -98,7 +99,7 @@ def test_heads_pass_as_they_are_but_for_what_is_the_connections_own(tmp_path: Pa
     ("method", "head", "body"),
     [
         (b"GET", b"206 Partial Content\r\nContent-Range: bytes 0-4/9\r\nContent-Length: 5", b"hello"),
-        (b"GET", b"416 Range Not Satisfiable\r\nContent-Range: bytes */9\r\nContent-Length: 0", b""),
+        (b"GET", b"416 Requested Range Not Satisfiable\r\nContent-Range: bytes */9\r\nContent-Length: 0", b""),
         (b"GET", b"303 See Other\r\nLocation: https://bucket.example/a?sig=%2F\r\nContent-Length: 0", b""),
         (b"GET", b'304 Not Modified\r\nETag: "x"', b""),
         (b"HEAD", b"200 OK\r\nContent-Type: image/png\r\nContent-Length: 12345", b""),
@@ -117,13 +118,9 @@ def test_every_status_passes_and_the_connection_serves_on(
             twice = get(b"/image/original/a.png", method=method, close=False) + get(b"/image/x", method=method)
             answered = await ask(port_of(relay), twice)
 
-        first, second = answered[: len(answered) // 2 - 9], answered[len(first_of(answered)) :]
-        assert first_of(answered).lower() == answer.lower()
-        assert second.lower().startswith(b"http/1.1 " + head.lower())
-        assert first
-
-    def first_of(answered: bytes) -> bytes:
-        return answered[: answered.index(b"HTTP/1.1", 1)]
+        second_at = answered.index(b"HTTP/1.1", 1)
+        assert answered[:second_at].lower() == answer.lower()
+        assert answered[second_at:].lower().startswith(b"http/1.1 " + head.lower())
 
     run(test)
 
@@ -444,7 +441,7 @@ def test_without_pict_rs_the_answer_is_502_and_with_it_again_all_is_well(tmp_pat
     [
         b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
-        b"HTTP/1.1 200 OK\r\nX: " + b"a" * (80 << 10) + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"a" * (300 << 10) + b"\r\n\r\n",
         b"HTTP/1.1 777 OK\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
         b"",

@@ -91,7 +91,7 @@ def test_a_failure_is_settled_once_when_the_ledger_has_had_its_time() -> None:
 
     async def wait() -> None:
         rejections = Rejections(settle_s=0.05)
-        rejections.note(failed(NOW, NOW + 60, settled=settled))
+        rejections.note(dataclasses.replace(failed(NOW, NOW + 60), settle=settled.append))
         rejections.observe(rejected(NOW + 50))
         while not settled:
             await asyncio.sleep(0.01)
