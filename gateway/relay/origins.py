@@ -59,6 +59,7 @@ class Origins:
         self._metrics = metrics
         self._queue: deque[OriginObserved] = deque()
         self._in_hand = 0
+        self.published = 0
         self._changed = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -108,6 +109,7 @@ class Origins:
         try:
             await producer.publish(ORIGINS, origin, key=key)
             self._metrics.published.inc()
+            self.published += 1
         except BrokerError as error:
             self._metrics.dropped.inc()
             log.error("an origin cannot be published", error=str(error))

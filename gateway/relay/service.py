@@ -135,6 +135,11 @@ class Relay:
         """Origins that Kafka does not have yet."""
         return self._origins.waiting
 
+    @property
+    def published(self) -> int:
+        """Origins that Kafka has got from us."""
+        return self._origins.published
+
     def parts(self) -> Sequence[Part]:
         """What readiness is made of: images pass without Kafka, only nothing is learned for good."""
         kafka = self._publishing and self._producer.connected
