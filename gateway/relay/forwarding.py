@@ -226,11 +226,11 @@ class _Passage:
                 return Outcome.CLIENT_GONE
             await self._hang_up()
             return Outcome.BROKEN
-        if self._watch is not None:
-            self._watch.note_end()
         self._over = True
         if not self._gone:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        if self._watch is not None:
+            self._watch.note_end()
         return Outcome.CLIENT_GONE if self._gone else Outcome.PASSED
 
     async def _pass_piece(self, piece: bytes | bytearray) -> None:

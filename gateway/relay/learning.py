@@ -31,6 +31,7 @@ from schemas.pseudonyms import Pseudonyms
 
 log = structlog.get_logger("gateway.relay")
 
+ALIAS_MOST = 256
 _BACKGROUNDED_MOST = 2_000
 
 
@@ -106,6 +107,8 @@ class Learner:
 
     def _learn_stored(self, seen: Seen, alias: str) -> None:
         """An upload, import or download has an alias; its hash comes from reading it back."""
+        if not 0 < len(alias) <= ALIAS_MOST:  # an import may bring one of any length
+            return
 
         def publish(sha256: bytes) -> None:
             self._offer(self._origin(seen, alias=alias, sha256=sha256, confidence=Confidence.CERTAIN))
@@ -168,7 +171,7 @@ class Learner:
         return OriginObserved(
             tenant=self._tenant,
             sha256=sha256,
-            alias=alias[:256],
+            alias=alias,
             url=url,
             place=place,
             method=OriginMethod.RELAY,

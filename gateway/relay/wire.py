@@ -6,6 +6,7 @@ A pict-rs that answers 413 and hangs up while we still send is such a case, and 
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import cast
 
 import h11
 
@@ -40,8 +41,7 @@ class Wire(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Connected."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's does not derive from it
 
     def get_buffer(self, sizehint: int) -> bytearray:
         """Where the next bytes go."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from gateway.relay.metrics import Outcome
 from gateway.relay.service import Relay
@@ -21,7 +22,7 @@ FAILED = b'{"msg":"Failed external validation","code":"failed-external-validatio
 
 
 def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(test())
+    uvloop.run(test())  # as the command does
 
 
 def answering(answer: bytes, seen: list[bytes] | None = None) -> Handler:

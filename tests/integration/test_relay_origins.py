@@ -5,6 +5,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from gateway.relay.service import Relay
 from schemas.broker import BrokerSettings, Producer
@@ -78,7 +79,7 @@ def test_origins_of_every_kind_are_published_with_the_hash_read_back(
                 await request(relay, b"/image/original?proxy=https://pics.example/2?a=b&c=d")
             await until(lambda: relay.published == 4, "published")
 
-    asyncio.run(test())
+    uvloop.run(test())
     found = {(each.place, each.url): each for each in origins(fresh_kafka)}
     assert len(found) == 4
     assert {each.sha256 for each in found.values()} == {hashlib.sha256(STORED).digest()}
@@ -123,7 +124,7 @@ def test_a_rejected_address_is_matched_with_the_gateways_answer(tmp_path: Path, 
             await producer.publish(ANSWERS, given, key=rejected)
             await until(lambda: relay.published == 1, "published")
 
-    asyncio.run(test())
+    uvloop.run(test())
     (origin,) = origins(fresh_kafka)
     assert origin.url == "https://bad.example/1"
     assert origin.host is not None
@@ -142,7 +143,7 @@ def test_origins_wait_for_topics_that_are_not_there_yet(tmp_path: Path, kafka: B
             assert relay.origins_waiting == 1
             assert not next(each for each in relay.parts() if each.name == "kafka").ok
 
-    asyncio.run(test())
+    uvloop.run(test())
 
 
 def test_the_command_serves_publishes_and_stops_and_its_log_names_nobody(
@@ -179,7 +180,7 @@ def test_the_command_serves_publishes_and_stops_and_its_log_names_nobody(
             for word in (TOKEN.decode(), "4711", "pics.example", "secret", "0a1b"):
                 assert word not in relay.log
 
-    asyncio.run(test())
+    uvloop.run(test())
     wait_until(lambda: len(origins(fresh_kafka)) == 2, "published before it ended")
     stored = b"".join(record.message.model_dump_json().encode() for record in read_topic(fresh_kafka, ORIGINS))
     assert b"4711" not in stored

@@ -294,7 +294,15 @@ def test_a_rejected_upload_is_its_uploaders_only_where_it_is_matched(
 
 
 def test_an_answer_too_long_or_of_another_shape_is_passed_over(learning: Learning) -> None:
-    bodies = (b'{"files":[{"file":"' + b"a" * JSON_MOST_BYTES + b'"}]}', b'{"files":"one"}', b"[]", b"{", b"", b"\xff")
+    bodies = (
+        b'{"files":[{"file":"' + b"a" * JSON_MOST_BYTES + b'"}]}',
+        b'{"files":[{"file":"' + b"a" * 257 + b'"},{"file":""}]}',
+        b'{"files":"one"}',
+        b"[]",
+        b"{",
+        b"",
+        b"\xff",
+    )
     for body in bodies:
         watch = learning.watch("POST", "/image")
         assert watch is not None

@@ -1,8 +1,11 @@
 """Which requests tell where an image comes from."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from gateway.relay.targets import Aim, Way, aim_of
+from gateway.relay.targets import URL_MOST, Aim, Way, aim_of
+from schemas.domains import domain_of
 
 
 @pytest.mark.parametrize(
@@ -84,3 +87,16 @@ def test_only_a_get_of_the_original_brings_the_stored_file_itself() -> None:
 def test_a_claim_names_its_upload() -> None:
     aim = aim_of("GET", "/image/backgrounded/claim", b"upload_id=01-ab")
     assert aim == Aim(Way.CLAIM, upload_id="01-ab")
+
+
+@settings(deadline=None)
+@given(
+    parameter=st.sampled_from([b"", b"proxy=", b"proxy=http://", b"proxy=https%3A%2F%2F", b"proxy=http://[", b"&=&"]),
+    rest=st.binary(max_size=60),
+)
+def test_no_query_is_too_strange(parameter: bytes, rest: bytes) -> None:
+    aim = aim_of("GET", "/image/original", parameter + rest)
+    if aim is not None:
+        assert len(aim.url) <= URL_MOST
+        assert domain_of(aim.url)
+        aim.url.encode()

@@ -4,6 +4,8 @@ import base64
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.relay.tokens import Claims, claims_of
 
@@ -58,3 +60,10 @@ def test_what_is_not_one_users_token_is_nobodys(headers: list[tuple[bytes, bytes
 
 def test_a_number_as_user_is_as_good() -> None:
     assert claims_of([(b"authorization", b"Bearer " + token({"sub": 17}))]) == Claims("17", "")
+
+
+@settings(deadline=None)
+@given(name=st.sampled_from([b"authorization", b"cookie"]), value=st.binary(max_size=80), claims=st.text(max_size=40))
+def test_no_header_is_too_strange(name: bytes, value: bytes, claims: str) -> None:
+    claims_of([(name, value)])
+    claims_of([(b"authorization", b"Bearer a." + base64.urlsafe_b64encode(claims.encode()) + b".c")])
