@@ -75,7 +75,16 @@ def serve_upstream(port: int) -> None:
     """Serve `upstream` until SIGTERM."""
     import uvicorn
 
-    uvicorn.run(upstream, host="127.0.0.1", port=port, log_level="error", ws="none", lifespan="off")
+    uvicorn.run(
+        upstream,
+        host="127.0.0.1",
+        port=port,
+        log_level="critical",
+        ws="none",
+        lifespan="off",
+        timeout_keep_alive=120,
+        timeout_graceful_shutdown=1,
+    )
 
 
 def free_port() -> int:

@@ -10,6 +10,7 @@ import uvloop
 from gateway.relay.service import Relay
 from schemas.broker import BrokerSettings, Producer
 from schemas.clock import now_ms
+from schemas.codec import encode
 from schemas.messages import AnsweredBy, AnswerGiven, Confidence, Decision, OriginObserved, Place
 from schemas.pseudonyms import Pseudonyms
 from schemas.topics import ANSWERS, ORIGINS
@@ -157,7 +158,7 @@ def test_the_command_serves_publishes_and_stops_and_its_log_names_nobody(
                 "FEDIWARDEN_DATA_DIR": str(tmp_path),
                 "FEDIWARDEN_KAFKA__BOOTSTRAP_SERVERS": fresh_kafka.bootstrap_servers,
                 "FEDIWARDEN_KAFKA__TOPIC_PREFIX": fresh_kafka.topic_prefix,
-                "FEDIWARDEN_LOG__LEVEL": "debug",
+                "FEDIWARDEN_LOG__LEVEL": "info",
                 "FEDIWARDEN_RELAY__HEALTH_PORT": str(port + 1),
                 "FEDIWARDEN_TENANTS__DEFAULT__PICT_RS": f"http://127.0.0.1:{upstream}",
                 "FEDIWARDEN_TENANTS__DEFAULT__DOMAIN": "lemmy.example",
@@ -182,5 +183,5 @@ def test_the_command_serves_publishes_and_stops_and_its_log_names_nobody(
 
     uvloop.run(test())
     wait_until(lambda: len(origins(fresh_kafka)) == 2, "published before it ended")
-    stored = b"".join(record.message.model_dump_json().encode() for record in read_topic(fresh_kafka, ORIGINS))
+    stored = b"".join(encode(record.message) for record in read_topic(fresh_kafka, ORIGINS))
     assert b"4711" not in stored

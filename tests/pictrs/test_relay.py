@@ -40,7 +40,7 @@ class Relayed:
         self.data_dir = Path(warden.environment["FEDIWARDEN_DATA_DIR"])
         environment = {
             **warden.environment,
-            "FEDIWARDEN_LOG__LEVEL": "debug",
+            "FEDIWARDEN_LOG__LEVEL": "info",
             "FEDIWARDEN_RELAY__HEALTH_PORT": str(self.port + 1),
             "FEDIWARDEN_RELAY__SETTLE_S": "3",
             "FEDIWARDEN_TENANTS__DEFAULT__PICT_RS": pictrs.url,
