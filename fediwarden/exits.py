@@ -21,11 +21,12 @@ OUR_PACKAGES: Final = frozenset({"schemas", "gateway", "scanner", "fediwarden"})
 CODES: Final = {
     "fediwarden.settings.SettingsError": CONFIGURATION,
     "fediwarden.children.ChildMisconfigured": CONFIGURATION,
-    "gateway.service.CannotStart": CONFIGURATION,
+    "gateway.listening.CannotStart": CONFIGURATION,
     "schemas.broker.errors.BrokerRefused": CONFIGURATION,
     "schemas.broker.errors.InstanceTaken": TRY_AGAIN,
     "schemas.broker.errors.TopicsNotReady": CONFIGURATION,
     "schemas.keyring.KeyringError": CONFIGURATION,
+    "schemas.pseudonyms.PseudonymKeysError": CONFIGURATION,
     "scanner.models.model.ModelError": CONFIGURATION,
     "scanner.models.registry.FetchFailed": FAILED,
     "scanner.policy.errors.PolicyError": CONFIGURATION,

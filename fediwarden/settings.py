@@ -30,6 +30,7 @@ from fediwarden.kafka.settings import KafkaSettings
 from fediwarden.logs import LogSettings
 from gateway.enforcement.settings import EnforcerSettings
 from gateway.erasure.settings import ErasureSettings
+from gateway.relay.settings import RelaySettings
 from gateway.settings import GatewaySettings, TenantSettings
 from gateway.tenants import check_tenants
 from scanner.models.device import Device
@@ -96,6 +97,10 @@ class Settings(BaseSettings):
     erasure: ErasureSettings = Field(
         default_factory=ErasureSettings, description="The janitor, which erases judged images from Kafka."
     )
+    relay: RelaySettings = Field(
+        default_factory=RelaySettings,
+        description="What stands between Lemmy and pict-rs, and learns where images come from.",
+    )
     tenants: dict[str, TenantSettings] = Field(
         default_factory=lambda: {"default": TenantSettings()},
         description="Who may post images, by name. Default: one tenant, without a key, from loopback.",
@@ -147,6 +152,11 @@ class Settings(BaseSettings):
     def keys_file(self) -> Path:
         """The keyring that frames are encrypted with."""
         return self.data_dir / "keys.json"
+
+    @property
+    def actors_file(self) -> Path:
+        """The keys that actors' pseudonyms are made with."""
+        return self.data_dir / "actors.json"
 
     @property
     def models_dir(self) -> Path:

@@ -4,12 +4,10 @@ import asyncio
 import contextlib
 import logging
 import os
-import resource
 import secrets
 import signal
 import socket
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 import structlog
 import uvicorn
@@ -22,6 +20,7 @@ from gateway.flights import Flights
 from gateway.frames.pool import FramePool
 from gateway.hashing import Hashing
 from gateway.ledger import Ledger
+from gateway.listening import BACKLOG, CannotStart, Server, allow_open_files, listen
 from gateway.lists.learning import Learning
 from gateway.lists.lists import Lists
 from gateway.lists.publishing import Publishing
@@ -57,17 +56,11 @@ from schemas.topics import ANSWERS, IMAGES, IMAGES_BACKLOG, IMAGES_DEAD, OVERRID
 log = structlog.get_logger("gateway")
 
 _TOPICS = (IMAGES, IMAGES_BACKLOG, ANSWERS, VERDICTS, SCANNERS, IMAGES_DEAD, OVERRIDES)
-_BACKLOG = 2048
 _RETRY_FIRST_S = 0.25
 _RETRY_MOST_S = 2.0
 _LAST_CHANCE_S = 1.0
 _LAST_REQUESTS_S = 1.0
 _ADOPT_EVERY_S = 30.0
-_OPEN_FILES = 65_536
-
-
-class CannotStart(Exception):
-    """A setting that this machine does not allow; the message names it and the remedy."""
 
 
 class Gateway:
@@ -116,7 +109,7 @@ class Gateway:
         self._bodies = Bodies(settings, needs_md5=lambda: self._recognition.needs_md5)
         self._opened = contextlib.AsyncExitStack()
         self._socket: socket.socket | None = None
-        self._server: _Server | None = None
+        self._server: Server | None = None
         self._kafka_fault = "not connected yet"
         self._started_kafka = False
         self._stopping = False
@@ -181,7 +174,7 @@ class Gateway:
             editor=OverrideEditor(self._broker, self._producer, recall=self._recall),
             metrics=metrics,
         )
-        self._server = _Server(
+        self._server = Server(
             uvicorn.Config(
                 create_app(endpoints, moderation),
                 http=edge_protocol(settings.head_timeout_s),
@@ -192,7 +185,7 @@ class Gateway:
                 # The client's address decides on networks: never one that a header claims.
                 proxy_headers=False,
                 server_header=False,
-                backlog=_BACKLOG,
+                backlog=BACKLOG,
                 timeout_keep_alive=settings.keep_alive_s,
                 timeout_graceful_shutdown=max(1, round(settings.drain_s)),
             )
@@ -234,7 +227,9 @@ class Gateway:
             storage = await self._opened.enter_async_context(open_storage(self._settings))
             self._assemble(storage)
             await self._ledger.restore(storage.own.journal)
-            self._socket = self._opened.enter_context(_listen(self._settings.host, self._settings.port))
+            self._socket = self._opened.enter_context(
+                listen(self._settings.host, self._settings.port, setting="gateway.port", host_setting="gateway.host")
+            )
             await self._lists.start()
             self._opened.push_async_callback(self._lists.stop)
             await self._frames.start()
@@ -410,13 +405,6 @@ class Gateway:
             raise CannotStart(f"gateway.body_dir {folder} cannot be written to; set it to a folder of ours")
 
 
-class _Server(uvicorn.Server):
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals to `run_gateway`: uvicorn raises them again at its end, which spoils the exit code."""
-        yield
-
-
 async def run_gateway(
     settings: GatewaySettings,
     tenants: Mapping[str, TenantSettings],
@@ -430,7 +418,7 @@ async def run_gateway(
     """
     # It logs each malformed form with bytes from the client.
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
-    _allow_open_files()
+    allow_open_files()
     gateway = Gateway(settings, tenants, broker, keyring)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -442,25 +430,6 @@ async def run_gateway(
         for number in (signal.SIGTERM, signal.SIGINT):
             with contextlib.suppress(RuntimeError):
                 loop.remove_signal_handler(number)
-
-
-def _allow_open_files() -> None:
-    """Each connection is a descriptor and so is each body: the usual soft limit of 1024 is soon reached."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        raise CannotStart(
-            f"cannot listen on {host}:{port} ({error.strerror or error}):"
-            " set gateway.port or gateway.host, or stop what holds the port"
-        ) from error
 
 
 __all__ = ["CannotStart", "Gateway", "TopicsNotReady", "run_gateway"]

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, mo
 from gateway.fetching.settings import FetchSettings
 from gateway.frames.settings import FrameSettings
 from gateway.lists.settings import ListSettings
+from schemas.domains import normalise_domain
 
 MIB = 1 << 20
 
@@ -67,6 +68,11 @@ def _check_address(address: str | None) -> str | None:
     return address
 
 
+def _check_domain(domain: str | None) -> str | None:
+    """In the one form of `schemas.domains`. Raises ValueError where it names no host."""
+    return None if domain is None else normalise_domain(domain)
+
+
 class TenantSettings(BaseModel):
     """One pict-rs (or other client) with its own key and its own way of treating doubt."""
 
@@ -100,6 +106,17 @@ class TenantSettings(BaseModel):
         None,
         description="What that pict-rs has as PICTRS__SERVER__API_KEY. With it, the enforcer removes from pict-rs what"
         " was let through unjudged and is rejected later; without it, such files stay.",
+    )
+
+    domain: Annotated[str | None, AfterValidator(_check_domain)] = Field(
+        None,
+        description="Domain of the server whose pict-rs this is, such as lemmy.example (`hostname` in Lemmy's"
+        " settings). The relay knows its users' uploads by it; without it, uploaders stay unknown.",
+    )
+    relay_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
+        None,
+        description="TCP port where `fediwarden relay` stands before this pict-rs. Needed where several tenants have a"
+        " pict_rs. Default: relay.port.",
     )
 
     @model_validator(mode="after")

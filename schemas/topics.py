@@ -173,7 +173,7 @@ ANSWERS = TopicSpec(
     key="sha256",
     messages=(AnswerGiven,),
     writers=("gateway",),
-    readers=("enforcer", "federation_audit"),
+    readers=("enforcer", "relay", "federation_audit"),
     retention_ms=THIRTEEN_MONTHS_MS,
 )
 ORIGINS = TopicSpec(

@@ -1,4 +1,4 @@
-"""``up``, ``gateway``, ``scanner`` and ``enforcer``: the commands that serve until they are stopped."""
+"""``up``, ``gateway``, ``scanner``, ``enforcer`` and ``relay``: the commands that serve until they are stopped."""
 
 import asyncio
 import sys
@@ -104,3 +104,22 @@ def enforcer(
     broker = settings.kafka.broker_settings()
     beside = [lambda producer: Janitor(settings.erasure, broker, producer).run()]
     uvloop.run(run_enforcer(settings.enforcer, settings.tenants, broker, companions=beside))
+
+
+def relay(
+    data_dir: DataDirOption = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on (setting relay.host).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port that stands for pict-rs (setting relay.port).")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Stand between Lemmy and pict-rs, pass everything on, and learn where images come from."""
+    import uvloop
+
+    from fediwarden.logs import configure_logging
+    from gateway.relay.service import run_relay
+    from schemas.pseudonyms import Pseudonyms
+
+    settings = read_settings(config, nested_flags(data_dir=data_dir, relay__host=host, relay__port=port))
+    configure_logging(settings.log, service="relay")
+    pseudonyms = Pseudonyms.open(settings.actors_file)
+    uvloop.run(run_relay(settings.relay, settings.tenants, settings.kafka.broker_settings(), pseudonyms))

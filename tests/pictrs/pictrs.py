@@ -54,6 +54,7 @@ class PictRs:
             "PICTRS__STORE__PATH": str(self._files),
             "PICTRS__REPO__PATH": str(folder / "repo"),
             "PICTRS__OLD_REPO__PATH": str(folder / "old-repo"),
+            "PICTRS__CLIENT__ALLOW_LOCAL_CONNECTIONS": "true",  # pictures of "other" servers are on this machine
             "PICTRS__TRACING__LOGGING__NO_ANSI": "true",
             "PICTRS__MEDIA__EXTERNAL_VALIDATION": validation,
             "PICTRS__MEDIA__EXTERNAL_VALIDATION_TIMEOUT": "8",
