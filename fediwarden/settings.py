@@ -26,6 +26,7 @@ from pydantic_settings import (
 )
 from pydantic_settings.exceptions import SettingsError as EnvironmentError_
 
+from federation_audit.settings import AuditSettings
 from fediwarden.kafka.settings import KafkaSettings
 from fediwarden.logs import LogSettings
 from gateway.enforcement.settings import EnforcerSettings
@@ -96,6 +97,7 @@ class Settings(BaseSettings):
     erasure: ErasureSettings = Field(
         default_factory=ErasureSettings, description="The janitor, which erases judged images from Kafka."
     )
+    audit: AuditSettings = Field(default_factory=AuditSettings, description="What the audit keeps about who sent what.")
     tenants: dict[str, TenantSettings] = Field(
         default_factory=lambda: {"default": TenantSettings()},
         description="Who may post images, by name. Default: one tenant, without a key, from loopback.",
@@ -143,6 +145,16 @@ class Settings(BaseSettings):
     def keys_file(self) -> Path:
         """The keyring that frames are encrypted with."""
         return self.data_dir / "keys.json"
+
+    @property
+    def actors_file(self) -> Path:
+        """The keys that actors' pseudonyms are made with."""
+        return self.data_dir / "actors.json"
+
+    @property
+    def audit_database(self) -> str:
+        """The audit store's URL. It may hold a password."""
+        return self.audit.database.get_secret_value() or f"sqlite:///{self.data_dir / 'audit.sqlite'}"
 
     @property
     def models_dir(self) -> Path:
