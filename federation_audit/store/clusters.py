@@ -115,7 +115,8 @@ class Clusters:
         three = bits[0] + bits[1] + bits[2]
         # A sum of all four may be 256, which is 0 in eight bits: of three it fits, and then only small ones go on.
         near = (three <= DISTANCE_MOST) & (np.minimum(three, DISTANCE_MOST) + bits[3] <= DISTANCE_MOST)
-        return self._owners[: self._count][near]
+        owners: NDArray[np.int64] = self._owners[: self._count][near]
+        return owners
 
     def _merge(self, one: int, other: int, moved: set[int]) -> None:
         small, large = self._cluster_of[one], self._cluster_of[other]

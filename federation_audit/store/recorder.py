@@ -100,7 +100,10 @@ class Recorder:
 
     def _apply(self, connection: Connection, facts: Facts) -> None:
         media, new = self._identities.media(connection, facts.media)
-        subjects: dict[MediaKey | NameKey, int] = {**media, **self._identities.names(connection, facts.names)}
+        names_there = self._identities.names(connection, facts.names)
+        subjects: dict[MediaKey | NameKey, int] = {
+            key: number for found in (media, names_there) for key, number in found.items()
+        }
         self._note_forgotten(connection, facts)
         links = {(subjects[subject], subjects[name]): at for (subject, name), at in facts.links.items()}
         changed = joining.write_links(connection, links, set(media.values()))

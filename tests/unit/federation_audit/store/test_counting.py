@@ -132,8 +132,9 @@ def test_an_origin_by_address_or_alias_counts_once_a_message_names_the_hash_as_w
 
 
 def test_an_address_is_followed_through_an_alias_until_it_is_linked_itself(store):
-    by_url = seen(url="https://i.example/1", author="a.example")
-    write(store, [judged(1), judged(2), by_url, seen(alias="one", url="https://i.example/1"), seen(1, alias="one")])
+    by_url = seen(url="https://i.example/1", author="a.example", post="https://a.example/post/1")
+    write(store, [judged(1)], [judged(2)])
+    write(store, [by_url, seen(alias="one", url="https://i.example/1"), seen(1, alias="one")])
     assert count(store, "a.example") == Count(1, 0)
     with store.reading() as connection:
         assert len(read_origins(connection, 1)) == 3
