@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from federation_audit.store.facts import Facts, Origin, Role
 from federation_audit.store.identities import ActorKey, Identities, MediaKey, NameKey, TextKind
-from federation_audit.store.rows import chunks, put, remove
+from federation_audit.store.rows import among, chunks, put, remove, rows_by_bytes
 from federation_audit.store.tables import ORIGINS, SIGHTINGS
 from schemas.topics import DAY_MS
 
@@ -50,16 +50,15 @@ def plan(
     }
     texts = _texts(connection, identities, origins.values())
     actors = identities.actors(connection, {each.actor for each in origins.values() if each.actor is not None})
-    for chunk in chunks(origins):
-        known = {row.id: row for row in connection.execute(select(ORIGINS).where(ORIGINS.c.id.in_(chunk)))}
-        for origin_id in chunk:
-            each, old = origins[origin_id], known.get(origin_id)
-            if old is None or (old.observed_at, old.tie) < (each.observed_at, each.tie):
-                row = _as_row(origin_id, each, subjects, texts, actors)
-                change.rows.append(row)
-                _count(change, _Seen(**{name: row[name] for name in _Seen._fields}), 1)
-                if old is not None:
-                    _count(change, _seen(old), -1)
+    known = {row.id: row for row in rows_by_bytes(connection, list(ORIGINS.columns), ORIGINS.c.id, origins.keys())}
+    for origin_id, each in origins.items():
+        old = known.get(origin_id)
+        if old is None or (old.observed_at, old.tie) < (each.observed_at, each.tie):
+            row = _as_row(origin_id, each, subjects, texts, actors)
+            change.rows.append(row)
+            _count(change, _Seen(**{name: row[name] for name in _Seen._fields}), 1)
+            if old is not None:
+                _count(change, _seen(old), -1)
     plan_forgetting(connection, identities, change, facts.forgotten)
     return change
 
@@ -73,7 +72,7 @@ def plan_forgetting(
     until = {number: forgotten[key] for key, number in identities.actors_there(connection, forgotten).items()}
     put_anyway = {row["id"] for row in change.rows}
     for chunk in chunks(until):
-        for row in connection.execute(select(ORIGINS).where(ORIGINS.c.actor_id.in_(chunk))):
+        for row in connection.execute(select(ORIGINS).where(among(connection, ORIGINS.c.actor_id, chunk))):
             if row.observed_at <= until[row.actor_id] and row.id not in put_anyway:
                 plan_removal(change, row)
 

@@ -10,6 +10,7 @@ million media is 100,000 hashes, which one core compares in about a millisecond.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ _FIRST_ROOM = 1_024
 class Clusters:
     """The clusters of a store. Belongs to one writer: made anew after a transaction that was rolled back."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self) -> None:
         self._cluster_of: dict[int, int] = {}
         self._members: dict[int, list[int]] = defaultdict(list)
         self._same_bytes: dict[bytes, set[int]] = defaultdict(set)
@@ -33,14 +34,19 @@ class Clusters:
         self._columns = [np.zeros(_FIRST_ROOM, dtype=np.uint64) for _ in range(_WORDS)]
         self._owners = np.zeros(_FIRST_ROOM, dtype=np.int64)
         self._count = 0
-        flagged = select(FLAGS.c.media_id, FLAGS.c.cluster_id, MEDIA.c.sha256).join(
-            MEDIA, MEDIA.c.id == FLAGS.c.media_id
-        )
-        for medium, cluster, sha256 in connection.execute(flagged):
-            self._take(medium, sha256, cluster)
+        self._next = 1
+
+    @classmethod
+    def load(cls, connection: Connection) -> Self:
+        """Those that are written."""
+        clusters = cls()
+        flagged = select(FLAGS.c.media_id, FLAGS.c.cluster_id, MEDIA.c.sha256)
+        for medium, cluster, sha256 in connection.execute(flagged.join(MEDIA, MEDIA.c.id == FLAGS.c.media_id)):
+            clusters._take(medium, sha256, cluster)
         for medium, pdq in connection.execute(select(LOOKS.c.media_id, LOOKS.c.pdq)):
-            self._hold(medium, pdq)
-        self._next = max(self._members, default=0) + 1
+            clusters._hold(medium, pdq)
+        clusters._next = max(clusters._members, default=0) + 1
+        return clusters
 
     def cluster_of(self, medium: int) -> int:
         """The cluster of a medium that was added."""

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, delete, func, insert, or_, select, tuple_, union, update
 
 from federation_audit.store.facts import Role
-from federation_audit.store.rows import chunks
+from federation_audit.store.rows import among, chunks
 from federation_audit.store.standings import NOW
 from federation_audit.store.tables import EVIDENCE, FLAGS, JOINS, SIGHTINGS, TALLIES
 
@@ -24,10 +24,10 @@ def refresh(connection: Connection, media: Collection[int]) -> set[int]:
     """
     touched = instances_behind(connection, media)
     for chunk in chunks(media, _IN_ONE_STATEMENT):
-        wanted = _wanted(chunk)
+        wanted = _wanted(connection, chunk)
         row = tuple_(*(EVIDENCE.c[name] for name in _COLUMNS))
-        connection.execute(delete(EVIDENCE).where(EVIDENCE.c.media_id.in_(chunk), row.not_in(wanted)))
-        there = select(*(EVIDENCE.c[name] for name in _COLUMNS)).where(EVIDENCE.c.media_id.in_(chunk))
+        connection.execute(delete(EVIDENCE).where(among(connection, EVIDENCE.c.media_id, chunk), row.not_in(wanted)))
+        there = select(*(EVIDENCE.c[name] for name in _COLUMNS)).where(among(connection, EVIDENCE.c.media_id, chunk))
         connection.execute(insert(EVIDENCE).from_select(list(_COLUMNS), wanted.except_(there)))
     return touched | instances_behind(connection, media)
 
@@ -37,7 +37,9 @@ def instances_behind(connection: Connection, media: Collection[int]) -> set[int]
     found: set[int] = set()
     for chunk in chunks(media):
         found.update(
-            connection.scalars(select(EVIDENCE.c.instance_id).where(EVIDENCE.c.media_id.in_(chunk)).distinct())
+            connection.scalars(
+                select(EVIDENCE.c.instance_id).where(among(connection, EVIDENCE.c.media_id, chunk)).distinct()
+            )
         )
     return found
 
@@ -46,7 +48,7 @@ def recount(connection: Connection, instances: Collection[int]) -> None:
     """Count the incidents of `instances` anew."""
     for chunk in chunks(instances, _IN_ONE_STATEMENT):
         counts = dict.fromkeys(chunk, 0)
-        incidents = incidents_of(chunk).subquery()
+        incidents = incidents_of(connection, chunk).subquery()
         counted = select(incidents.c.instance_id, func.count()).group_by(incidents.c.instance_id)
         for instance, count in connection.execute(counted):
             counts[instance] = count
@@ -55,12 +57,12 @@ def recount(connection: Connection, instances: Collection[int]) -> None:
             connection.execute(update(TALLIES).where(*here).values(incidents=count))
 
 
-def incidents_of(instances: Collection[int]) -> Select[Any]:
+def incidents_of(connection: Connection, instances: Collection[int]) -> Select[Any]:
     """The incidents of `instances` (not too many) among media flagged now: instance, actor, day, cluster; distinct.
 
     An actor that is not known (0) counts where the instance has no known one in the cluster.
     """
-    here = (EVIDENCE.c.instance_id.in_(instances), FLAGS.c.now == 1)
+    here = (among(connection, EVIDENCE.c.instance_id, instances), FLAGS.c.now == 1)
     known = (
         select(EVIDENCE.c.instance_id, FLAGS.c.cluster_id)
         .join(FLAGS, FLAGS.c.media_id == EVIDENCE.c.media_id)
@@ -79,18 +81,18 @@ def incidents_of(instances: Collection[int]) -> Select[Any]:
 _COLUMNS = ("instance_id", "media_id", "actor_id", "day")
 
 
-def _wanted(media: Collection[int]) -> Any:
+def _wanted(connection: Connection, media: Collection[int]) -> Any:
     authors = (SIGHTINGS.c.role == int(Role.AUTHOR), SIGHTINGS.c.sure > 0)
     own = (
         select(SIGHTINGS.c.instance_id, SIGHTINGS.c.subject_id.label("media_id"), SIGHTINGS.c.actor_id, SIGHTINGS.c.day)
         .join(FLAGS, FLAGS.c.media_id == SIGHTINGS.c.subject_id)
-        .where(SIGHTINGS.c.subject_id.in_(media), *authors)
+        .where(among(connection, SIGHTINGS.c.subject_id, media), *authors)
     )
     joined = (
         select(SIGHTINGS.c.instance_id, JOINS.c.media_id, SIGHTINGS.c.actor_id, SIGHTINGS.c.day)
         .join(SIGHTINGS, SIGHTINGS.c.subject_id == JOINS.c.name_id)
         .join(FLAGS, FLAGS.c.media_id == JOINS.c.media_id)
-        .where(JOINS.c.media_id.in_(media), *authors)
+        .where(among(connection, JOINS.c.media_id, media), *authors)
     )
     both = union(own, joined).subquery()
     return select(*(both.c[name] for name in _COLUMNS))

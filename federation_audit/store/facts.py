@@ -14,7 +14,6 @@ from typing import Final, NamedTuple, TypeVar
 
 from federation_audit.store.identities import ActorKey, MediaKey, NameKey, NameKind, StratumKey
 from schemas.broker import Received
-from schemas.codec import encode
 from schemas.domains import NotADomain, normalise_domain
 from schemas.messages import (
     ActorForgotten,
@@ -248,9 +247,9 @@ def _as_origin(origin: OriginObserved, subject: MediaKey | NameKey) -> Origin:
     author_domain = normal_domain(author.instance) if author else ""
     community_domain = normal_domain(community.instance) if community else ""
     actor = ActorKey(_plain(author.key_id), author.pseudonym) if author and author.pseudonym else None
-    return Origin(
+    found = Origin(
         observed_at=origin.observed_at,
-        tie=int.from_bytes(hashlib.sha256(encode(origin)).digest()[:8], "big", signed=True),
+        tie=0,
         subject=subject,
         place=PLACES.index(origin.place),
         method=METHODS.index(origin.method),
@@ -267,6 +266,8 @@ def _as_origin(origin: OriginObserved, subject: MediaKey | NameKey) -> Origin:
         post_url=_plain(origin.post_url),
         observer=_plain(origin.observer)[:200],
     )
+    digest = hashlib.sha256(repr(found).encode()).digest()
+    return found._replace(tie=int.from_bytes(digest[:8], "big", signed=True))
 
 
 def _note(latest: dict[Key, int], key: Key, at: int) -> None:

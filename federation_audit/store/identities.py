@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Table, func, select
 
-from federation_audit.store.rows import add, chunks
+from federation_audit.store.rows import add, chunks, rows_by_bytes
 from federation_audit.store.tables import ACTORS, MEDIA, NAMES, STRATA, TEXTS
 
 _REMEMBERED_MOST = 200_000
@@ -122,11 +122,11 @@ class Identities:
         tenants = self.texts(connection, TextKind.TENANT, {key.tenant for key in keys})
         found = self._known(MediaKey, keys)
         wanted = {(key.sha256, tenants[key.tenant]): key for key in keys if key not in found}
-        for chunk in chunks({sha256 for sha256, _ in wanted}):
-            query = select(MEDIA.c.sha256, MEDIA.c.tenant_id, MEDIA.c.id).where(MEDIA.c.sha256.in_(chunk))
-            for sha256, tenant_id, number in connection.execute(query):
-                if (key := wanted.get((sha256, tenant_id))) is not None:
-                    found[key] = number
+        columns = (MEDIA.c.sha256, MEDIA.c.tenant_id, MEDIA.c.id)
+        hashes = {sha256 for sha256, _ in wanted}
+        for sha256, tenant_id, number in rows_by_bytes(connection, columns, MEDIA.c.sha256, hashes):
+            if (key := wanted.get((sha256, tenant_id))) is not None:
+                found[key] = number
         new = [key for key in wanted.values() if key not in found]
         found |= self._give_subjects(new)
         rows = [{"id": found[key], "tenant_id": tenants[key.tenant], "sha256": key.sha256} for key in new]
@@ -143,11 +143,11 @@ class Identities:
             for key in keys
             if key not in found
         }
-        for chunk in chunks({digest for digest, _, _ in wanted}):
-            query = select(NAMES.c.digest, NAMES.c.kind, NAMES.c.tenant_id, NAMES.c.id).where(NAMES.c.digest.in_(chunk))
-            for digest, kind, tenant_id, number in connection.execute(query):
-                if (key := wanted.get((digest, kind, tenant_id))) is not None:
-                    found[key] = number
+        columns = (NAMES.c.digest, NAMES.c.kind, NAMES.c.tenant_id, NAMES.c.id)
+        digests = {digest for digest, _, _ in wanted}
+        for digest, kind, tenant_id, number in rows_by_bytes(connection, columns, NAMES.c.digest, digests):
+            if (key := wanted.get((digest, kind, tenant_id))) is not None:
+                found[key] = number
         new = {parts: key for parts, key in wanted.items() if key not in found}
         found |= self._give_subjects(new.values())
         rows: list[dict[str, Any]] = [
@@ -160,11 +160,11 @@ class Identities:
 
     def _actors_there(self, connection: Connection, keys: set[ActorKey]) -> dict[Any, int]:
         found = {}
-        for chunk in chunks({key.pseudonym for key in keys}):
-            query = select(ACTORS.c.key_id, ACTORS.c.pseudonym, ACTORS.c.id).where(ACTORS.c.pseudonym.in_(chunk))
-            for key_id, pseudonym, number in connection.execute(query):
-                if (key := ActorKey(key_id, pseudonym)) in keys:
-                    found[key] = number
+        columns = (ACTORS.c.key_id, ACTORS.c.pseudonym, ACTORS.c.id)
+        pseudonyms = {key.pseudonym for key in keys}
+        for key_id, pseudonym, number in rows_by_bytes(connection, columns, ACTORS.c.pseudonym, pseudonyms):
+            if (key := ActorKey(key_id, pseudonym)) in keys:
+                found[key] = number
         return found
 
     def _known(self, kind: type, keys: Iterable[Any]) -> dict[Any, int]:

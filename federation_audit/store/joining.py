@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 
 from sqlalchemy import Connection, select
 
-from federation_audit.store.rows import chunks, put, remove
+from federation_audit.store.rows import among, chunks, put, remove
 from federation_audit.store.tables import JOINS, LINKS, MEDIA, NAMES
 
 Link = tuple[int, int]
@@ -20,7 +20,9 @@ def write_links(connection: Connection, links: Mapping[Link, int], media: Collec
     """Write links with their times; the names that may be joined to others now. `media` are ids among the subjects."""
     known: dict[Link, int] = {}
     for chunk in chunks({subject for subject, _ in links}):
-        query = select(LINKS.c.subject_id, LINKS.c.name_id, LINKS.c.at).where(LINKS.c.subject_id.in_(chunk))
+        query = select(LINKS.c.subject_id, LINKS.c.name_id, LINKS.c.at).where(
+            among(connection, LINKS.c.subject_id, chunk)
+        )
         known |= {(row.subject_id, row.name_id): row.at for row in connection.execute(query)}
     new = links.keys() - known.keys()
     put(
@@ -57,7 +59,7 @@ def joined_media(connection: Connection, names: Collection[int]) -> dict[int, se
     """The media that each of `names` is joined to, as it is written."""
     found: dict[int, set[int]] = defaultdict(set)
     for chunk in chunks(names):
-        query = select(JOINS.c.name_id, JOINS.c.media_id).where(JOINS.c.name_id.in_(chunk))
+        query = select(JOINS.c.name_id, JOINS.c.media_id).where(among(connection, JOINS.c.name_id, chunk))
         for name, medium in connection.execute(query):
             found[name].add(medium)
     return found
@@ -75,7 +77,7 @@ def _linked_media(connection: Connection, names: Collection[int]) -> dict[int, s
     found: dict[int, set[int]] = defaultdict(set)
     for chunk in chunks(names):
         query = select(LINKS.c.name_id, LINKS.c.subject_id).join(MEDIA, MEDIA.c.id == LINKS.c.subject_id)
-        for name, medium in connection.execute(query.where(LINKS.c.name_id.in_(chunk))):
+        for name, medium in connection.execute(query.where(among(connection, LINKS.c.name_id, chunk))):
             found[name].add(medium)
     return dict(found)
 
@@ -83,10 +85,10 @@ def _linked_media(connection: Connection, names: Collection[int]) -> dict[int, s
 def _neighbours(connection: Connection, names: Collection[int]) -> dict[int, set[int]]:
     found: dict[int, set[int]] = defaultdict(set)
     for chunk in chunks(names):
-        addresses = select(LINKS.c.subject_id, LINKS.c.name_id).where(LINKS.c.subject_id.in_(chunk))
+        addresses = select(LINKS.c.subject_id, LINKS.c.name_id).where(among(connection, LINKS.c.subject_id, chunk))
         for alias, address in connection.execute(addresses):
             found[alias].add(address)
         aliases = select(LINKS.c.name_id, LINKS.c.subject_id).join(NAMES, NAMES.c.id == LINKS.c.subject_id)
-        for address, alias in connection.execute(aliases.where(LINKS.c.name_id.in_(chunk))):
+        for address, alias in connection.execute(aliases.where(among(connection, LINKS.c.name_id, chunk))):
             found[address].add(alias)
     return found

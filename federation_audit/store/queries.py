@@ -13,7 +13,7 @@ from sqlalchemy import Connection, func, select
 from federation_audit.store import evidence
 from federation_audit.store.facts import DECISIONS, Role
 from federation_audit.store.identities import TextKind
-from federation_audit.store.rows import chunks
+from federation_audit.store.rows import among, chunks
 from federation_audit.store.standings import NOW
 from federation_audit.store.tables import (
     ACTORS,
@@ -117,13 +117,13 @@ def read_incidents(connection: Connection, domain: str) -> list[Incident]:
     number = instance_id(connection, domain)
     if number is None:
         return []
-    found = connection.execute(evidence.incidents_of([number])).all()
+    found = connection.execute(evidence.incidents_of(connection, [number])).all()
     names: dict[int, bytes] = {}
     for chunk in chunks({row.cluster_id for row in found}):
         named = (
             select(FLAGS.c.cluster_id, func.min(MEDIA.c.sha256))
             .join(MEDIA, MEDIA.c.id == FLAGS.c.media_id)
-            .where(FLAGS.c.cluster_id.in_(chunk))
+            .where(among(connection, FLAGS.c.cluster_id, chunk))
             .group_by(FLAGS.c.cluster_id)
         )
         names.update((cluster, sha256) for cluster, sha256 in connection.execute(named))
@@ -258,6 +258,6 @@ def _read_counts(connection: Connection, role: Role, domain: str | None) -> list
 def _actors(connection: Connection, numbers: Collection[int]) -> dict[int, tuple[str, bytes]]:
     found = {}
     for chunk in chunks(numbers):
-        for row in connection.execute(select(ACTORS).where(ACTORS.c.id.in_(chunk))):
+        for row in connection.execute(select(ACTORS).where(among(connection, ACTORS.c.id, chunk))):
             found[row.id] = (row.key_id, row.pseudonym)
     return found

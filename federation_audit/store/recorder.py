@@ -40,7 +40,7 @@ class Recorder:
             self._generation = state.generation
             self._identities = Identities(connection)
             self._tallies = Tallies(connection, self._identities)
-            self._clusters = Clusters(connection)
+            self._clusters = Clusters.load(connection)
             forgotten = connection.execute(select(FORGOTTEN))
             self._forgotten = {ActorKey(row.key_id, row.pseudonym): row.forgotten_at for row in forgotten}
             offsets = connection.execute(select(OFFSETS))

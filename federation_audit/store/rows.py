@@ -1,10 +1,26 @@
 """Many rows at a time, in the SQL that both databases speak."""
 
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Table, bindparam, delete, insert, update
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    Row,
+    Table,
+    any_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 Item = TypeVar("Item")
@@ -18,6 +34,30 @@ def chunks(items: Collection[Item], size: int = CHUNK) -> Iterator[list[Item]]:
     iterator = iter(items)
     while chunk := list(islice(iterator, size)):
         yield chunk
+
+
+def among(connection: Connection, column: Column[int], ids: Collection[int]) -> ColumnElement[bool]:
+    """That `column` is one of `ids`. They travel as one parameter: thousands of parameters cost more than the query."""
+    if connection.dialect.name == "sqlite":
+        listed = func.json_each(bindparam("ids", json.dumps(list(ids)), unique=True)).table_valued("value")
+        return column.in_(select(listed.c.value))
+    return column == any_(bindparam("ids", list(ids), type_=ARRAY(BigInteger), unique=True))
+
+
+def rows_by_bytes(
+    connection: Connection, columns: Sequence[Column[Any]], key: Column[bytes], values: Collection[bytes]
+) -> Iterator[Row[Any]]:
+    """`columns` of the rows whose `key`, of the same table, is one of `values`.
+
+    By the driver's own SQL: bytes cannot travel in JSON, and SQLAlchemy takes longer over parameters than the query.
+    """
+    selected = f"SELECT {', '.join(column.name for column in columns)} FROM {key.table.name} WHERE {key.name}"  # noqa: S608 - names of ours
+    for chunk in chunks(values):
+        if connection.dialect.name == "sqlite":
+            marks = ", ".join("?" * len(chunk))
+            yield from connection.exec_driver_sql(f"{selected} IN ({marks})", tuple(chunk))
+        else:
+            yield from connection.exec_driver_sql(f"{selected} = ANY(%s)", (chunk,))
 
 
 def put(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:

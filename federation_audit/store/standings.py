@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from federation_audit.store.facts import DECISIONS, FLAGGED_FROM
 from federation_audit.store.identities import Identities, TextKind
-from federation_audit.store.rows import chunks
+from federation_audit.store.rows import among, chunks
 from federation_audit.store.tables import DAYS, JOINS, JUDGEMENTS, MARKS, MEDIA, SIGHTINGS, STRATA, TALLIES
 from schemas.messages import AnsweredBy
 from schemas.topics import DAY_MS
@@ -57,7 +57,7 @@ class Tallies:
         """The standings of those of `media` that are media."""
         found: dict[int, Standing] = {}
         for asked in chunks(media):
-            its_tenant = select(MEDIA.c.id, MEDIA.c.tenant_id).where(MEDIA.c.id.in_(asked))
+            its_tenant = select(MEDIA.c.id, MEDIA.c.tenant_id).where(among(connection, MEDIA.c.id, asked))
             chunk = []
             for medium, tenant_id in connection.execute(its_tenant):
                 found[medium] = Standing(tenant_id)
@@ -69,20 +69,22 @@ class Tallies:
                 JUDGEMENTS.c.decision,
                 JUDGEMENTS.c.stratum_id,
             )
-            for medium, *judgement in connection.execute(judged.where(JUDGEMENTS.c.media_id.in_(chunk))):
+            for medium, *judgement in connection.execute(judged.where(among(connection, JUDGEMENTS.c.media_id, chunk))):
                 found[medium].judgements.append((judgement[0], judgement[1], judgement[2], judgement[3]))
-            marked = select(MARKS.c.media_id, MARKS.c.mark_id, MARKS.c.at).where(MARKS.c.media_id.in_(chunk))
+            marked = select(MARKS.c.media_id, MARKS.c.mark_id, MARKS.c.at).where(
+                among(connection, MARKS.c.media_id, chunk)
+            )
             for medium, mark, at in connection.execute(marked):
                 found[medium].marks.append((mark, at))
             seen = select(SIGHTINGS.c.subject_id, SIGHTINGS.c.role, SIGHTINGS.c.instance_id).distinct()
             for medium, role, instance in connection.execute(
-                seen.where(SIGHTINGS.c.subject_id.in_(chunk), SIGHTINGS.c.sure > 0)
+                seen.where(among(connection, SIGHTINGS.c.subject_id, chunk), SIGHTINGS.c.sure > 0)
             ):
                 found[medium].seen.add((role, instance))
             joined = (
                 select(JOINS.c.media_id, SIGHTINGS.c.role, SIGHTINGS.c.instance_id)
                 .join(SIGHTINGS, SIGHTINGS.c.subject_id == JOINS.c.name_id)
-                .where(JOINS.c.media_id.in_(chunk), SIGHTINGS.c.sure > 0)
+                .where(among(connection, JOINS.c.media_id, chunk), SIGHTINGS.c.sure > 0)
                 .distinct()
             )
             for medium, role, instance in connection.execute(joined):
