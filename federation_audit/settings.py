@@ -5,10 +5,10 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 
-def _check_database(url: SecretStr) -> SecretStr:
-    from federation_audit.store.engine import parse_url
+def _check_database(url: SecretStr | None) -> SecretStr | None:
+    if url is not None:
+        from federation_audit.store.engine import parse_url  # settings are read by commands that need no database
 
-    if url.get_secret_value():
         parse_url(url.get_secret_value())
     return url
 
@@ -18,8 +18,8 @@ class AuditSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    database: Annotated[SecretStr, AfterValidator(_check_database)] = Field(
-        SecretStr(""),
+    database: Annotated[SecretStr | None, AfterValidator(_check_database)] = Field(
+        None,
         description="Database URL: sqlite:////absolute/path/audit.sqlite, or postgresql://user:password@host/name."
         " Default: audit.sqlite in the data directory.",
     )

@@ -154,7 +154,8 @@ class Settings(BaseSettings):
     @property
     def audit_database(self) -> str:
         """The audit store's URL. It may hold a password."""
-        return self.audit.database.get_secret_value() or f"sqlite:///{self.data_dir / 'audit.sqlite'}"
+        named = self.audit.database
+        return named.get_secret_value() if named else f"sqlite:///{self.data_dir / 'audit.sqlite'}"
 
     @property
     def models_dir(self) -> Path:

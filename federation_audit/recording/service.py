@@ -61,6 +61,8 @@ async def record(
             except RebuildWanted:
                 log.info("rebuild_begins", recorder=name)
                 await _patiently(stop, lambda: _clear(store, name, settings))
+            except LeaseTaken as error:  # we were stopped, or slow, for longer than our lease
+                log.warning("lease_lost", because=str(error))
             except StoreUnavailable as error:
                 log.warning("store_unavailable", error=str(error))
                 await _pause(stop, _RETRY_S)

@@ -43,6 +43,8 @@ DECISIONS: Final = (Decision.ACCEPT, Decision.REVIEW, Decision.REJECT)
 FLAGGED_FROM: Final = 1
 PLACES: Final = tuple(Place)
 METHODS: Final = tuple(OriginMethod)
+"""Decisions, places and methods stand in the store by their number here: new ones come last."""
+
 _RANK: Final = {decision: number for number, decision in enumerate(DECISIONS)}
 _SURENESS: Final = {Confidence.CERTAIN: 3, Confidence.LIKELY: 2, Confidence.POSSIBLE: 1}
 _ANSWER: Final = {True: "accepted", False: "refused", None: "unknown"}

@@ -97,6 +97,7 @@ class Recorder:
             if read_state(connection).wanted != self._generation:
                 raise RebuildWanted("the store is to be made anew from the topics")
             yield connection
+            lease.hold(connection, self._holder)  # a batch may have taken longer than the lease lasts
 
     def _apply(self, connection: Connection, facts: Facts) -> None:
         media, new = self._identities.media(connection, facts.media)
