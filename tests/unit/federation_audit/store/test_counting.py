@@ -42,7 +42,7 @@ def test_an_image_counts_once_however_often_it_is_judged_answered_and_seen(store
 
 
 def test_an_image_of_several_authors_counts_once_for_each_of_their_instances(store):
-    origins = [seen(1, f"{name}.example", actor=actor) for name in "ab" for actor in ("x", "y")]
+    origins = [seen(1, f"{name}.example", actor=f"{actor} of {name}") for name in "ab" for actor in ("x", "y")]
     write(store, [judged(1, REVIEW)], origins)
     assert [count(store, f"{name}.example") for name in "abc"] == [Count(1, 1), Count(1, 1), Count(0, 0)]
 
