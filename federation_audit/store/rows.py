@@ -11,7 +11,6 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
-    Row,
     Table,
     any_,
     bindparam,
@@ -46,7 +45,7 @@ def among(connection: Connection, column: Column[int], ids: Collection[int]) -> 
 
 def rows_by_bytes(
     connection: Connection, columns: Sequence[Column[Any]], key: Column[bytes], values: Collection[bytes]
-) -> Iterator[Row[Any]]:
+) -> Iterator[Any]:
     """`columns` of the rows whose `key`, of the same table, is one of `values`.
 
     By the driver's own SQL: bytes cannot travel in JSON, and SQLAlchemy takes longer over parameters than the query.
