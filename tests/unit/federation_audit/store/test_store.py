@@ -67,7 +67,8 @@ def _fail(*_: object) -> None:
     raise ZeroDivisionError
 
 
-def test_one_process_writes_and_the_next_may_when_it_has_let_go(store):
+def test_one_process_writes_and_the_next_may_when_it_has_let_go(store, monkeypatch):
+    monkeypatch.setattr(lease, "LEASE_MS", 600_000)
     first = write(store)
     with pytest.raises(LeaseTaken, match="test writes the audit store"):
         Recorder(store, holder="other", retention_days=FAR_BACK)
