@@ -16,12 +16,15 @@ CONFIGURATION: Final = os.EX_CONFIG
 TRY_AGAIN: Final = os.EX_TEMPFAIL
 """75: a restart after a while may mend it, and must not be ruled out."""
 
-OUR_PACKAGES: Final = frozenset({"schemas", "gateway", "scanner", "fediwarden"})
+OUR_PACKAGES: Final = frozenset({"schemas", "gateway", "scanner", "federation_audit", "fediwarden"})
 
 CODES: Final = {
     "fediwarden.settings.SettingsError": CONFIGURATION,
     "fediwarden.children.ChildMisconfigured": CONFIGURATION,
     "gateway.listening.CannotStart": CONFIGURATION,
+    "federation_audit.store.errors.SchemaTooNew": CONFIGURATION,
+    "federation_audit.store.errors.SchemaTooOld": CONFIGURATION,
+    "federation_audit.store.errors.StoreRefused": CONFIGURATION,
     "schemas.broker.errors.BrokerRefused": CONFIGURATION,
     "schemas.broker.errors.InstanceTaken": TRY_AGAIN,
     "schemas.broker.errors.TopicsNotReady": CONFIGURATION,

@@ -26,6 +26,7 @@ from pydantic_settings import (
 )
 from pydantic_settings.exceptions import SettingsError as EnvironmentError_
 
+from federation_audit.settings import AuditSettings
 from fediwarden.kafka.settings import KafkaSettings
 from fediwarden.logs import LogSettings
 from gateway.enforcement.settings import EnforcerSettings
@@ -101,6 +102,7 @@ class Settings(BaseSettings):
         default_factory=RelaySettings,
         description="What stands between Lemmy and pict-rs, and learns where images come from.",
     )
+    audit: AuditSettings = Field(default_factory=AuditSettings, description="What the audit keeps about who sent what.")
     tenants: dict[str, TenantSettings] = Field(
         default_factory=lambda: {"default": TenantSettings()},
         description="Who may post images, by name. Default: one tenant, without a key, from loopback.",
@@ -157,6 +159,12 @@ class Settings(BaseSettings):
     def actors_file(self) -> Path:
         """The keys that actors' pseudonyms are made with."""
         return self.data_dir / "actors.json"
+
+    @property
+    def audit_database(self) -> str:
+        """The audit store's URL. It may hold a password."""
+        named = self.audit.database
+        return named.get_secret_value() if named else f"sqlite:///{self.data_dir / 'audit.sqlite'}"
 
     @property
     def models_dir(self) -> Path:

@@ -9,6 +9,7 @@ import sys
 import typer
 
 from fediwarden.cli import (
+    audit,
     doctor,
     keys,
     ledger,
@@ -41,6 +42,7 @@ app.command("enforcer")(services.enforcer)
 app.command("relay")(services.relay)
 app.command("scan")(scan.scan)
 app.command("ledger")(ledger.ledger)
+app.add_typer(audit.app, name="audit")
 app.add_typer(overrides.app, name="overrides")
 app.add_typer(shadow.app, name="shadow")
 app.add_typer(topics.app, name="topics")

@@ -1,6 +1,7 @@
-"""Our Kafka client, the only importer of aiokafka: producer, group consumer, tail, history, topic administration."""
+"""Our Kafka client, the only importer of aiokafka: producer, readers with and without a group, topic administration."""
 
 from schemas.broker.admin import TopicChange, apply_topics, check_topics, diff_topics
+from schemas.broker.assigned import AssignedReader
 from schemas.broker.consumer import Consumer
 from schemas.broker.erasing import Bounds, Partition, PartitionLogs, open_logs
 from schemas.broker.errors import (
@@ -18,6 +19,7 @@ from schemas.broker.settings import BrokerSettings
 from schemas.broker.tail import Tail
 
 __all__ = [
+    "AssignedReader",
     "Bounds",
     "BrokerError",
     "BrokerRefused",

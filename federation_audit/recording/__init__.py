@@ -1,0 +1,1 @@
+"""The process that reads the topics into the audit store."""

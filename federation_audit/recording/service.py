@@ -1,0 +1,187 @@
+"""`fediwarden audit record`: topics into the store, for ever or up to where they end.
+
+Every partition is read from the offset that the store has for it, and the offsets are written with what the records
+said. Whatever goes wrong with the database, the process goes on from there once it answers again: what is in memory is
+thrown away and read anew. Any number of these processes may run; the one that has the store's lease writes, the others
+wait for it to end.
+"""
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from federation_audit.settings import AuditSettings
+from federation_audit.store.engine import Store
+from federation_audit.store.errors import LeaseTaken, RebuildWanted, StoreUnavailable
+from federation_audit.store.migrating import migrate
+from federation_audit.store.recorder import Recorder
+from schemas.broker import AssignedReader, BrokerSettings, Partition, Received, check_topics
+from schemas.topics import ANSWERS, ENFORCEMENTS, IMAGES_DEAD, ORIGINS, VERDICTS
+
+log = structlog.get_logger("federation_audit.recording")
+
+RECORDED_TOPICS = (VERDICTS, ANSWERS, ORIGINS, ENFORCEMENTS, IMAGES_DEAD)
+_POLL_S = 1.0
+_WAIT_FOR_LEASE_S = 0.5
+_RETRY_S = 2.0
+_REPORT_EVERY_S = 60.0
+
+
+async def run_recorder(settings: AuditSettings, broker: BrokerSettings, url: str) -> None:
+    """Record until SIGTERM or SIGINT. Raises a `schemas.broker.BrokerError` or `StoreError` when it cannot go on."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await record(settings, broker, url, stop)
+
+
+async def record(
+    settings: AuditSettings,
+    broker: BrokerSettings,
+    url: str,
+    stop: asyncio.Event,
+    *,
+    caught_up: Callable[[], None] | None = None,
+    on_progress: Callable[[int], None] = lambda count: None,
+) -> None:
+    """Record until `stop` is set; `caught_up` is called when all is read that stood in the topics at start."""
+    await check_topics(broker, RECORDED_TOPICS)
+    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    with Store(url) as store:
+        await _patiently(stop, lambda: migrate(store))
+        while not stop.is_set():
+            try:
+                await _Session(settings, broker, store, name, caught_up, on_progress).run(stop)
+            except RebuildWanted:
+                log.info("rebuild_begins", recorder=name)
+                await _patiently(stop, lambda: _clear(store, name, settings))
+            except LeaseTaken as error:  # we were stopped, or slow, for longer than our lease
+                log.warning("lease_lost", because=str(error))
+            except StoreUnavailable as error:
+                log.warning("store_unavailable", error=str(error))
+                await _pause(stop, _RETRY_S)
+    log.info("recorder_stopped", recorder=name)
+
+
+def _clear(store: Store, name: str, settings: AuditSettings) -> None:
+    Recorder(store, holder=name, retention_days=settings.retention_days).clear()
+
+
+class _Session:
+    """From a fresh `Recorder` to its end, by stop or by a fault."""
+
+    def __init__(
+        self,
+        settings: AuditSettings,
+        broker: BrokerSettings,
+        store: Store,
+        name: str,
+        caught_up: Callable[[], None] | None,
+        on_progress: Callable[[int], None],
+    ) -> None:
+        self._settings = settings
+        self._broker = broker
+        self._store = store
+        self._name = name
+        self._caught_up = caught_up
+        self._on_progress = on_progress
+        self._unreadable: Counter[str] = Counter()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Wait for the lease, then record until `stop`."""
+        recorder = await self._open(stop)
+        if recorder is None:
+            return
+        client_id = f"fediwarden-audit-{self._name}"
+        async with AssignedReader(
+            self._broker, RECORDED_TOPICS, starts=recorder.offsets, client_id=client_id
+        ) as reader:
+            log.info("recorder_ready", recorder=self._name, store=self._store.name)
+            await self._record(reader, recorder, stop)
+        await asyncio.to_thread(recorder.release)
+
+    async def _open(self, stop: asyncio.Event) -> Recorder | None:
+        said = False
+        while not stop.is_set():
+            try:
+                return await asyncio.to_thread(
+                    Recorder, self._store, holder=self._name, retention_days=self._settings.retention_days
+                )
+            except LeaseTaken as error:
+                if not said:
+                    log.info("waiting_for_the_store", because=str(error))
+                said = True
+                await _pause(stop, _WAIT_FOR_LEASE_S)
+        return None
+
+    async def _record(self, reader: AssignedReader, recorder: Recorder, stop: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        ends = await reader.ends() if self._caught_up else {}
+        waiting = self._caught_up is not None
+        more_to_tidy = True
+        recorded, report_at = 0, loop.time() + _REPORT_EVERY_S
+        while not stop.is_set():
+            if waiting and await _is_beyond(reader, ends):
+                while await asyncio.to_thread(recorder.tidy):
+                    pass
+                waiting = False
+                assert self._caught_up is not None
+                self._caught_up()
+                continue
+            timeout_s = 0.05 if more_to_tidy else _POLL_S
+            records = await reader.poll(timeout_s=timeout_s, most=self._settings.batch)
+            self._note_unreadable(records)
+            # In a thread: the client goes on fetching meanwhile.
+            await asyncio.to_thread(recorder.record, records, offsets_after(records))
+            more_to_tidy = await asyncio.to_thread(recorder.tidy)
+            recorded += len(records)
+            self._on_progress(len(records))
+            if loop.time() >= report_at:
+                log.info("recorded", records=recorded, unreadable=dict(self._unreadable))
+                recorded, report_at = 0, loop.time() + _REPORT_EVERY_S
+
+    def _note_unreadable(self, records: Sequence[Received]) -> None:
+        for record in records:
+            if record.fault is not None:
+                self._unreadable[record.fault.reason] += 1
+                place = {"topic": record.topic.name, "partition": record.partition, "offset": record.offset}
+                log.warning("record_unreadable", reason=record.fault.reason, **place)
+
+
+def offsets_after(records: Sequence[Received]) -> dict[Partition, int]:
+    """Where reading goes on once `records` are done."""
+    after: dict[tuple[str, int], tuple[Partition, int]] = {}
+    for record in records:
+        after[record.topic.name, record.partition] = (Partition(record.topic, record.partition), record.offset + 1)
+    return dict(after.values())
+
+
+async def _is_beyond(reader: AssignedReader, ends: dict[Partition, int]) -> bool:
+    positions = await reader.positions()
+    return all(positions.get(partition, 0) >= end for partition, end in ends.items())
+
+
+async def _patiently(stop: asyncio.Event, act: Callable[[], None]) -> None:
+    """Do it, again and again while the database is away or another process writes."""
+    while not stop.is_set():
+        try:
+            await asyncio.to_thread(act)
+        except (StoreUnavailable, LeaseTaken) as error:
+            log.warning("waiting_for_the_store", because=str(error))
+            await _pause(stop, _RETRY_S)
+        else:
+            return
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return

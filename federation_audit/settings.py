@@ -1,0 +1,39 @@
+"""What an admin may set about the audit."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+
+
+def _check_database(url: SecretStr | None) -> SecretStr | None:
+    if url is not None:
+        from federation_audit.store.engine import parse_url  # settings are read by commands that need no database
+
+        parse_url(url.get_secret_value())
+    return url
+
+
+class AuditSettings(BaseModel):
+    """Where the audit keeps what it knows, and for how long."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    database: Annotated[SecretStr | None, AfterValidator(_check_database)] = Field(
+        None,
+        description="Database URL: sqlite:////absolute/path/audit.sqlite, or postgresql://user:password@host/name."
+        " Default: audit.sqlite in the data directory.",
+    )
+    retention_months: int = Field(
+        13,
+        ge=1,
+        le=13,
+        description="How long anything is kept. Kafka's topics keep 13 months: no more can be made anew from them.",
+    )
+    batch: int = Field(
+        5_000, ge=1, le=50_000, description="Most messages written in one transaction (about 2 KB of memory each)."
+    )
+
+    @property
+    def retention_days(self) -> int:
+        """`retention_months` in days, never beyond the 396 that topics keep."""
+        return int(self.retention_months * 30.4375)

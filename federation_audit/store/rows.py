@@ -1,0 +1,99 @@
+"""Many rows at a time, in the SQL that both databases speak."""
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, TypeVar
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    Table,
+    any_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+Item = TypeVar("Item")
+
+CHUNK = 5_000
+"""Most values in one IN: SQLite takes 32,766 parameters, and a statement's plan is made anew for each number."""
+
+
+def chunks(items: Collection[Item], size: int = CHUNK) -> Iterator[list[Item]]:
+    """`items` in lists of at most `size`."""
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def among(connection: Connection, column: Column[int], ids: Collection[int]) -> ColumnElement[bool]:
+    """That `column` is one of `ids`. They travel as one parameter: thousands of parameters cost more than the query."""
+    if connection.dialect.name == "sqlite":
+        listed = func.json_each(bindparam("ids", json.dumps(list(ids)), unique=True)).table_valued("value")
+        return column.in_(select(listed.c.value))
+    return column == any_(bindparam("ids", list(ids), type_=ARRAY(BigInteger), unique=True))
+
+
+def rows_by_bytes(
+    connection: Connection, columns: Sequence[Column[Any]], key: Column[bytes], values: Collection[bytes]
+) -> Iterator[Any]:
+    """`columns` of the rows whose `key`, of the same table, is one of `values`.
+
+    By the driver's own SQL: bytes cannot travel in JSON, and SQLAlchemy takes longer over parameters than the query.
+    """
+    selected = f"SELECT {', '.join(column.name for column in columns)} FROM {key.table.name} WHERE {key.name}"  # noqa: S608 - names of ours
+    for chunk in chunks(values):
+        if connection.dialect.name == "sqlite":
+            marks = ", ".join("?" * len(chunk))
+            yield from connection.exec_driver_sql(f"{selected} IN ({marks})", tuple(chunk))
+        else:
+            yield from connection.exec_driver_sql(f"{selected} = ANY(%s)", (chunk,))
+
+
+def put(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert `rows`, each with every column; one that is there, by its primary key, gets the new values."""
+    if not rows:
+        return
+    build = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    statement = build(table)
+    key = [column.name for column in table.primary_key]
+    rest = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in key}
+    if rest:
+        connection.execute(statement.on_conflict_do_update(index_elements=key, set_=rest), rows)
+    else:
+        connection.execute(statement.on_conflict_do_nothing(index_elements=key), rows)
+
+
+def add(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert `rows` that are not there yet."""
+    if rows:
+        connection.execute(insert(table), rows)
+
+
+def change(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Give rows that are there new values; each of `rows` has the primary key and the same other columns."""
+    if not rows:
+        return
+    key = [column.name for column in table.primary_key]
+    statement = update(table).where(*(table.c[name] == bindparam(f"at_{name}") for name in key))
+    statement = statement.values({name: bindparam(f"to_{name}") for name in rows[0] if name not in key})
+    connection.execute(
+        statement, [{(f"at_{n}" if n in key else f"to_{n}"): value for n, value in row.items()} for row in rows]
+    )
+
+
+def remove(connection: Connection, table: Table, keys: Sequence[Mapping[str, Any]]) -> None:
+    """Delete the rows with these `keys`, which name the same columns."""
+    if not keys:
+        return
+    statement = delete(table).where(*(table.c[name] == bindparam(f"at_{name}") for name in keys[0]))
+    connection.execute(statement, [{f"at_{name}": value for name, value in key.items()} for key in keys])

@@ -1,0 +1,181 @@
+"""What media add to the tallies, before and after a change.
+
+A tally is the sum of what each medium adds, and what a medium adds follows from its rows alone. So a change is counted
+by taking away what its media added before it and adding what they do after it, whatever it was.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from federation_audit.store.facts import DECISIONS, FLAGGED_FROM
+from federation_audit.store.identities import Identities, TextKind
+from federation_audit.store.rows import among, chunks
+from federation_audit.store.tables import DAYS, JOINS, JUDGEMENTS, MARKS, MEDIA, SIGHTINGS, STRATA, TALLIES
+from schemas.messages import AnsweredBy
+from schemas.topics import DAY_MS
+
+NOW = 0
+"""The stratum of the state now."""
+
+UNJUDGED = "unjudged"
+JUDGED_LATE = "judged_late"
+_UNJUDGED_BY = (AnsweredBy.DEADLINE, AnsweredBy.OVERLOAD, AnsweredBy.SPOOLED)
+
+
+@dataclass(slots=True)
+class Standing:
+    """A medium's rows, as far as they count. A judgement's stratum comes with what decides between equal times."""
+
+    tenant_id: int
+    judgements: list[tuple[int, str, int, int]] = field(default_factory=list)
+    marks: list[tuple[int, int]] = field(default_factory=list)
+    seen: set[tuple[int, int]] = field(default_factory=set)
+
+
+def measure_of(decision: int) -> str:
+    """The sum by day of the media whose state now is `decision`."""
+    return f"judged:{DECISIONS[decision].value}"
+
+
+class Tallies:
+    """Reads standings, and writes what they add. Belongs to one writer, as `Identities` does."""
+
+    def __init__(self, connection: Connection, identities: Identities) -> None:
+        unjudged = [f"answered:{by}:{how}" for by in _UNJUDGED_BY for how in ("accepted", "refused", "unknown")]
+        measures = [measure_of(number) for number in range(len(DECISIONS))]
+        ids = identities.texts(connection, TextKind.MARK, [*unjudged, *measures, UNJUDGED, JUDGED_LATE])
+        self._unjudged = {ids[text] for text in unjudged}
+        self._judged = [ids[text] for text in measures]
+        self._open, self._late = ids[UNJUDGED], ids[JUDGED_LATE]
+        self._order: dict[int, tuple[str, str, str]] = {}
+
+    def read(self, connection: Connection, media: Collection[int]) -> dict[int, Standing]:
+        """The standings of those of `media` that are media."""
+        found: dict[int, Standing] = {}
+        for asked in chunks(media):
+            its_tenant = select(MEDIA.c.id, MEDIA.c.tenant_id).where(among(connection, MEDIA.c.id, asked))
+            chunk = []
+            for medium, tenant_id in connection.execute(its_tenant):
+                found[medium] = Standing(tenant_id)
+                chunk.append(medium)
+            judged = select(
+                JUDGEMENTS.c.media_id,
+                JUDGEMENTS.c.judged_at,
+                JUDGEMENTS.c.scan_id,
+                JUDGEMENTS.c.decision,
+                JUDGEMENTS.c.stratum_id,
+            )
+            for medium, *judgement in connection.execute(judged.where(among(connection, JUDGEMENTS.c.media_id, chunk))):
+                found[medium].judgements.append((judgement[0], judgement[1], judgement[2], judgement[3]))
+            marked = select(MARKS.c.media_id, MARKS.c.mark_id, MARKS.c.at).where(
+                among(connection, MARKS.c.media_id, chunk)
+            )
+            for medium, mark, at in connection.execute(marked):
+                found[medium].marks.append((mark, at))
+            seen = select(SIGHTINGS.c.subject_id, SIGHTINGS.c.role, SIGHTINGS.c.instance_id).distinct()
+            for medium, role, instance in connection.execute(
+                seen.where(among(connection, SIGHTINGS.c.subject_id, chunk), SIGHTINGS.c.sure > 0)
+            ):
+                found[medium].seen.add((role, instance))
+            joined = (
+                select(JOINS.c.media_id, SIGHTINGS.c.role, SIGHTINGS.c.instance_id)
+                .join(SIGHTINGS, SIGHTINGS.c.subject_id == JOINS.c.name_id)
+                .where(among(connection, JOINS.c.media_id, chunk), SIGHTINGS.c.sure > 0)
+                .distinct()
+            )
+            for medium, role, instance in connection.execute(joined):
+                found[medium].seen.add((role, instance))
+        return found
+
+    def current(self, connection: Connection, standing: Standing) -> tuple[int, int] | None:
+        """Decision and time of the newest judgement; None where there is none."""
+        judgements = standing.judgements
+        if len(judgements) > 1:
+            if any(stratum not in self._order for *_, stratum in judgements):
+                self._order = {row.id: tuple(row)[1:] for row in connection.execute(select(STRATA))}
+            newest = max(judgements, key=lambda each: (*each[:3], self._order[each[3]]))
+        elif judgements:
+            newest = judgements[0]
+        else:
+            return None
+        return newest[2], newest[0]
+
+    def write(self, connection: Connection, before: Mapping[int, Standing], after: Mapping[int, Standing]) -> None:
+        """Take away what the media of `before` added, and add what those of `after` do."""
+        tallies: dict[tuple[int, int, int], list[int]] = defaultdict(lambda: [0, 0])
+        days: dict[tuple[int, int, int], int] = defaultdict(int)
+        for medium, standing in after.items():
+            earlier = before.get(medium)
+            if earlier == standing:
+                continue
+            self._add(connection, standing, 1, tallies, days)
+            if earlier is not None:
+                self._add(connection, earlier, -1, tallies, days)
+        for medium, standing in before.items():
+            if medium not in after:
+                self._add(connection, standing, -1, tallies, days)
+        _write_tallies(connection, tallies)
+        _write_days(connection, days)
+
+    def _add(
+        self,
+        connection: Connection,
+        standing: Standing,
+        sign: int,
+        tallies: dict[tuple[int, int, int], list[int]],
+        days: dict[tuple[int, int, int], int],
+    ) -> None:
+        tenant = standing.tenant_id
+        current = self.current(connection, standing)
+        for mark, at in standing.marks:
+            days[at // DAY_MS, tenant, mark] += sign
+        unjudged_at = max((at for mark, at in standing.marks if mark in self._unjudged), default=None)
+        if unjudged_at is not None:
+            days[unjudged_at // DAY_MS, tenant, self._open if current is None else self._late] += sign
+        if current is None:
+            return
+        days[current[1] // DAY_MS, tenant, self._judged[current[0]]] += sign
+        judged = [(stratum, decision) for _, _, decision, stratum in standing.judgements] + [(NOW, current[0])]
+        for role, instance in standing.seen:
+            for stratum, decision in judged:
+                tally = tallies[role, instance, stratum]
+                tally[0] += sign
+                if decision >= FLAGGED_FROM:
+                    tally[1] += sign
+
+
+def _write_tallies(connection: Connection, changes: Mapping[tuple[int, int, int], list[int]]) -> None:
+    rows = [
+        {"role": role, "instance_id": instance, "stratum_id": stratum, "exposed": exposed, "flagged": flagged}
+        | {"incidents": 0}
+        for (role, instance, stratum), (exposed, flagged) in changes.items()
+        if exposed or flagged
+    ]
+    if not rows:
+        return
+    statement = (sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert)(TALLIES)
+    sums = {name: TALLIES.c[name] + statement.excluded[name] for name in ("exposed", "flagged")}
+    keys = ["role", "instance_id", "stratum_id"]
+    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=sums), rows)
+    if any(exposed < 0 for exposed, _ in changes.values()):
+        connection.execute(delete(TALLIES).where(TALLIES.c.exposed == 0))
+
+
+def _write_days(connection: Connection, changes: Mapping[tuple[int, int, int], int]) -> None:
+    rows = [
+        {"day": day, "tenant_id": tenant, "measure_id": measure, "media": media}
+        for (day, tenant, measure), media in changes.items()
+        if media
+    ]
+    if not rows:
+        return
+    statement = (sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert)(DAYS)
+    sums = {"media": DAYS.c.media + statement.excluded.media}
+    keys = ["day", "tenant_id", "measure_id"]
+    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=sums), rows)
+    if any(media < 0 for media in changes.values()):
+        connection.execute(delete(DAYS).where(DAYS.c.media == 0))

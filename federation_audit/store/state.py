@@ -1,0 +1,29 @@
+"""Numbers about the store as a whole."""
+
+from typing import NamedTuple
+
+from sqlalchemy import Connection, select
+
+from federation_audit.store.rows import put
+from federation_audit.store.tables import STATE
+
+
+class State(NamedTuple):
+    """Horizons (times), which rebuild the content is of, and which one somebody wants."""
+
+    horizon: int = 0
+    failures_horizon: int = 0
+    generation: int = 0
+    wanted: int = 0
+
+
+def read_state(connection: Connection) -> State:
+    """As it is."""
+    rows = connection.execute(select(STATE))
+    return State(**{name: value for name, value in rows if name in State._fields})
+
+
+def write_state(connection: Connection, **values: int) -> None:
+    """Change some of `State`."""
+    assert values.keys() <= set(State._fields)
+    put(connection, STATE, [{"name": name, "value": value} for name, value in values.items()])

@@ -1,0 +1,265 @@
+"""The tables. What each row means is said in `federation_audit.store` and beside it.
+
+Times are milliseconds since the epoch, days are days since the epoch (UTC). Ids are given by `store.identities`; a
+subject is what an origin hangs on: a medium, or a name (alias or address) that is not, or not only, one medium's.
+"""
+
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, SmallInteger, Table, Text
+
+ID = BigInteger().with_variant(Integer(), "sqlite")
+METADATA = MetaData()
+
+_CLUSTERED: dict[str, Any] = {"sqlite_with_rowid": False}
+
+
+def _id(name: str = "id") -> Column[int]:
+    return Column(name, ID, primary_key=True, autoincrement=False)
+
+
+def _whole(name: str, **options: Any) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, **options)
+
+
+def _small(name: str, **options: Any) -> Column[int]:
+    return Column(name, SmallInteger, nullable=False, **options)
+
+
+def _text(name: str, **options: Any) -> Column[str]:
+    return Column(name, Text, nullable=False, **options)
+
+
+def _bytes(name: str, **options: Any) -> Column[bytes]:
+    return Column(name, LargeBinary, nullable=False, **options)
+
+
+STATE = Table("state", METADATA, _text("name", primary_key=True), _whole("value"))
+"""Numbers about the store: ``horizon`` (time), ``generation`` and ``wanted`` (which rebuild this is, which is due)."""
+
+LEASE = Table("lease", METADATA, _id(), _text("holder"), _whole("until"))
+"""One row: who may write, and until when nobody else may."""
+
+OFFSETS = Table(
+    "offsets", METADATA, _text("topic", primary_key=True), _whole("partition", primary_key=True), _whole("next_offset")
+)
+"""Up to where each partition is in the store."""
+
+TEXTS = Table("texts", METADATA, _id(), _small("kind"), _text("text"), Index("texts_text", "kind", "text", unique=True))
+"""Dictionary of what repeats: instances, tenants, rules, ... (`identities.TextKind`)."""
+
+STRATA = Table(
+    "strata",
+    METADATA,
+    _id(),
+    _text("models"),
+    _text("policy"),
+    _text("hash_list"),
+    Index("strata_key", "models", "policy", "hash_list", unique=True),
+)
+"""`models` is JSON, name to id, sorted; "" of a list's own verdicts."""
+
+ACTORS = Table(
+    "actors",
+    METADATA,
+    _id(),
+    _text("key_id"),
+    _bytes("pseudonym"),
+    Index("actors_key", "pseudonym", "key_id", unique=True),
+)
+"""Actor 0, which has no row, is an actor not known."""
+
+MEDIA = Table(
+    "media",
+    METADATA,
+    _id(),
+    _whole("tenant_id"),
+    _bytes("sha256"),
+    Index("media_key", "sha256", "tenant_id", unique=True),
+)
+
+JUDGEMENTS = Table(
+    "judgements",
+    METADATA,
+    _whole("media_id", primary_key=True),
+    _whole("stratum_id", primary_key=True),
+    _whole("judged_at"),
+    _text("scan_id"),
+    _small("decision"),
+    _whole("rules_id"),
+    **_CLUSTERED,
+)
+"""The newest verdict of a medium in a stratum."""
+
+MARKS = Table(
+    "marks",
+    METADATA,
+    _whole("media_id", primary_key=True),
+    _whole("mark_id", primary_key=True),
+    _whole("at"),
+    **_CLUSTERED,
+)
+"""The latest time that something happened to a medium: an answer, a removal, a failure, a denial (`facts.mark_of`)."""
+
+FLAGS = Table(
+    "flags",
+    METADATA,
+    _id("media_id"),
+    _whole("cluster_id"),
+    _whole("flagged_at"),
+    _text("scan_id"),
+    _text("detail"),
+    _small("now"),
+    Index("flags_cluster", "cluster_id"),
+)
+"""A medium that any verdict flagged: the newest such verdict, and whether the medium is flagged now."""
+
+LOOKS = Table(
+    "looks",
+    METADATA,
+    _whole("media_id", primary_key=True),
+    _bytes("pdq", primary_key=True),
+    _whole("at"),
+    **_CLUSTERED,
+)
+"""PDQ hashes of flagged media that are fit for matching."""
+
+NAMES = Table(
+    "names",
+    METADATA,
+    _id(),
+    _whole("tenant_id"),
+    _small("kind"),
+    _bytes("digest"),
+    _text("text"),
+    Index("names_key", "digest", "kind", "tenant_id", unique=True),
+)
+"""Aliases and addresses of images. The digest is the text's SHA-256, for an index of addresses would be as large."""
+
+LINKS = Table(
+    "links",
+    METADATA,
+    _whole("subject_id", primary_key=True),
+    _whole("name_id", primary_key=True),
+    _whole("at"),
+    Index("links_name", "name_id"),
+    **_CLUSTERED,
+)
+"""Two names of one image: a medium and a name, or an alias and an address."""
+
+JOINS = Table(
+    "joins",
+    METADATA,
+    _whole("media_id", primary_key=True),
+    _whole("name_id", primary_key=True),
+    Index("joins_name", "name_id"),
+    **_CLUSTERED,
+)
+"""Derived from links: whose origins count for which medium (`store.joining`)."""
+
+ORIGINS = Table(
+    "origins",
+    METADATA,
+    _bytes("id", primary_key=True),
+    _whole("subject_id"),
+    _small("place"),
+    _small("method"),
+    _whole("host_id"),
+    _small("host_confidence"),
+    _whole("author_instance_id"),
+    _small("author_confidence"),
+    _whole("actor_id"),
+    _whole("community_id"),
+    _whole("community_instance_id"),
+    _small("community_confidence"),
+    Column("moment_at", BigInteger),
+    _small("moment_confidence"),
+    _text("post_url"),
+    _text("observer"),
+    _whole("observed_at"),
+    _whole("tie"),
+    Index("origins_subject", "subject_id"),
+    Index("origins_actor", "actor_id"),
+)
+"""The newest message of each origin. Text ids are 0, and confidences 0, where a fact is not known."""
+
+SIGHTINGS = Table(
+    "sightings",
+    METADATA,
+    _whole("subject_id", primary_key=True),
+    _small("role", primary_key=True),
+    _whole("instance_id", primary_key=True),
+    _whole("actor_id", primary_key=True),
+    _whole("day", primary_key=True),
+    _whole("sure"),
+    _whole("origins"),
+    **_CLUSTERED,
+)
+"""Derived from origins: how many say so, and how many of them with confidence certain or likely. Actors and days of
+authors alone; 0 else."""
+
+EVIDENCE = Table(
+    "evidence",
+    METADATA,
+    _whole("instance_id", primary_key=True),
+    _whole("media_id", primary_key=True),
+    _whole("actor_id", primary_key=True),
+    _whole("day", primary_key=True),
+    Index("evidence_media", "media_id"),
+    **_CLUSTERED,
+)
+"""Derived: the sure author sightings of media in `flags`, by instance."""
+
+TALLIES = Table(
+    "tallies",
+    METADATA,
+    _small("role", primary_key=True),
+    _whole("instance_id", primary_key=True),
+    _whole("stratum_id", primary_key=True),
+    _whole("exposed"),
+    _whole("flagged"),
+    _whole("incidents"),
+    **_CLUSTERED,
+)
+"""Derived: the counts. Stratum 0 is the state now; incidents stand there, of authors alone."""
+
+DAYS = Table(
+    "days",
+    METADATA,
+    _whole("day", primary_key=True),
+    _whole("tenant_id", primary_key=True),
+    _whole("measure_id", primary_key=True),
+    _whole("media"),
+    **_CLUSTERED,
+)
+"""Derived: how many media by day of their latest verdict, of their latest answer of each kind, and so on."""
+
+FORGOTTEN = Table(
+    "forgotten",
+    METADATA,
+    _text("key_id", primary_key=True),
+    _bytes("pseudonym", primary_key=True),
+    _whole("forgotten_at"),
+)
+"""Actors whose origins observed until then do not count."""
+
+FROM_MESSAGES = (
+    TEXTS,
+    STRATA,
+    ACTORS,
+    MEDIA,
+    JUDGEMENTS,
+    MARKS,
+    FLAGS,
+    LOOKS,
+    NAMES,
+    LINKS,
+    JOINS,
+    ORIGINS,
+    SIGHTINGS,
+    EVIDENCE,
+    TALLIES,
+    DAYS,
+    FORGOTTEN,
+)
+"""All that a rebuild clears and makes anew. What people wrote (reviews, decisions) must never be in it."""
