@@ -16,16 +16,19 @@ CONFIGURATION: Final = os.EX_CONFIG
 TRY_AGAIN: Final = os.EX_TEMPFAIL
 """75: a restart after a while may mend it, and must not be ruled out."""
 
-OUR_PACKAGES: Final = frozenset({"schemas", "gateway", "scanner", "fediwarden"})
+OUR_PACKAGES: Final = frozenset({"schemas", "gateway", "scanner", "federation_audit", "fediwarden"})
 
 CODES: Final = {
     "fediwarden.settings.SettingsError": CONFIGURATION,
     "fediwarden.children.ChildMisconfigured": CONFIGURATION,
+    "federation_audit.lemmy.errors.LemmyDatabaseError": FAILED,
+    "federation_audit.lemmy.service.NoDatabase": CONFIGURATION,
     "gateway.service.CannotStart": CONFIGURATION,
     "schemas.broker.errors.BrokerRefused": CONFIGURATION,
     "schemas.broker.errors.InstanceTaken": TRY_AGAIN,
     "schemas.broker.errors.TopicsNotReady": CONFIGURATION,
     "schemas.keyring.KeyringError": CONFIGURATION,
+    "schemas.pseudonyms.PseudonymKeysError": CONFIGURATION,
     "scanner.models.model.ModelError": CONFIGURATION,
     "scanner.models.registry.FetchFailed": FAILED,
     "scanner.policy.errors.PolicyError": CONFIGURATION,

@@ -26,6 +26,7 @@ from pydantic_settings import (
 )
 from pydantic_settings.exceptions import SettingsError as EnvironmentError_
 
+from federation_audit.lemmy.settings import LemmySettings
 from fediwarden.kafka.settings import KafkaSettings
 from fediwarden.logs import LogSettings
 from gateway.enforcement.settings import EnforcerSettings
@@ -96,6 +97,9 @@ class Settings(BaseSettings):
     erasure: ErasureSettings = Field(
         default_factory=ErasureSettings, description="The janitor, which erases judged images from Kafka."
     )
+    lemmy: LemmySettings = Field(
+        default_factory=LemmySettings, description="What asks Lemmy's database where an image was posted."
+    )
     tenants: dict[str, TenantSettings] = Field(
         default_factory=lambda: {"default": TenantSettings()},
         description="Who may post images, by name. Default: one tenant, without a key, from loopback.",
@@ -143,6 +147,11 @@ class Settings(BaseSettings):
     def keys_file(self) -> Path:
         """The keyring that frames are encrypted with."""
         return self.data_dir / "keys.json"
+
+    @property
+    def actors_file(self) -> Path:
+        """The keys that actors' pseudonyms are made with."""
+        return self.data_dir / "actors.json"
 
     @property
     def models_dir(self) -> Path:

@@ -1,4 +1,4 @@
-"""``up``, ``gateway``, ``scanner`` and ``enforcer``: the commands that serve until they are stopped."""
+"""``up``, ``gateway``, ``scanner``, ``enforcer`` and ``lemmy``: the commands that serve until they are stopped."""
 
 import asyncio
 import sys
@@ -104,3 +104,29 @@ def enforcer(
     broker = settings.kafka.broker_settings()
     beside = [lambda producer: Janitor(settings.erasure, broker, producer).run()]
     uvloop.run(run_enforcer(settings.enforcer, settings.tenants, broker, companions=beside))
+
+
+def lemmy(
+    data_dir: DataDirOption = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only connect to each database, and say what it is or what is missing.")
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Ask Lemmy's database, read-only, who posted an image and where (see docs/lemmy.md)."""
+    import uvloop
+
+    from federation_audit.lemmy.service import check_databases, run_lemmy
+    from fediwarden.logs import configure_logging
+    from schemas.pseudonyms import Pseudonyms
+
+    settings = read_settings(config, nested_flags(data_dir=data_dir))
+    tenants = settings.tenants.items()
+    databases = {name: tenant.lemmy_database for name, tenant in tenants if tenant.lemmy_database is not None}
+    if check:
+        for tenant, home in uvloop.run(check_databases(settings.lemmy, databases)).items():
+            typer.echo(f"tenants.{tenant}.lemmy_database: Lemmy {home.shape.version} at {home.base}, readable")
+        return
+    configure_logging(settings.log, service="lemmy")
+    pseudonyms = Pseudonyms.open(settings.actors_file)
+    uvloop.run(run_lemmy(settings.lemmy, databases, settings.kafka.broker_settings(), pseudonyms))
