@@ -189,17 +189,17 @@ class Postgres:
                 assert time.monotonic() < give_up_at, f"postgres did not start within {START_WITHIN_S} s"
                 time.sleep(0.02)
 
-    def stop(self) -> None:
-        """End the server at once, with all its connections."""
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """End the server and its connections; what was committed is there at the next start (but for SIGQUIT)."""
         process, self._process = self._process, None
         if process is not None:
-            process.send_signal(signal.SIGQUIT)  # immediate shutdown
+            process.send_signal(how)
             process.wait(START_WITHIN_S)
 
     def make_database(self, schema: str) -> str:
         """A new database that `schema` has been run in; its name. The second of one schema is a copy of the first."""
         if schema not in self._templates:
-            template = f"template{next(self._numbers)}"
+            template = f"tables{next(self._numbers)}"
             self.server.execute(f"CREATE DATABASE {template}")
             with psycopg.connect(self.server.url(template), autocommit=True) as connection:
                 connection.execute(schema.encode())
@@ -220,5 +220,5 @@ def running_postgres() -> Iterator[Postgres]:
         postgres.start()
         yield postgres
     finally:
-        postgres.stop()
+        postgres.stop(signal.SIGQUIT)
         shutil.rmtree(folder, ignore_errors=True)
