@@ -51,8 +51,23 @@ _PARTS = {
     "nobody": "NULL::text, NULL::text, NULL::bool",
     "where": "c.{ap}::text, ci.domain::text",
     "nowhere": "NULL::text, NULL::text",
-    "author_instance": "JOIN instance ai ON ai.id = a.instance_id",
-    "community": "JOIN community c ON c.id = p.community_id JOIN instance ci ON ci.id = c.instance_id",
+    "author_instance": """
+        CROSS JOIN LATERAL (SELECT domain FROM instance WHERE instance.id = a.instance_id LIMIT 1) AS ai""",
+    "community": """
+        CROSS JOIN LATERAL (
+            SELECT instance_id, {ap} FROM community WHERE community.id = p.community_id LIMIT 1
+        ) AS c
+        CROSS JOIN LATERAL (SELECT domain FROM instance WHERE instance.id = c.instance_id LIMIT 1) AS ci""",
+}
+
+# One row by its id. With the limit the planner has no choice but to ask the index for each: how many rows a pattern
+# matches is anybody's guess, and a high one would have it read whole tables.
+_PERSON = "CROSS JOIN LATERAL (SELECT instance_id, local, {ap} FROM person WHERE person.id = %s LIMIT 1) AS a"
+_PERSONS = {
+    "creator": _PERSON % "p.creator_id",
+    "writer": _PERSON % "t.creator_id",
+    "uploader": _PERSON % "u.person_id",
+    "poster": _PERSON % "coalesce(p.creator_id, i.person_id)",
 }
 
 _LINKS = """
@@ -61,26 +76,34 @@ FROM {wanted}
 CROSS JOIN LATERAL (
     SELECT ap_id, creator_id, community_id, {published} FROM post WHERE post.url = w.form LIMIT %(most)s
 ) AS p
-JOIN person a ON a.id = p.creator_id {author_instance} {community}
+{creator} {author_instance} {community}
 """
 
 _UPLOADS_BY_USER = """
 SELECT w.number, true, 'upload', NULL::text, extract(epoch FROM i.{published})::float8, {who}, {nowhere}
 FROM unnest(%(alias_numbers)s::int[], %(aliases)s::text[]) AS w(number, alias)
-JOIN {uploads} i ON i.pictrs_alias = w.alias
-JOIN local_user u ON u.id = i.local_user_id
-JOIN person a ON a.id = u.person_id {author_instance}
+CROSS JOIN LATERAL (
+    SELECT local_user_id, {published} FROM {uploads} WHERE {uploads}.pictrs_alias = w.alias LIMIT 1
+) AS i
+CROSS JOIN LATERAL (SELECT person_id FROM local_user WHERE local_user.id = i.local_user_id LIMIT 1) AS u
+{uploader} {author_instance}
 """
 
 _UPLOADS_BY_PERSON = """
-SELECT w.number, true, CASE WHEN p.id IS NULL THEN 'upload' ELSE 'post-thumbnail' END, p.ap_id::text,
+SELECT w.number, true, CASE WHEN p.ap_id IS NULL THEN 'upload' ELSE 'post-thumbnail' END, p.ap_id::text,
     extract(epoch FROM coalesce(p.{published}, i.{published}))::float8, {who}, {where}
 FROM unnest(%(alias_numbers)s::int[], %(aliases)s::text[]) AS w(number, alias)
-JOIN {uploads} i ON i.pictrs_alias = w.alias
-LEFT JOIN post p ON p.id = i.thumbnail_for_post_id
-JOIN person a ON a.id = coalesce(p.creator_id, i.person_id) {author_instance}
-LEFT JOIN community c ON c.id = p.community_id
-LEFT JOIN instance ci ON ci.id = c.instance_id
+CROSS JOIN LATERAL (
+    SELECT person_id, thumbnail_for_post_id, {published} FROM {uploads} WHERE {uploads}.pictrs_alias = w.alias LIMIT 1
+) AS i
+LEFT JOIN LATERAL (
+    SELECT ap_id, creator_id, community_id, {published} FROM post WHERE post.id = i.thumbnail_for_post_id LIMIT 1
+) AS p ON true
+{poster} {author_instance}
+LEFT JOIN LATERAL (
+    SELECT instance_id, {ap} FROM community WHERE community.id = p.community_id LIMIT 1
+) AS c ON true
+LEFT JOIN LATERAL (SELECT domain FROM instance WHERE instance.id = c.instance_id LIMIT 1) AS ci ON true
 """
 
 _THUMBNAILS = """
@@ -89,7 +112,7 @@ FROM (
     SELECT ap_id, creator_id, community_id, thumbnail_url, {published} FROM post ORDER BY id DESC LIMIT %(recent)s
 ) AS p
 JOIN {wanted} ON w.form = split_part(p.thumbnail_url, '&max_size=', 1)
-JOIN person a ON a.id = p.creator_id {author_instance} {community}
+{creator} {author_instance} {community}
 """
 
 # A sentence may end its address with a full stop; one of a stored file may ask for a format ("?format=webp").
@@ -111,19 +134,21 @@ WITH found AS MATERIALIZED (
 _POST_TEXTS = """
 {matches}
 SELECT p.number, p.exact, 'post-text', p.ap_id::text, extract(epoch FROM p.{published})::float8, {who}, {where}
-FROM matches p JOIN person a ON a.id = p.creator_id {author_instance} {community}
+FROM matches p {creator} {author_instance} {community}
 """
 
 _COMMENTS = """
 {matches}
 SELECT t.number, t.exact, 'comment', t.ap_id::text, extract(epoch FROM t.{published})::float8, {who}, {where}
-FROM matches t JOIN post p ON p.id = t.post_id JOIN person a ON a.id = t.creator_id {author_instance} {community}
+FROM matches t
+CROSS JOIN LATERAL (SELECT community_id FROM post WHERE post.id = t.post_id LIMIT 1) AS p
+{writer} {author_instance} {community}
 """
 
 _PRIVATE_MESSAGES = """
 {matches}
 SELECT p.number, p.exact, 'message', p.ap_id::text, extract(epoch FROM p.{published})::float8, {who}, {nowhere}
-FROM matches p JOIN person a ON a.id = p.creator_id {author_instance}
+FROM matches p {creator} {author_instance}
 """
 
 _RECENT_POSTS = """
@@ -211,5 +236,5 @@ def _matches(shape: Shape, recent_rows: str) -> sql.Composed:
 
 def _fill(statement: str, shape: Shape, **parts: sql.Composable) -> sql.Composed:
     """The statement with what differs between Lemmys, and what several statements share, filled in."""
-    shared = {name: sql.SQL(part).format(**shape.names) for name, part in _PARTS.items()}
+    shared = {name: sql.SQL(part).format(**shape.names) for name, part in (_PARTS | _PERSONS).items()}
     return sql.SQL(statement).format(**shared, **shape.names, **parts)

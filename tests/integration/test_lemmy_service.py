@@ -25,7 +25,7 @@ pytestmark = pytest.mark.kafka
 PATIENCE_S = 60.0
 URL = "https://img.example/a.png"
 SHA256 = hashlib.sha256(b"an image").digest()
-SETTINGS = {"looks_s": (0.2, 1.0, 600.0), "sweep_every_s": 0.5, "retry_most_s": 1.0}
+SETTINGS = {"looks_s": (0.2, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 600.0), "sweep_every_s": 0.5, "retry_most_s": 1.0}
 
 
 class Observed:
