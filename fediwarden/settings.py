@@ -26,6 +26,7 @@ from pydantic_settings import (
 )
 from pydantic_settings.exceptions import SettingsError as EnvironmentError_
 
+from federation_audit.lemmy.settings import LemmySettings
 from federation_audit.settings import AuditSettings
 from fediwarden.kafka.settings import KafkaSettings
 from fediwarden.logs import LogSettings
@@ -103,6 +104,9 @@ class Settings(BaseSettings):
         description="What stands between Lemmy and pict-rs, and learns where images come from.",
     )
     audit: AuditSettings = Field(default_factory=AuditSettings, description="What the audit keeps about who sent what.")
+    lemmy: LemmySettings = Field(
+        default_factory=LemmySettings, description="What asks Lemmy's database where an image was posted."
+    )
     tenants: dict[str, TenantSettings] = Field(
         default_factory=lambda: {"default": TenantSettings()},
         description="Who may post images, by name. Default: one tenant, without a key, from loopback.",

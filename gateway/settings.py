@@ -52,6 +52,21 @@ def _check_header(key: SecretStr | None) -> SecretStr | None:
     return key
 
 
+def _check_database(url: SecretStr | None) -> SecretStr | None:
+    if url is not None:
+        try:
+            parts = urlsplit(url.get_secret_value())
+            usable = parts.scheme in ("postgresql", "postgres") and len(parts.path) > 1 and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ValueError(
+                "write it as postgresql://role:password@host:5432/database, special characters of the password"
+                " percent-encoded"
+            )
+    return url
+
+
 def _check_address(address: str | None) -> str | None:
     """An address that may be shown: an http(s) URL without a user, a query or a fragment."""
     if address is None:
@@ -106,6 +121,11 @@ class TenantSettings(BaseModel):
         None,
         description="What that pict-rs has as PICTRS__SERVER__API_KEY. With it, the enforcer removes from pict-rs what"
         " was let through unjudged and is rejected later; without it, such files stay.",
+    )
+    lemmy_database: Annotated[SecretStr | None, AfterValidator(_check_database)] = Field(
+        None,
+        description="Where this tenant's Lemmy keeps its tables, such as postgresql://fediwarden:<password>@127.0.0.1/lemmy"
+        " with a role that may read what docs/lemmy.md names; `fediwarden lemmy` asks there who posted an image.",
     )
 
     domain: Annotated[str | None, AfterValidator(_check_domain)] = Field(

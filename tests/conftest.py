@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from fediwarden.kafka.cluster import Cluster
 from schemas.broker import BrokerSettings, apply_topics
 from tests.kafka import running_cluster
+from tests.postgres import Postgres, running_postgres
 
 # Examples are the same in every run, so that a change is judged by what it changed, and however long one takes: that
 # says more of the machine. `--hypothesis-profile=explore` looks further.
@@ -73,6 +74,13 @@ def make_topics(kafka: BrokerSettings, _prefixes: Iterator[int]) -> Callable[[],
 def fresh_kafka(make_topics: Callable[[], BrokerSettings]) -> BrokerSettings:
     """The session's Kafka with empty topics (and groups) under a prefix of this test's own."""
     return make_topics()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One PostgreSQL for the whole session; each test makes databases of its own in it."""
+    with running_postgres() as server:
+        yield server
 
 
 @pytest.fixture

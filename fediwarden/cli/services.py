@@ -1,4 +1,4 @@
-"""``up``, ``gateway``, ``scanner``, ``enforcer`` and ``relay``: the commands that serve until they are stopped."""
+"""The commands that serve until they are stopped: ``up`` and each of the services alone."""
 
 import asyncio
 import sys
@@ -123,3 +123,29 @@ def relay(
     configure_logging(settings.log, service="relay")
     pseudonyms = Pseudonyms.open(settings.actors_file)
     uvloop.run(run_relay(settings.relay, settings.tenants, settings.kafka.broker_settings(), pseudonyms))
+
+
+def lemmy(
+    data_dir: DataDirOption = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only connect to each database, and say what it is or what is missing.")
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Ask Lemmy's database, read-only, who posted an image and where (see docs/lemmy.md)."""
+    import uvloop
+
+    from federation_audit.lemmy.service import check_databases, run_lemmy
+    from fediwarden.logs import configure_logging
+    from schemas.pseudonyms import Pseudonyms
+
+    settings = read_settings(config, nested_flags(data_dir=data_dir))
+    tenants = settings.tenants.items()
+    databases = {name: tenant.lemmy_database for name, tenant in tenants if tenant.lemmy_database is not None}
+    if check:
+        for tenant, home in uvloop.run(check_databases(settings.lemmy, databases)).items():
+            typer.echo(f"tenants.{tenant}.lemmy_database: Lemmy {home.shape.version} at {home.base}, readable")
+        return
+    configure_logging(settings.log, service="lemmy")
+    pseudonyms = Pseudonyms.open(settings.actors_file)
+    uvloop.run(run_lemmy(settings.lemmy, databases, settings.kafka.broker_settings(), pseudonyms))

@@ -66,6 +66,7 @@ def test_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         "gateway",
         "scanner",
         "enforcer",
+        "lemmy",
         "scan",
         "ledger",
         "topics",
