@@ -99,12 +99,11 @@ class Incident:
 @dataclass(frozen=True, slots=True)
 class Counts:
     """Exposure (distinct images that came from the instance), how many of them were flagged, how many flags an
-    instance of its size has by error alone, and what was confirmed: incidents, actors, days."""
+    instance of its size has by error alone, and of how many actors and days the confirmed incidents are."""
 
     exposure: int
     flagged: int
     expected: float
-    confirmed: int
     actors: int
     days: int
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from federation_audit.cases import Case, Incident, Presence
 from federation_audit.neutralising import http_url, one_line
-from federation_audit.reports.wording import ENGLISH, Wording
+from federation_audit.reports.wording import ENGLISH, Plural, Wording
 
 INCIDENTS_MOST = 50
 """Incidents that are written out; all are in the JSON."""
@@ -69,9 +69,9 @@ def make_report(case: Case, *, answer_to: str = "", words: Wording = ENGLISH) ->
         "exposure": case.counts.exposure,
         "flagged": case.counts.flagged,
         "expected": _number(case.counts.expected),
-        "confirmed": _many(len(case.confirmed), "confirmed incident"),
-        "actors": _many(case.counts.actors, "account"),
-        "days": _many(case.counts.days, "day"),
+        "confirmed": _many(len(case.confirmed), words.incidents_counted),
+        "actors": _many(case.counts.actors, words.accounts_counted),
+        "days": _many(case.counts.days, words.days_counted),
     }
     answer = [each.format(**names) for each in words.answer]
     if answer_to:
@@ -101,8 +101,10 @@ def _found(case: Case, names: dict[str, object], words: Wording) -> Iterable[str
     if case.removal.looked_at == 0:
         yield words.removal_none
         return
-    median = "" if case.removal.median is None else f", in {_duration(case.removal.median)} (median)"
-    looked_at = _many(case.removal.looked_at, "post")
+    median = ""
+    if case.removal.median is not None:
+        median = words.median.format(duration=_duration(case.removal.median, words))
+    looked_at = _many(case.removal.looked_at, words.posts_counted)
     yield words.removal.format(looked_at=looked_at, removed=case.removal.removed, median=median)
 
 
@@ -165,16 +167,18 @@ def _capital(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:]
 
 
-def _many(count: int, thing: str) -> str:
-    return f"{count} {thing}{'' if count == 1 else 's'}"
+def _many(count: int, plural: Plural) -> str:
+    return plural[count != 1].format(count=count)
 
 
 def _number(value: float) -> str:
     return f"{value:.1f}" if value < 10 else f"{value:.0f}"
 
 
-def _duration(span: timedelta) -> str:
+def _duration(span: timedelta, words: Wording) -> str:
     hours = span.total_seconds() / 3600
     if hours < 1:
-        return _many(max(1, round(hours * 60)), "minute")
-    return _many(round(hours), "hour") if hours < 48 else _many(round(hours / 24), "day")
+        return _many(max(1, round(hours * 60)), words.minutes_counted)
+    if hours < 48:
+        return _many(round(hours), words.hours_counted)
+    return _many(round(hours / 24), words.days_counted)

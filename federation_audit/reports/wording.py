@@ -7,6 +7,9 @@ blame. Braces are filled in by `reports.report`.
 from dataclasses import dataclass
 from typing import Final
 
+Plural = tuple[str, str]
+"""The template for one, and that for any other number."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wording:
@@ -50,6 +53,13 @@ class Wording:
     answer: tuple[str, ...]
     answer_to: str
     closing: str
+    incidents_counted: Plural
+    accounts_counted: Plural
+    days_counted: Plural
+    posts_counted: Plural
+    minutes_counted: Plural
+    hours_counted: Plural
+    median: str
 
 
 ENGLISH: Final = Wording(
@@ -112,4 +122,11 @@ ENGLISH: Final = Wording(
     ),
     answer_to="Answer to: {address}",
     closing="Thank you for your time,\nthe admins of {tenant}",
+    incidents_counted=("{count} confirmed incident", "{count} confirmed incidents"),
+    accounts_counted=("{count} account", "{count} accounts"),
+    days_counted=("{count} day", "{count} days"),
+    posts_counted=("{count} post", "{count} posts"),
+    minutes_counted=("{count} minute", "{count} minutes"),
+    hours_counted=("{count} hour", "{count} hours"),
+    median=", in {duration} (median)",
 )

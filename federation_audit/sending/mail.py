@@ -148,7 +148,8 @@ def message_of(plan: Plan, at: datetime) -> EmailMessage:
     message["From"] = Address(addr_spec=plan.payload["from"])
     message["To"] = Address(addr_spec=plan.payload["to"])
     message["Reply-To"] = Address(addr_spec=plan.payload["reply_to"])
-    message["Subject"] = one_line(plan.payload["subject"], 200)
+    # "=?" would begin an encoded word, which is decoded again, and might hold a line break.
+    message["Subject"] = one_line(plan.payload["subject"], 200).replace("=?", "= ?")
     message["Date"] = format_datetime(at)
     domain = plan.payload["from"].rpartition("@")[2]
     message["Message-ID"] = f"<fediwarden.{plan.digest[:32]}@{domain}>"

@@ -72,14 +72,13 @@ class Remote:
         confirmation: Confirmation,
         *,
         at: datetime,
-        body: dict[str, Any] | None = None,
     ) -> tuple[Sent, Answer | None]:
-        """Send `body` (the plan's payload); the record, and the answer if there was one.
+        """Send the plan's payload; the record, and the answer if there was one.
 
         Raises `SideUnreachable` only where no connection came about.
         """
         try:
-            answer = await self._request(method, path, body=plan.payload if body is None else body)
+            answer = await self._request(method, path, body=plan.payload)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise SideUnreachable(
                 f"no connection to {self.address} ({type(error).__name__}); nothing was sent"

@@ -79,7 +79,7 @@ def server(
 ) -> Iterator[MailSettings]:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(*certificate)
-    (port,) = find_free_ports(1)
+    port = find_free_ports(1)
     how: dict[str, Any] = (
         {"tls_context": context, "require_starttls": True} if request.param == "starttls" else {"ssl_context": context}
     )
@@ -177,7 +177,7 @@ def test_what_the_mail_server_refuses_is_in_the_record(
 
 
 def test_a_server_without_starttls_gets_no_password(letterbox: Letterbox) -> None:
-    (port,) = find_free_ports(1)
+    port = find_free_ports(1)
     controller = Controller(letterbox, hostname="127.0.0.1", port=port, ready_timeout=60)
     controller.start()
     try:
@@ -200,7 +200,7 @@ def test_nothing_is_mailed_that_was_not_shown_or_without_a_server() -> None:
         asyncio.run(mail.send(other, Confirmation("alice", NOW, plan.digest), at=NOW))
     with pytest.raises(NotSent, match=r"mail\.host"):
         Mail(MailSettings()).plan(case(), "abuse@bad.example")
-    (port,) = find_free_ports(1)
+    port = find_free_ports(1)
     nobody = Mail(mail_settings(port=port))
     with pytest.raises(SideUnreachable, match="no connection"):
         send(nobody, nobody.plan(case(), "abuse@bad.example"))

@@ -210,7 +210,7 @@ def test_lemmy_0_19_that_hung_up_after_it_had_done_it_is_looked_at_again(old: Le
 
 
 def test_nobody_listening_means_nothing_sent() -> None:
-    (port,) = find_free_ports(1)
+    port = find_free_ports(1)
     with pytest.raises(SideUnreachable):
         ask(Lemmy019(f"http://127.0.0.1:{port}", "x"), lambda side: side.plan([judged()]))
     with pytest.raises(SideUnreachable, match="nothing was sent"):
