@@ -57,4 +57,4 @@ def report_body(case: Case, incident: Incident, types: CoopTypes, *, reporter: s
 def incident_id(case: Case, incident: Incident) -> str:
     """An id of the incident that is the same at every hand-over."""
     said = "\n".join((case.tenant, case.domain, incident.day.isoformat(), incident.actor, *sorted(incident.sha256s)))
-    return f"fediwarden-{hashlib.sha256(said.encode()).hexdigest()[:32]}"
+    return f"fediwarden-{hashlib.sha256(said.encode(errors='replace')).hexdigest()[:32]}"

@@ -17,7 +17,7 @@ import orjson
 from federation_audit.sending.confirming import Confirmation, Outcome, Plan, Sent, sent
 from federation_audit.sending.errors import SideBusy, SideRefused, SideUnexpected, SideUnreachable
 
-_CONNECT_WITHIN_S = 5.0
+_CONNECT_WITHIN_S = 10.0
 _ANSWER_MOST = 16 << 20  # a list of all instances that a large Lemmy knows has some megabytes
 
 
@@ -44,7 +44,7 @@ class Remote:
         self._answer_within_s = answer_within_s
         self._client = httpx.AsyncClient(
             headers={"user-agent": "fediwarden", "accept": "application/json", **headers},
-            timeout=httpx.Timeout(answer_within_s, connect=min(_CONNECT_WITHIN_S, answer_within_s)),
+            timeout=httpx.Timeout(answer_within_s, connect=max(_CONNECT_WITHIN_S, answer_within_s / 2)),
             follow_redirects=False,
             trust_env=False,
         )

@@ -25,6 +25,7 @@ HOSTILE = st.text(max_size=120) | st.sampled_from(
         "![x](https://evil.example/x.png)",
         "\u202e<b>",
         "x" * 10_000,
+        "\ud800",
         "a\r\n\r\n# b",
         "=1+1",
     ]
