@@ -6,12 +6,12 @@ from typing import Any
 import orjson
 
 from gateway.bodies import Bodies
-from gateway.fetching.fetch import Fetched, FetchFailed, FetchRefused, fetch
-from gateway.fetching.settings import FetchSettings
+from gateway.fetch_settings import FetchSettings
 from gateway.frames.frame import Frame, Unreadable
 from gateway.frames.pool import FramePool, PoolStopped
 from gateway.refusals import Refusal, RefusalCode
 from gateway.replies import Reply
+from schemas.fetching import Fetched, FetchFailed, FetchRefused, fetch
 
 
 class Hashing:
@@ -39,7 +39,7 @@ class Hashing:
             )
         self._under_way += 1
         try:
-            async with fetch(url, self._settings) as fetched:
+            async with fetch(url, self._settings.limits) as fetched:
                 body = await self._bodies.read(_Receiver(fetched))
             with body:
                 return (await self._frames.extract(body.fd, body.length)).frames[0]

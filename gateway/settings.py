@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from gateway.fetching.settings import FetchSettings
+from gateway.fetch_settings import FetchSettings
 from gateway.frames.settings import FrameSettings
 from gateway.lists.settings import ListSettings
 from schemas.domains import normalise_domain

@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.fetching.fetch import FetchFailed, FetchRefused, check_url, fetch, is_public
-from gateway.fetching.settings import FetchSettings
+from schemas.fetching import FetchFailed, FetchLimits, FetchRefused, check_url, fetch, is_public
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -79,12 +78,17 @@ def server() -> Iterator[int]:
         thread.join()
 
 
+def limits(**more: Any) -> FetchLimits:
+    networks = tuple(ipaddress.ip_network(each) for each in more.pop("networks", ["127.0.0.0/8"]))
+    given = {"max_bytes": 20 << 20, "timeout_s": 5.0, "redirects": 3, "ports": tuple(range(1, 65536))} | more
+    return FetchLimits(accept="image/*", setting="some.fetch", networks=networks, **given)
+
+
 def read(url: str, **more: Any) -> bytes:
     """All of a file, fetched with loopback allowed unless `networks` says otherwise."""
 
     async def go() -> bytes:
-        settings = FetchSettings.model_validate({"networks": ["127.0.0.0/8"], "ports": range(1, 65536), **more})
-        async with fetch(url, settings) as fetched:
+        async with fetch(url, limits(**more)) as fetched:
             return b"".join([piece async for piece in fetched.content])
 
     return asyncio.run(go())
@@ -179,6 +183,18 @@ def test_what_is_not_simply_a_file_of_a_reasonable_size_is_given_up(server: int,
         read(f"http://127.0.0.1:{server}/{path}", max_bytes=5000, redirects=2)
 
 
+def test_where_only_https_is_fetched_http_is_refused() -> None:
+    only = limits(schemes=frozenset({"https"}))
+    assert check_url("https://example.org/", only) == ("example.org", 443)
+    with pytest.raises(FetchRefused, match="only https:// addresses"):
+        check_url("http://example.org/", only)
+
+
+def test_a_refusal_names_the_settings_that_would_allow_it(server: int) -> None:
+    with pytest.raises(FetchRefused, match=r"some\.fetch\.networks"):
+        read(f"http://127.0.0.1:{server}/", networks=[])
+
+
 def test_a_slow_answer_is_given_up(server: int) -> None:
     began = time.monotonic()
     with pytest.raises(FetchFailed, match=r"more than 0\.3 s"):
@@ -213,7 +229,7 @@ def test_nobody_listening_is_a_failure_and_no_crash() -> None:
 )
 def test_an_address_that_is_none_of_ours_is_refused_before_anything_is_asked(url: str) -> None:
     with pytest.raises(FetchRefused):
-        check_url(url, (80, 443))
+        check_url(url, limits(ports=(80, 443)))
 
 
 NOT_PUBLIC = """

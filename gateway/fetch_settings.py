@@ -1,11 +1,10 @@
 """What an admin may set about fetching images from the web."""
 
-import ipaddress
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+from schemas.fetching import FetchLimits, Network
 
 
 class FetchSettings(BaseModel):
@@ -30,3 +29,16 @@ class FetchSettings(BaseModel):
     at_a_time: Annotated[int, Field(ge=1, le=256)] = Field(
         8, description="Fetches at one time; one more is answered 429."
     )
+
+    @property
+    def limits(self) -> FetchLimits:
+        """The same, as the fetcher takes it: pictures and films, over http and https."""
+        return FetchLimits(
+            accept="image/*, video/*",
+            setting="gateway.fetch",
+            max_bytes=self.max_bytes,
+            timeout_s=self.timeout_s,
+            redirects=self.redirects,
+            ports=self.ports,
+            networks=self.networks,
+        )

@@ -1,13 +1,17 @@
 """Fetching an address that a stranger names, without becoming a stranger's way into our network.
 
-A name is resolved once, every address it has must be public (or allowed by `FetchSettings.networks`), and the
+A name is resolved once, every address it has must be public (or allowed by `FetchLimits.networks`), and the
 connection goes to one of those addresses, not to the name: what DNS says a moment later changes nothing. Redirects are
 followed here, each as carefully as the first; no proxy of the environment is used, which would resolve names by itself.
+
+It lives here since two services fetch (the gateway images, the audit contact addresses), and a guard of which there are
+two copies is one that gets mended once.
 """
 
 import asyncio
 import ipaddress
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,14 +20,12 @@ from urllib.parse import urljoin, urlsplit
 
 import httpcore
 
-from gateway.fetching.settings import FetchSettings, Network
-
 _NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _URL_MOST = 4096
-_HEADERS = ((b"accept", b"image/*, video/*"), (b"accept-encoding", b"identity"), (b"user-agent", b"fediwarden"))
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class FetchRefused(Exception):
@@ -35,8 +37,26 @@ class FetchFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class FetchLimits:
+    """What is fetched, and how much of it.
+
+    `timeout_s` is for all of a fetch: names, connections, redirects, content. `networks` may be fetched from although
+    they are not public. `setting` is the dotted name of the settings that these come from; refusals name it.
+    """
+
+    accept: str
+    setting: str
+    max_bytes: int
+    timeout_s: float
+    redirects: int
+    ports: tuple[int, ...] = (80, 443)
+    networks: tuple[Network, ...] = ()
+    schemes: frozenset[str] = frozenset({"http", "https"})
+
+
+@dataclass(frozen=True, slots=True)
 class Fetched:
-    """A response that has begun: `content` gives its body, at most `FetchSettings.max_bytes`."""
+    """A response that has begun: `content` gives its body, at most `FetchLimits.max_bytes`."""
 
     content_type: str
     content: AsyncIterator[bytes]
@@ -69,7 +89,7 @@ def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     return None
 
 
-def check_url(url: str, ports: Iterable[int]) -> tuple[str, int]:
+def check_url(url: str, limits: FetchLimits) -> tuple[str, int]:
     """Host and port of an address that may be tried. Raises `FetchRefused`."""
     if len(url) > _URL_MOST or not url.isascii() or any(each.isspace() or each < " " for each in url):
         raise FetchRefused("the address is too long, or has characters that no address has; percent-encode it")
@@ -78,21 +98,22 @@ def check_url(url: str, ports: Iterable[int]) -> tuple[str, int]:
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise FetchRefused(f"this is no address: {error}") from error
-    if parts.scheme not in ("http", "https") or not host:
-        raise FetchRefused("only http:// and https:// addresses with a host are fetched")
+    if parts.scheme not in limits.schemes or not host:
+        allowed = " and ".join(f"{each}://" for each in sorted(limits.schemes))
+        raise FetchRefused(f"only {allowed} addresses with a host are fetched")
     if "@" in parts.netloc:
         raise FetchRefused("an address with a user or a password is not fetched")
     port = port or (443 if parts.scheme == "https" else 80)
-    if port not in ports:
-        raise FetchRefused(f"port {port} is not connected to; gateway.fetch.ports says which are")
+    if port not in limits.ports:
+        raise FetchRefused(f"port {port} is not connected to; {limits.setting}.ports says which are")
     return host, port
 
 
 class _GuardedBackend(httpcore.AsyncNetworkBackend):
     """Connects to an address that was checked; TLS still goes by the name."""
 
-    def __init__(self, networks: Iterable[Network]) -> None:
-        self._networks = tuple(networks)
+    def __init__(self, limits: FetchLimits) -> None:
+        self._limits = limits
         self._inner = httpcore.AnyIOBackend()
 
     async def connect_tcp(
@@ -125,13 +146,14 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         for address in addresses:
             # One bad address among good ones is an attack, or a network where we have no business.
             if not self._is_allowed(address):
-                raise FetchRefused("it leads into a network that is not public; gateway.fetch.networks allows some")
+                allows = f"{self._limits.setting}.networks allows some"
+                raise FetchRefused(f"it leads into a network that is not public; {allows}")
         return addresses
 
     def _is_allowed(self, address: Address) -> bool:
         mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
         plain = mapped or address
-        return is_public(address) or any(plain in network for network in self._networks)
+        return is_public(address) or any(plain in network for network in self._limits.networks)
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""
@@ -139,29 +161,34 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
 
 
 @asynccontextmanager
-async def fetch(url: str, settings: FetchSettings) -> AsyncIterator[Fetched]:
-    """Begin to fetch `url`; within `settings.timeout_s`, redirects, and what is done in the context, included.
+async def fetch(url: str, limits: FetchLimits, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Fetched]:
+    """Begin to fetch `url`; within `limits.timeout_s`, redirects, and what is done in the context, included.
 
-    Raises `FetchRefused` and `FetchFailed`, the latter also while the content is read.
+    `tls` says whose certificates count; by default those that certifi trusts. Raises `FetchRefused` and `FetchFailed`,
+    the latter also while the content is read.
     """
+    headers_sent = (("accept", limits.accept), ("accept-encoding", "identity"), ("user-agent", "fediwarden"))
     try:
         async with (
-            asyncio.timeout(settings.timeout_s),
+            asyncio.timeout(limits.timeout_s),
             httpcore.AsyncConnectionPool(
-                network_backend=_GuardedBackend(settings.networks), max_connections=1, max_keepalive_connections=0
+                network_backend=_GuardedBackend(limits),
+                ssl_context=tls,
+                max_connections=1,
+                max_keepalive_connections=0,
             ) as pool,
         ):
-            for _ in range(settings.redirects + 1):
-                check_url(url, settings.ports)
-                async with pool.stream("GET", url, headers=list(_HEADERS)) as response:
+            for _ in range(limits.redirects + 1):
+                check_url(url, limits)
+                async with pool.stream("GET", url, headers=list(headers_sent)) as response:
                     headers = {name.lower(): value.decode("latin-1") for name, value in response.headers}
                     if response.status not in _REDIRECTS:
-                        yield _take(response, headers, settings.max_bytes)
+                        yield _take(response, headers, limits.max_bytes)
                         return
                     url = urljoin(url, headers.get(b"location", ""))
-            raise FetchFailed(f"more than {settings.redirects} redirects")
+            raise FetchFailed(f"more than {limits.redirects} redirects")
     except TimeoutError as error:
-        raise FetchFailed(f"it took more than {settings.timeout_s:g} s") from error
+        raise FetchFailed(f"it took more than {limits.timeout_s:g} s") from error
     except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError) as error:
         raise FetchFailed(str(error)[:200] or type(error).__name__) from error
 

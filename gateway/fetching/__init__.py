@@ -1,1 +1,0 @@
-"""Fetching what others name, guarded."""
