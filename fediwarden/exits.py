@@ -16,9 +16,11 @@ CONFIGURATION: Final = os.EX_CONFIG
 TRY_AGAIN: Final = os.EX_TEMPFAIL
 """75: a restart after a while may mend it, and must not be ruled out."""
 
-OUR_PACKAGES: Final = frozenset({"schemas", "gateway", "scanner", "fediwarden"})
+OUR_PACKAGES: Final = frozenset({"schemas", "gateway", "scanner", "federation_audit", "fediwarden"})
 
 CODES: Final = {
+    "federation_audit.accounts.opening.DatabaseUnusable": CONFIGURATION,
+    "federation_audit.pages.service.CannotServe": CONFIGURATION,
     "fediwarden.settings.SettingsError": CONFIGURATION,
     "fediwarden.children.ChildMisconfigured": CONFIGURATION,
     "gateway.service.CannotStart": CONFIGURATION,

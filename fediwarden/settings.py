@@ -26,6 +26,7 @@ from pydantic_settings import (
 )
 from pydantic_settings.exceptions import SettingsError as EnvironmentError_
 
+from federation_audit.settings import AuditSettings
 from fediwarden.kafka.settings import KafkaSettings
 from fediwarden.logs import LogSettings
 from gateway.enforcement.settings import EnforcerSettings
@@ -96,6 +97,9 @@ class Settings(BaseSettings):
     erasure: ErasureSettings = Field(
         default_factory=ErasureSettings, description="The janitor, which erases judged images from Kafka."
     )
+    audit: AuditSettings = Field(
+        default_factory=AuditSettings, description="Who sent what: the store of the audit and its pages."
+    )
     tenants: dict[str, TenantSettings] = Field(
         default_factory=lambda: {"default": TenantSettings()},
         description="Who may post images, by name. Default: one tenant, without a key, from loopback.",
@@ -143,6 +147,13 @@ class Settings(BaseSettings):
     def keys_file(self) -> Path:
         """The keyring that frames are encrypted with."""
         return self.data_dir / "keys.json"
+
+    @property
+    def audit_database(self) -> str:
+        """The URL of the audit's database. It may hold a password."""
+        if self.audit.database is not None:
+            return self.audit.database.get_secret_value()
+        return f"sqlite:///{self.data_dir / 'audit.sqlite'}"
 
     @property
     def models_dir(self) -> Path:

@@ -1,4 +1,4 @@
-"""``up``, ``gateway``, ``scanner`` and ``enforcer``: the commands that serve until they are stopped."""
+"""``up``, ``gateway``, ``scanner``, ``enforcer`` and ``pages``: the commands that serve until they are stopped."""
 
 import asyncio
 import sys
@@ -104,3 +104,23 @@ def enforcer(
     broker = settings.kafka.broker_settings()
     beside = [lambda producer: Janitor(settings.erasure, broker, producer).run()]
     uvloop.run(run_enforcer(settings.enforcer, settings.tenants, broker, companions=beside))
+
+
+def audit_pages(
+    data_dir: DataDirOption = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on (setting audit.pages.host).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on (setting audit.pages.port).")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Serve the pages of the audit. `fediwarden users add NAME --role admin` makes the first account."""
+    import uvloop
+
+    from federation_audit.accounts.opening import open_database
+    from federation_audit.pages.service import run_pages
+    from fediwarden.logs import configure_logging
+
+    pages = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    flags = nested_flags(data_dir=data_dir) | ({"audit": {"pages": pages}} if pages else {})
+    settings = read_settings(config, flags)
+    configure_logging(settings.log, service="pages")
+    uvloop.run(run_pages(settings.audit.pages, open_database(settings.audit_database)))
