@@ -3,7 +3,6 @@
 from typing import Any
 
 from sqlalchemy import (
-    DDL,
     BigInteger,
     CheckConstraint,
     Column,
@@ -93,7 +92,7 @@ def guard_statements(dialect: str) -> list[str]:
 
 def _guard(table: Table, connection: Any, **_: object) -> None:
     for statement in guard_statements(connection.dialect.name):
-        connection.execute(DDL(statement))
+        connection.exec_driver_sql(statement)
 
 
 event.listen(ACTIONS, "after_create", _guard)

@@ -12,6 +12,7 @@ import structlog
 import uvicorn
 
 from federation_audit.accounts.database import Database
+from federation_audit.accounts.passwords import Passwords
 from federation_audit.pages.account import account_area
 from federation_audit.pages.actions import actions_area
 from federation_audit.pages.app import make_app
@@ -41,9 +42,9 @@ def all_areas() -> list[Area]:
 class Pages:
     """The pages on a port. `serve` returns when `stop` was called and the requests in hand are answered."""
 
-    def __init__(self, settings: PagesSettings, database: Database) -> None:
+    def __init__(self, settings: PagesSettings, database: Database, *, passwords: Passwords | None = None) -> None:
         self._settings = settings
-        self.site = Site(settings, database, all_areas())
+        self.site = Site(settings, database, all_areas(), passwords)
         proxies = settings.trusted_proxies
         self._server = _Server(
             uvicorn.Config(
@@ -66,9 +67,14 @@ class Pages:
     @property
     def url(self) -> str:
         """Where the pages are, after `listen`: as browsers reach them if that is set, else on this machine."""
+        host = self._settings.host
+        return self._settings.public_url or f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
+    def port(self) -> int:
+        """The port, after `listen`."""
         assert self._socket is not None
-        host, port = self._settings.host, self._socket.getsockname()[1]
-        return self._settings.public_url or f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        return int(self._socket.getsockname()[1])
 
     def listen(self) -> None:
         """Take the port. Raises `CannotServe`."""
