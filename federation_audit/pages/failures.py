@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from federation_audit.accounts.errors import AccountError, TooManyAttempts
+from federation_audit.accounts.errors import AccountError, TooManyAttempts, UserUnknown
 from federation_audit.pages.guard import Turned
 from federation_audit.pages.site import site_of
 from federation_audit.pages.visits import (
@@ -25,7 +25,7 @@ _TITLES: Mapping[int, str] = {
     400: "The request cannot be read",
     401: "Log in first",
     403: "Not allowed",
-    404: "There is no such page",
+    404: "This is not here",
     405: "Not possible here",
     408: "Too slow",
     409: "Not possible now",
@@ -38,7 +38,7 @@ _TITLES: Mapping[int, str] = {
     503: "Not available now",
 }
 _REMEDIES: Mapping[int, str] = {
-    404: "The address may be old or mistyped. Start over, or go back.",
+    404: "There is no such page. The address may be old or mistyped: start over, or go back.",
     405: "Open the page and use what is on it.",
     500: "Nothing you did wrong. Try again in a minute; the log of the pages says what happened.",
 }
@@ -90,7 +90,7 @@ def add_handlers(app: FastAPI) -> None:
     async def account(request: Request, error: Any) -> Response:
         if isinstance(error, TooManyAttempts):
             return fail(request, 429, str(error), headers={"retry-after": str(error.retry_s)})
-        return fail(request, 422, str(error))
+        return fail(request, 404 if isinstance(error, UserUnknown) else 422, str(error))
 
     async def broken(request: Request, error: Any) -> Response:
         return fail(request, 500)  # `app` logs it

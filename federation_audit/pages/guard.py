@@ -16,6 +16,7 @@ from federation_audit.pages.settings import LOOPBACK_NAMES, PagesSettings
 
 TOKEN_FIELD = "csrf"  # noqa: S105  # a field's name
 _BODY_WITHIN_S = 20.0
+_DRAINED_MOST = 4 << 20
 _FIELDS_MOST = 5_000
 _FORM = "application/x-www-form-urlencoded"
 _SAFE = frozenset({"GET", "HEAD"})
@@ -129,23 +130,26 @@ class Guard:
             )
 
     async def _read(self, headers: Headers, receive: Receive) -> bytes:
+        """The body. What is too large is read a while and thrown away: a browser that still sends reads no answer."""
         declared = headers.get("content-length", "0")
-        if declared.isdecimal() and int(declared) > self._most:
+        size, body = 0, bytearray()
+        if declared.isdecimal() and int(declared) > self._most + _DRAINED_MOST:
             raise self._too_large()
-        body = bytearray()
         try:
             async with asyncio.timeout(_BODY_WITHIN_S):
-                while True:
+                while size <= self._most + _DRAINED_MOST:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         break
-                    body += message.get("body", b"")
-                    if len(body) > self._most:
-                        raise self._too_large()
+                    size += len(message.get("body", b""))
+                    if size <= self._most:
+                        body += message.get("body", b"")
                     if not message.get("more_body", False):
                         break
         except TimeoutError as error:
             raise Turned(408, "The form did not arrive in time. Check the connection and send it again.") from error
+        if size > self._most:
+            raise self._too_large()
         return bytes(body)
 
     def _too_large(self) -> Turned:

@@ -21,6 +21,11 @@ SCREENSHOTS = "FEDIWARDEN_SCREENSHOTS"
 OpenContext = Callable[..., BrowserContext]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The mark of these tests."""
+    config.addinivalue_line("markers", "browser: needs a Chromium; skipped without one")
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """One browser; each test has a context (cookies, windows) of its own."""
