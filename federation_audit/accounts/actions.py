@@ -61,7 +61,12 @@ def record(
         )
     connection.execute(
         insert(ACTIONS).values(
-            at=at, who=actor.name, what=what, about=about[:_ABOUT_MOST], detail=text, network=actor.network
+            at=at,
+            who=actor.name,
+            what=what,
+            about=about[:_ABOUT_MOST].replace("\0", ""),
+            detail=text,
+            network=actor.network,
         )
     )
 

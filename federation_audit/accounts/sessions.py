@@ -16,7 +16,7 @@ from federation_audit.accounts.database import Database
 from federation_audit.accounts.errors import PasswordWrong
 from federation_audit.accounts.passwords import Passwords
 from federation_audit.accounts.tables import SESSIONS, USERS
-from federation_audit.accounts.users import User, as_user
+from federation_audit.accounts.users import User, as_user, is_name
 from schemas.clock import now_ms
 
 _TOKEN_BYTES = 32
@@ -62,9 +62,8 @@ class Sessions:
         name = name.strip()
         with self._database.reading() as connection:
             columns = (USERS.c.id, USERS.c.name, USERS.c.password_hash)
-            known = connection.execute(
-                select(*columns).where(USERS.c.name == name, USERS.c.removed_at.is_(None))
-            ).one_or_none()
+            present = select(*columns).where(USERS.c.name == name, USERS.c.removed_at.is_(None))
+            known = connection.execute(present).one_or_none() if is_name(name) else None
         attempt = self._attempts.begin(account_key(known and known.id, name), network, now_ms())
         if not self._passwords.verify(known and known.password_hash, password) or known is None:
             self._record_failure(known and known.name, network, last=attempt.last)

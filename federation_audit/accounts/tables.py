@@ -27,7 +27,12 @@ USERS = Table(
     METADATA,
     Column("id", _Id, primary_key=True, autoincrement=True),
     Column("name", String(64), nullable=False, unique=True),
-    Column("role", String(16), CheckConstraint("role IN ('viewer', 'reviewer', 'admin')"), nullable=False),
+    Column(
+        "role",
+        String(16),
+        CheckConstraint("role IN ('viewer', 'reviewer', 'admin')", name="users_role"),
+        nullable=False,
+    ),
     Column("password_hash", String(255), nullable=False),  # empty: nobody can log in
     Column("must_change", SmallInteger, nullable=False),  # 1: somebody else knows the password
     Column("created_at", BigInteger, nullable=False),

@@ -123,9 +123,14 @@ class Users:
 def check_name(name: str) -> str:
     """`name` without spaces around it. Raises `NameRefused`. Only ASCII: no two names look the same."""
     name = name.strip()
-    if _NAME.fullmatch(name) is None:
+    if not is_name(name):
         raise NameRefused("A name has 1 to 64 of a-z, 0-9, '.', '_', '-', and starts with a letter or digit.")
     return name
+
+
+def is_name(name: str) -> bool:
+    """Whether somebody could be called so. What is no name is not looked for: PostgreSQL takes no NUL."""
+    return _NAME.fullmatch(name) is not None
 
 
 def as_user(row: Row[Any]) -> User:
@@ -146,7 +151,8 @@ def _present() -> Select[Any]:
 
 
 def _row(connection: Connection, name: str) -> Row[Any]:
-    row = connection.execute(_present().where(USERS.c.name == name.strip())).one_or_none()
+    name = name.strip()
+    row = connection.execute(_present().where(USERS.c.name == name)).one_or_none() if is_name(name) else None
     if row is None:
         raise UserUnknown(f"There is no user {name!r}. `fediwarden users list` names all.")
     return row

@@ -63,7 +63,7 @@ def read_cookies(header: str) -> dict[str, str]:
     cookies: dict[str, str] = {}
     for part in header.split(";"):
         name, found, value = part.strip().partition("=")
-        if found and name not in cookies:  # the first wins: it has the longest path
+        if found and name and name not in cookies:  # the first wins: it has the longest path
             cookies[name] = SimpleCookie().value_decode(value)[0] if value.startswith('"') else value
     return cookies
 

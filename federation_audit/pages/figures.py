@@ -15,13 +15,13 @@ def count(number: int) -> str:
 
 
 def decimal(number: float, digits: int = 3) -> str:
-    """`digits` significant digits without an exponent where that stays legible: ``0.0123``, ``1,230``, ``2.1e+09``."""
+    """`digits` significant digits, and whole numbers whole: ``0.0123``, ``1,234``; ``2.10e+09`` where it must be."""
     if number != number:
         return "unknown"
-    size = abs(number)
+    size = abs(float(f"{number:.{digits - 1}e}"))  # rounded, so that 9.996 has as many digits as 10.0
     if size == 0:
         return "0"
-    if size < 1e-6 or size >= 1e9:
+    if size < 1e-6 or size >= 1e9:  # also infinity
         return f"{number:.{digits - 1}e}"
     if size >= 10 ** (digits - 1):
         return f"{number:,.0f}"
@@ -34,15 +34,19 @@ def decimal(number: float, digits: int = 3) -> str:
 
 
 def share(number: float) -> str:
-    """A share of one in per cent: ``0.43 %``, with a space that does not break."""
-    return f"{decimal(number * 100)}\u00a0%"
+    """A share of one in per cent: ``0.43 %``, ``12.8 %``, with a space that does not break."""
+    return f"{_per_cent(number)}\u00a0%"
 
 
 def interval(low: float, high: float, *, per_cent: bool) -> str:
     """``0.12 to 0.31 %``: words, for a dash reads as a minus."""
     if per_cent:
-        return f"{decimal(low * 100)} to {decimal(high * 100)}\u00a0%"
+        return f"{_per_cent(low)} to {_per_cent(high)}\u00a0%"
     return f"{decimal(low)} to {decimal(high)}"
+
+
+def _per_cent(number: float) -> str:
+    return decimal(number * 100, 3 if abs(number) >= 0.0995 else 2)
 
 
 def span(seconds: float) -> str:

@@ -96,7 +96,7 @@ def select_rows(table: Table[Any], query: Mapping[str, str], *, size: int) -> Se
     terms = {
         each.key: value[:_TERM_MOST]
         for each in table.filters
-        if (value := query.get(each.key, "").strip())
+        if (value := query.get(each.key, "").replace("\0", "").strip())  # PostgreSQL takes no NUL
         and (not each.options or value in {option for option, _ in each.options})
     }
     return Selection(key, asked.startswith("-"), min(max(number, 1), _PAGE_MOST), size, terms)

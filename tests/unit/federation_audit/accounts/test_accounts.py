@@ -290,6 +290,8 @@ def test_an_action_that_fails_leaves_no_entry(people: Users, database: Database)
         ("::ffff:192.0.2.77", "192.0.2.0/24"),
         ("2001:db8:1:2::3", "2001:db8:1::/48"),
         ("fe80::1%eth0", "fe80::/48"),
+        ("127.0.0.1", ""),
+        ("::1", ""),
         ("", ""),
         (None, ""),
     ],

@@ -81,6 +81,9 @@ def test_long_text_is_cut_and_its_title_has_the_whole() -> None:
         (3.14159, "3.14"),
         (42.0, "42.0"),
         (1234.5, "1,234"),
+        (9.996, "10.0"),
+        (99.96, "100"),
+        (float("inf"), "inf"),
         (2.5e9, "2.50e+09"),
         (1e-9, "1.00e-09"),
         (-0.25, "-0.250"),
@@ -92,8 +95,9 @@ def test_decimals_have_three_significant_digits(number: float, text: str) -> Non
 
 
 def test_shares_intervals_and_counts_read_as_people_write_them() -> None:
-    assert figures.share(0.0043) == "0.430\u00a0%"
-    assert figures.interval(0.001, 0.02, per_cent=True) == "0.100 to 2.00\u00a0%"
+    assert figures.share(0.0043) == "0.43\u00a0%"
+    assert figures.share(0.128) == "12.8\u00a0%"
+    assert figures.interval(0.001, 0.02, per_cent=True) == "0.10 to 2.0\u00a0%"
     assert figures.count(1234567) == "1,234,567"
 
 

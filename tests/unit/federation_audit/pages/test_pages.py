@@ -1,12 +1,14 @@
 """The pages over HTTP, from a real port."""
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from federation_audit.accounts.attempts import ACCOUNT_MOST
 from federation_audit.accounts.roles import Role
@@ -21,7 +23,7 @@ class Visitor:
     """A browser without a screen: keeps cookies, sends the page's token along."""
 
     def __init__(self, url: str) -> None:
-        self.http = httpx.Client(base_url=url, timeout=60)
+        self.http = httpx.Client(base_url=url, timeout=120)
         self.token = ""
 
     def get(self, path: str, **options: Any) -> httpx.Response:
@@ -178,7 +180,12 @@ def test_what_breaks_is_answered_and_shows_nothing_of_itself(
         raise RuntimeError("the secret of the database")
 
     monkeypatch.setattr(pages.site.users, "all", explode)
-    answer = visitor.get("/users")
+    with capture_logs() as logged:  # without it structlog's own console writes every local variable, for minutes
+        answer = visitor.get("/users")
+        until = time.monotonic() + 60
+        while not logged and time.monotonic() < until:  # it is logged when the answer is on its way
+            time.sleep(0.01)
+    assert [(each["event"], each["page"]) for each in logged] == [("a page failed", "/users")]
     assert answer.status_code == 500 and "Something broke here" in answer.text
     assert "secret" not in answer.text and "Traceback" not in answer.text
     assert answer.headers["content-security-policy"]
