@@ -73,8 +73,8 @@ class Users:
                 raise NameRefused(f"There is a user {name} already. Choose another name.")
             else:
                 connection.execute(update(USERS).where(USERS.c.id == known.id).values(**values))
-            again = known is not None
-            record(connection, by, "user added", about=name, at=at, detail={"role": role.value, "again": again})
+            detail = {"role": role.value} | ({"again": "yes"} if known is not None else {})
+            record(connection, by, "user added", about=name, at=at, detail=detail)
             return as_user(_row(connection, name))
 
     def remove(self, name: str, *, by: Actor) -> None:

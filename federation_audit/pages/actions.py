@@ -18,6 +18,8 @@ _NOBODY = "nobody (not logged in)"
 
 
 def _detail(action: Action) -> Cell:
+    if not action.detail:
+        return ""
     return Said("; ".join(f"{name}: {value}" for name, value in action.detail.items()), cut=160)
 
 
@@ -35,7 +37,7 @@ TABLE: Table[Action] = Table(
         Column("at", "When", lambda action: Moment(action.at), sortable=True, starts="down"),
         Column("who", "Who", lambda action: action.who or _NOBODY, sortable=True),
         Column("what", "What", lambda action: action.what, sortable=True),
-        Column("about", "About", lambda action: Said(action.about)),
+        Column("about", "About", lambda action: Said(action.about) if action.about else ""),
         Column("detail", "More", _detail),
         Column("network", "From", lambda action: action.network or "this machine"),
     ),

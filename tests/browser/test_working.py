@@ -170,7 +170,7 @@ def test_all_of_it_works_without_scripts(log_in: LogIn) -> None:
     assert page.locator("tbody tr").count() == 1
     page.get_by_role("link", name="Clear").click()
     page.get_by_role("link", name="Users").click()
-    page.get_by_role("link", name="viewer").click()
+    page.get_by_role("link", name="viewer", exact=True).click()
     assert heading(page) == "User viewer"
     page.get_by_role("button", name="Remove").click()  # without the tick: the browser itself holds it back
     assert heading(page) == "User viewer"

@@ -191,11 +191,11 @@ def test_what_breaks_is_answered_and_shows_nothing_of_itself(
     assert answer.headers["content-security-policy"]
 
 
-def test_after_the_logout_the_session_is_dead(log_in: LogIn) -> None:
+def test_after_the_logout_the_session_is_dead(pages: Pages, log_in: LogIn) -> None:
     visitor = log_in("viewer")
     kept = dict(visitor.http.cookies)
     assert visitor.post("/logout").headers["location"] == "/login?said=logout"
-    thief = httpx.get(f"{visitor.http.base_url}style", cookies=kept)
+    thief = httpx.get(f"{pages.url}/style", cookies=kept)
     assert thief.status_code == 303
 
 
