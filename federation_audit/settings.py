@@ -4,6 +4,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
+from federation_audit.pages.settings import PagesSettings
+
 
 def _check_database(url: SecretStr | None) -> SecretStr | None:
     if url is not None:
@@ -14,9 +16,9 @@ def _check_database(url: SecretStr | None) -> SecretStr | None:
 
 
 class AuditSettings(BaseModel):
-    """Where the audit keeps what it knows, and for how long."""
+    """Where the audit keeps what it knows, for how long, and who may see it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     database: Annotated[SecretStr | None, AfterValidator(_check_database)] = Field(
         None,
@@ -32,6 +34,7 @@ class AuditSettings(BaseModel):
     batch: int = Field(
         5_000, ge=1, le=50_000, description="Most messages written in one transaction (about 2 KB of memory each)."
     )
+    pages: PagesSettings = Field(default_factory=PagesSettings, description="The web pages.")
 
     @property
     def retention_days(self) -> int:

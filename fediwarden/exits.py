@@ -19,6 +19,7 @@ TRY_AGAIN: Final = os.EX_TEMPFAIL
 OUR_PACKAGES: Final = frozenset({"schemas", "gateway", "scanner", "federation_audit", "fediwarden"})
 
 CODES: Final = {
+    "federation_audit.pages.service.CannotServe": CONFIGURATION,
     "fediwarden.settings.SettingsError": CONFIGURATION,
     "fediwarden.children.ChildMisconfigured": CONFIGURATION,
     "gateway.listening.CannotStart": CONFIGURATION,

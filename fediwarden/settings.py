@@ -43,7 +43,14 @@ DELIMITER: Final = "__"
 CONFIG_VARIABLE: Final = "FEDIWARDEN_CONFIG"
 FILE_NAME: Final = "fediwarden.toml"
 NOT_SETTINGS: Final = frozenset(
-    {CONFIG_VARIABLE, "FEDIWARDEN_REQUIRE_PICTRS", "FEDIWARDEN_REQUIRE_SYNAPSE", "FEDIWARDEN_FAULTS"}
+    {
+        CONFIG_VARIABLE,
+        "FEDIWARDEN_REQUIRE_PICTRS",
+        "FEDIWARDEN_REQUIRE_SYNAPSE",
+        "FEDIWARDEN_REQUIRE_BROWSER",
+        "FEDIWARDEN_SCREENSHOTS",
+        "FEDIWARDEN_FAULTS",
+    }
 )
 """Variables with our prefix that are no settings: the file's name, and switches of the test suite."""
 

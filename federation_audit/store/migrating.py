@@ -28,6 +28,16 @@ def migrate(store: Store) -> None:
         command.upgrade(config, "head")
 
 
+def open_store(url: str) -> Store:
+    """The store at `url`, its tables made or brought up to date.
+
+    Raises ValueError where that is no URL of a database that we know, or a `StoreError`.
+    """
+    store = Store(url)
+    migrate(store)
+    return store
+
+
 def check_schema(store: Store) -> None:
     """Raises `SchemaTooNew` or `SchemaTooOld` where the tables are not this release's."""
     config = _config()

@@ -22,6 +22,7 @@ from fediwarden.cli import (
     settings,
     shadow,
     topics,
+    users,
 )
 from fediwarden.exits import FAILED, exit_code, is_ours
 
@@ -41,6 +42,7 @@ app.command("scanner")(services.scanner)
 app.command("enforcer")(services.enforcer)
 app.command("relay")(services.relay)
 app.command("lemmy")(services.lemmy)
+app.command("pages")(services.audit_pages)
 app.command("scan")(scan.scan)
 app.command("ledger")(ledger.ledger)
 app.add_typer(audit.app, name="audit")
@@ -51,6 +53,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(policy.app, name="policy")
 app.add_typer(keys.app, name="keys")
 app.add_typer(lists.app, name="lists")
+app.add_typer(users.app, name="users")
 app.command("doctor")(doctor.doctor)
 app.command("settings")(settings.settings)
 app.command("version")(settings.version)

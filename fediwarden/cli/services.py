@@ -149,3 +149,23 @@ def lemmy(
     configure_logging(settings.log, service="lemmy")
     pseudonyms = Pseudonyms.open(settings.actors_file)
     uvloop.run(run_lemmy(settings.lemmy, databases, settings.kafka.broker_settings(), pseudonyms))
+
+
+def audit_pages(
+    data_dir: DataDirOption = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on (setting audit.pages.host).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on (setting audit.pages.port).")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Serve the pages of the audit. `fediwarden users add NAME --role admin` makes the first account."""
+    import uvloop
+
+    from federation_audit.pages.service import run_pages
+    from federation_audit.store.migrating import open_store
+    from fediwarden.logs import configure_logging
+
+    pages = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    flags = nested_flags(data_dir=data_dir) | ({"audit": {"pages": pages}} if pages else {})
+    settings = read_settings(config, flags)
+    configure_logging(settings.log, service="pages")
+    uvloop.run(run_pages(settings.audit.pages, open_store(settings.audit_database)))

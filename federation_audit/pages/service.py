@@ -1,0 +1,128 @@
+"""The process of the pages: from settings to a port, and back out again."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+import uvicorn
+
+from federation_audit.accounts.database import Database
+from federation_audit.accounts.passwords import Passwords
+from federation_audit.pages.account import account_area
+from federation_audit.pages.actions import actions_area
+from federation_audit.pages.app import make_app
+from federation_audit.pages.entrance import entrance_area
+from federation_audit.pages.settings import PagesSettings
+from federation_audit.pages.site import Area, Site
+from federation_audit.pages.style import style_area
+from federation_audit.pages.users import users_area
+
+log = structlog.get_logger("federation_audit.pages")
+
+_BACKLOG = 256
+_AT_ONCE = 200
+_KEEP_ALIVE_S = 60
+_DRAIN_S = 5
+
+
+class CannotServe(Exception):
+    """The port cannot be taken; the message names the settings and the remedy."""
+
+
+def all_areas() -> list[Area]:
+    """The parts of the pages in the order of the navigation. The first that a role may see is its start page."""
+    return [entrance_area(), account_area(), style_area(), users_area(), actions_area()]
+
+
+class Pages:
+    """The pages on a port. `serve` returns when `stop` was called and the requests in hand are answered."""
+
+    def __init__(self, settings: PagesSettings, database: Database, *, passwords: Passwords | None = None) -> None:
+        self._settings = settings
+        self.site = Site(settings, database, all_areas(), passwords)
+        proxies = settings.trusted_proxies
+        self._server = _Server(
+            uvicorn.Config(
+                make_app(self.site),
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,  # addresses of pages name who is looked into
+                proxy_headers=bool(proxies),
+                forwarded_allow_ips=",".join(map(str, proxies)),
+                server_header=False,
+                backlog=_BACKLOG,
+                limit_concurrency=_AT_ONCE,
+                timeout_keep_alive=_KEEP_ALIVE_S,
+                timeout_graceful_shutdown=_DRAIN_S,
+            )
+        )
+        self._socket: socket.socket | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the pages are, after `listen`: as browsers reach them if that is set, else on this machine."""
+        host = self._settings.host
+        return self._settings.public_url or f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
+    def port(self) -> int:
+        """The port, after `listen`."""
+        assert self._socket is not None
+        return int(self._socket.getsockname()[1])
+
+    def listen(self) -> None:
+        """Take the port. Raises `CannotServe`."""
+        host, port = self._settings.host, self._settings.port
+        try:
+            family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+            self._socket = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        except OSError as error:
+            raise CannotServe(
+                f"cannot listen on {host}:{port} ({error.strerror or error}):"
+                " set audit.pages.port or audit.pages.host, or stop what holds the port"
+            ) from error
+
+    def stop(self) -> None:
+        """Stop taking requests. A second call does not wait for those in hand."""
+        if self._server.should_exit:
+            self._server.force_exit = True
+        self._server.should_exit = True
+
+    async def serve(self) -> None:
+        """Serve until `stop`."""
+        assert self._socket is not None, "listen() comes first"
+        log.info("pages listening", url=self.url)
+        try:
+            await self._server.serve(sockets=[self._socket])
+        finally:
+            self._socket.close()
+            log.info("pages stopped")
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to `run_pages`: uvicorn raises them again at its end, which spoils the exit code."""
+        yield
+
+
+async def run_pages(settings: PagesSettings, database: Database) -> None:
+    """Serve until SIGTERM or SIGINT, then answer what is in hand and return. Raises `CannotServe`."""
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it logs what was typed
+    pages = Pages(settings, database)
+    pages.listen()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, pages.stop)
+    try:
+        await pages.serve()
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with contextlib.suppress(RuntimeError):
+                loop.remove_signal_handler(number)

@@ -1,0 +1,62 @@
+"""What all pages share: the accounts, the settings, the areas there are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastapi import APIRouter
+from starlette.requests import Request
+
+from federation_audit.accounts.database import Database
+from federation_audit.accounts.passwords import Passwords
+from federation_audit.accounts.roles import Role
+from federation_audit.accounts.sessions import HOUR_MS, Sessions
+from federation_audit.accounts.users import Users
+from federation_audit.pages.cookies import Jar
+from federation_audit.pages.settings import PagesSettings
+
+_MINUTE_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """A part of the pages. Its routes are for those whose role includes `least`; None: for everybody.
+
+    It stands in the navigation unless `title` is empty. `path` is where the navigation leads. Routes take a
+    `visits.Here` and are plain functions, which run in threads: they may use the database.
+    """
+
+    title: str
+    path: str
+    least: Role | None
+    router: APIRouter
+
+
+class Site:
+    """The pages of one process."""
+
+    def __init__(
+        self, settings: PagesSettings, database: Database, areas: Sequence[Area], passwords: Passwords | None = None
+    ) -> None:
+        passwords = passwords or Passwords()
+        self.settings = settings
+        self.database = database
+        self.areas = tuple(areas)
+        self.jar = Jar(settings.secure)
+        self.users = Users(database, passwords)
+        self.sessions = Sessions(
+            database,
+            passwords,
+            idle_ms=round(settings.session_idle_min * _MINUTE_MS),
+            most_ms=round(settings.session_h * HOUR_MS),
+        )
+
+    def open_to(self, role: Role) -> list[Area]:
+        """The areas in the navigation of somebody with this role."""
+        return [each for each in self.areas if each.title and each.least is not None and role.includes(each.least)]
+
+
+def site_of(request: Request) -> Site:
+    """The site that a request came to."""
+    site = request.app.state.site
+    assert isinstance(site, Site)
+    return site

@@ -1,0 +1,182 @@
+"""How the pages look: colours that can be told apart, labels, focus, widths; and pictures of each page."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page
+
+from tests.browser.contrast import contrast, parse_colour
+from tests.pages import WORDS
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
+
+PATHS = ("/style", "/account", "/users", "/users/viewer", "/actions", "/nowhere")
+PHONE = {"width": 360, "height": 740}
+DESK = {"width": 1280, "height": 800}
+LOOKS: dict[str, dict[str, Any]] = {
+    "light": {"color_scheme": "light", "viewport": DESK},
+    "dark": {"color_scheme": "dark", "viewport": DESK},
+    "phone": {"color_scheme": "light", "viewport": PHONE, "has_touch": True},
+    "phone-dark": {"color_scheme": "dark", "viewport": PHONE, "has_touch": True},
+}
+
+# Every piece of text with the colours it really has: its own, and the nearest ground behind it.
+TEXTS = """() => {
+  const clear = (colour) => colour === 'transparent' || /, 0\\)$|\\/ 0\\)$/.test(colour);
+  const found = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const text = walker.currentNode.textContent.trim();
+    const element = walker.currentNode.parentElement;
+    if (!text || !element.checkVisibility({ visibilityProperty: true })) continue;
+    const box = element.getBoundingClientRect();
+    if (box.width < 2 || box.height < 2) continue;
+    let ground = 'rgb(255, 255, 255)';
+    for (let at = element; at; at = at.parentElement) {
+      const colour = getComputedStyle(at).backgroundColor;
+      if (!clear(colour)) { ground = colour; break; }
+    }
+    const style = getComputedStyle(element);
+    found.push([text.slice(0, 40), style.color, ground, parseFloat(style.fontSize), parseInt(style.fontWeight)]);
+  }
+  for (const field of document.querySelectorAll('input:not([type=hidden]), select, textarea, button')) {
+    if (!field.checkVisibility() || field.matches('.quiet')) continue;
+    let ground = 'rgb(255, 255, 255)';
+    for (let at = field.parentElement; at; at = at.parentElement) {
+      const colour = getComputedStyle(at).backgroundColor;
+      if (!clear(colour)) { ground = colour; break; }
+    }
+    found.push(['edge of ' + (field.id || field.textContent), getComputedStyle(field).borderTopColor, ground, 0, 0]);
+  }
+  return found;
+}"""
+
+UNLABELLED = """() => [...document.querySelectorAll('input:not([type=hidden]), select, textarea')]
+  .filter((field) => !field.labels || !field.labels.length || !field.labels[0].textContent.trim())
+  .map((field) => field.outerHTML)"""
+
+OVERFLOW = """() => {
+  const width = document.documentElement.clientWidth;
+  return [document.documentElement.scrollWidth > width ? 'page' : '', ...[...document.querySelectorAll('body *')]
+    .filter((each) => each.checkVisibility() && each.getBoundingClientRect().right > width + 1
+      && !each.closest('.scroll') && getComputedStyle(each).position !== 'absolute')
+    .map((each) => each.outerHTML.slice(0, 120))].filter(Boolean);
+}"""
+
+SMALL = """() => [...document.querySelectorAll('button, summary, nav a, .choice')]
+  .filter((each) => each.checkVisibility() && each.getBoundingClientRect().height < 24)
+  .map((each) => each.outerHTML.slice(0, 120))"""
+
+
+def test_texts_and_edges_of_every_page_have_the_contrast_of_wcag_aa(log_in: Callable[..., Page]) -> None:
+    for look in ("light", "dark"):
+        page = log_in("admin", **LOOKS[look])
+        for path in (*PATHS, "/login"):
+            if path == "/login":
+                page.context.clear_cookies()
+            page.goto(path)
+            texts = page.evaluate(TEXTS)
+            assert len(texts) > 8
+            for text, colour, ground, size, weight in texts:
+                large = size >= 24 or (size >= 18.66 and weight >= 700)
+                least = 3.0 if size == 0 or large else 4.5
+                ratio = contrast(parse_colour(colour), parse_colour(ground))
+                assert ratio >= least, f"{look} {path}: {text!r} {colour} on {ground} is {ratio:.2f}"
+
+
+def test_no_page_scrolls_sideways_and_every_field_has_a_label(
+    log_in: Callable[..., Page], photograph: Callable[[Page, str], None]
+) -> None:
+    for look, options in LOOKS.items():
+        page = log_in("admin", **options)
+        for path in (*PATHS, "/login"):
+            if path == "/login":
+                page.context.clear_cookies()
+            page.goto(path)
+            photograph(page, f"{path.strip('/').replace('/', '-')}-{look}")
+            assert page.evaluate(OVERFLOW) == [], f"{look} {path}"
+            assert page.evaluate(UNLABELLED) == [], f"{look} {path}"
+            assert page.evaluate(SMALL) == [], f"{look} {path}"
+            assert page.locator("h1").count() == 1
+
+
+def test_at_400_per_cent_and_at_tablet_width_nothing_is_cut_off(log_in: Callable[..., Page]) -> None:
+    page = log_in("admin")
+    for width in (320, 740, 900):
+        page.set_viewport_size({"width": width, "height": 700})
+        for path in PATHS:
+            page.goto(path)
+            assert page.evaluate(OVERFLOW) == [], f"{width} {path}"
+
+
+def test_whatever_tab_reaches_shows_that_it_has_the_focus(log_in: Callable[..., Page]) -> None:
+    for look in ("light", "dark"):
+        page = log_in("admin", **LOOKS[look])
+        page.goto("/users")
+        reached = 0
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            style = page.evaluate(
+                """() => {
+                  const element = document.activeElement;
+                  if (element === document.body) return null;
+                  const style = getComputedStyle(element);
+                  return [element.outerHTML.slice(0, 80), style.outlineStyle, parseFloat(style.outlineWidth),
+                          style.outlineColor, getComputedStyle(document.body).backgroundColor];
+                }"""
+            )
+            if style is None:
+                break
+            html, outline, width, colour, ground = style
+            assert outline == "solid" and width >= 2, html
+            assert contrast(parse_colour(colour), parse_colour(ground)) >= 3, html
+            reached += 1
+        assert reached > 15
+
+
+def test_the_switch_of_colours_works_without_scripts_and_stays(log_in: Callable[..., Page]) -> None:
+    page = log_in("viewer", color_scheme="light", java_script_enabled=False)
+    ground = page.locator("body")
+
+    def colour() -> str:
+        return str(ground.evaluate("element => getComputedStyle(element).backgroundColor"))
+
+    light = colour()
+    page.get_by_role("button", name="dark").click()
+    page.wait_for_load_state()
+    assert page.locator("html[data-look=dark]").count() == 1
+    dark = colour()
+    assert contrast(parse_colour(light), parse_colour(dark)) > 10
+    page.goto("/account")
+    assert colour() == dark
+    page.get_by_role("button", name="as the system").click()
+    page.wait_for_load_state()
+    assert colour() == light
+
+
+def test_a_first_password_is_shown_once_and_has_to_be_changed(
+    log_in: Callable[..., Page], photograph: Callable[[Page, str], None]
+) -> None:
+    page = log_in("admin", viewport=DESK)
+    page.goto("/users")
+    page.get_by_label("Name", exact=True).fill("newcomer")
+    page.get_by_role("radio", name="reviewer").check()
+    page.get_by_role("button", name="Add", exact=True).click()
+    first = page.locator(".secret code").inner_text()
+    photograph(page, "first-password-light")
+    page.get_by_role("button", name="Log out").click()
+    page.get_by_label("Name").fill("newcomer")
+    page.get_by_label("Password").fill(first)
+    page.get_by_role("button", name="Log in").click()
+    page.wait_for_url("**/account")
+    page.goto("/style")
+    page.wait_for_url("**/account")
+    photograph(page, "must-change-light")
+    page.get_by_label("Password until now").fill(first)
+    page.get_by_label("New password", exact=True).fill(WORDS)
+    page.get_by_label("New password again").fill(WORDS)
+    page.get_by_role("button", name="Change the password").click()
+    page.get_by_text("Your password was changed").wait_for()
+    page.goto("/style")
+    assert page.locator("h1").inner_text() == "Building blocks"

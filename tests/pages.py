@@ -1,0 +1,48 @@
+"""The pages of the audit on a real port, in a thread of this process, with their own database."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from federation_audit.accounts.actions import Actor
+from federation_audit.accounts.passwords import Passwords
+from federation_audit.accounts.roles import Role
+from federation_audit.pages.service import Pages
+from federation_audit.pages.settings import PagesSettings
+from federation_audit.store.migrating import open_store
+
+WORDS = "four plain words here"
+"""Everybody's password."""
+
+TEST = Actor("command line (tests)")
+
+
+def cheap_passwords() -> Passwords:
+    """As weak as argon2 allows: a test logs in often."""
+    return Passwords(time_cost=1, memory_cost=8, parallelism=1)
+
+
+@contextmanager
+def running_pages(folder: Path, settings: PagesSettings | None = None) -> Iterator[Pages]:
+    """Pages with an admin, a reviewer and a viewer of those names, whose password is `WORDS`."""
+    database = open_store(f"sqlite:///{folder / 'audit.sqlite'}")
+    pages = Pages(settings or PagesSettings(port=0), database, passwords=cheap_passwords())
+    for role in Role:
+        pages.site.users.add(role.value, role, WORDS, by=TEST, must_change=False)
+    pages.listen()
+    loop = asyncio.new_event_loop()
+
+    def serve() -> None:
+        loop.run_until_complete(pages.serve())
+
+    thread = threading.Thread(target=serve, name="pages")
+    thread.start()
+    try:
+        yield pages
+    finally:
+        loop.call_soon_threadsafe(pages.stop)
+        thread.join(60)
+        loop.close()
+        assert not thread.is_alive(), "the pages do not stop"
