@@ -11,7 +11,7 @@ clock; CPU seconds are given too, for the machine may be busy. 10 million verdic
 import argparse
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.audit_messages import invent
@@ -81,7 +81,7 @@ def _batches(options: argparse.Namespace) -> Iterator[list[Received]]:
 def _ask(store: Store) -> None:
     with store.reading() as connection:
         largest = max(read_instances(connection), key=lambda each: each.now.exposed)
-        questions = {
+        questions: dict[str, Callable[[], object]] = {
             "all instances": lambda: read_instances(connection),
             "the largest one": lambda: read_instance(connection, largest.domain),
             "its incidents": lambda: read_incidents(connection, largest.domain),

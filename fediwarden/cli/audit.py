@@ -56,7 +56,13 @@ def rebuild(data_dir: DataDirOption = None, config: ConfigOption = None) -> None
 
 @app.command("forget")
 def forget(
-    actor_id: Annotated[str, typer.Argument(metavar="ACTOR_ID", help="The actor's ActivityPub id, an address.")],
+    actor_id: Annotated[
+        str,
+        typer.Argument(
+            metavar="ACTOR_ID",
+            help="The actor's ActivityPub id, an address; or local-user:DOMAIN:ID, as the relay knows an uploader.",
+        ),
+    ],
     wait: Annotated[float, typer.Option(metavar="SECONDS", min=0.0, help="How long to wait for the store.")] = 60.0,
     data_dir: DataDirOption = None,
     config: ConfigOption = None,
@@ -65,11 +71,18 @@ def forget(
 
     Exit code 1 when the store has not shown it in time: it will, once a process records.
     """
+    from federation_audit.actors import NotAnActor, normalise_actor
     from federation_audit.recording.forgetting import forget as run_forget
     from schemas.pseudonyms import Pseudonyms
 
+    actor = actor_id.strip()
+    if not actor.startswith("local-user:"):
+        try:
+            actor = normalise_actor(actor)
+        except NotAnActor as error:
+            raise typer.BadParameter(str(error)) from error
     settings = read_settings(config, nested_flags(data_dir=data_dir))
-    pseudonyms = Pseudonyms.open(settings.actors_file).every(actor_id.strip())
+    pseudonyms = Pseudonyms.open(settings.actors_file).every(actor)
     with _store(settings) as store:
         done = asyncio.run(run_forget(pseudonyms, settings.kafka.broker_settings(), store, wait_s=wait))
     if not done:
