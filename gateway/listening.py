@@ -24,14 +24,40 @@ class Server(uvicorn.Server):
         yield
 
 
-def listen(host: str, port: int, *, setting: str, host_setting: str) -> socket.socket:
-    """A socket that listens there. Raises `CannotStart`, naming the settings `setting` and `host_setting`."""
-    try:
+def bind(host: str, port: int, *, setting: str, host_setting: str) -> socket.socket:
+    """A socket that holds the port and does not listen yet.
+
+    Whoever connects before there is somebody to read is refused, and can go to another gateway; taken, it would wait
+    for as long as we start. Raises `CannotStart`, naming the settings `setting` and `host_setting`.
+    """
+    with _named(f"{host}:{port}", setting, host_setting):
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            bound.bind((host, port))
+        except OSError:
+            bound.close()
+            raise
+        return bound
+
+
+def listen(bound: socket.socket, *, setting: str, host_setting: str) -> None:
+    """Take connections from now on. Raises `CannotStart` where another process was faster, naming the settings."""
+    host, port = bound.getsockname()[:2]
+    with _named(f"{host}:{port}", setting, host_setting):
+        bound.listen(BACKLOG)
+
+
+@contextmanager
+def _named(place: str, setting: str, host_setting: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise CannotStart(
-            f"cannot listen on {host}:{port} ({error.strerror or error}):"
+            f"cannot listen on {place} ({error.strerror or error}):"
             f" set {setting} or {host_setting}, or stop what holds the port"
         ) from error
 

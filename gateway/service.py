@@ -20,7 +20,7 @@ from gateway.flights import Flights
 from gateway.frames.pool import FramePool
 from gateway.hashing import Hashing
 from gateway.ledger import Ledger
-from gateway.listening import BACKLOG, CannotStart, Server, allow_open_files, listen
+from gateway.listening import BACKLOG, CannotStart, Server, allow_open_files, bind, listen
 from gateway.lists.learning import Learning
 from gateway.lists.lists import Lists
 from gateway.lists.publishing import Publishing
@@ -228,11 +228,12 @@ class Gateway:
             self._assemble(storage)
             await self._ledger.restore(storage.own.journal)
             self._socket = self._opened.enter_context(
-                listen(self._settings.host, self._settings.port, setting="gateway.port", host_setting="gateway.host")
+                bind(self._settings.host, self._settings.port, setting="gateway.port", host_setting="gateway.host")
             )
             await self._lists.start()
             self._opened.push_async_callback(self._lists.stop)
             await self._frames.start()
+            listen(self._socket, setting="gateway.port", host_setting="gateway.host")
         except SpoolUnusable as error:
             await self._opened.aclose()
             raise CannotStart(str(error)) from error

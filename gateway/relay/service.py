@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import structlog
 import uvicorn
 
-from gateway.listening import BACKLOG, CannotStart, Server, allow_open_files, listen
+from gateway.listening import BACKLOG, CannotStart, Server, allow_open_files, bind, listen
 from gateway.readiness import Part
 from gateway.relay.forwarding import Forwarder, relay_protocol
 from gateway.relay.health import Health
@@ -160,16 +160,19 @@ class Relay:
         try:
             for tenant, port in self._ports.items():
                 setting = "relay.port" if len(self._ports) == 1 else f"tenants.{tenant}.relay_port"
-                self._sockets[tenant] = listen(self._settings.host, port, setting=setting, host_setting="relay.host")
-            self._health_socket = listen(
-                self._settings.host, self._settings.health_port, setting="relay.health_port", host_setting="relay.host"
-            )
+                self._sockets[tenant] = self._take(port, setting)
+            self._health_socket = self._take(self._settings.health_port, "relay.health_port")
         except CannotStart:
             self.close()
             raise
         health = Health(self.parts, self.metrics)
         self._apps = {port: self._forwarders[tenant] for tenant, port in self.ports.items()}
         self._apps[self.health_port] = health
+
+    def _take(self, port: int, setting: str) -> socket.socket:
+        taken = bind(self._settings.host, port, setting=setting, host_setting="relay.host")
+        listen(taken, setting=setting, host_setting="relay.host")
+        return taken
 
     def close(self) -> None:
         """Leave the ports again, where `serve` has not been called."""
