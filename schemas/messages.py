@@ -418,8 +418,8 @@ class OriginObserved(Message):
     was fetched from, or is embedded as). A message that bears two of them also says that both name the same image:
     readers join through that. An unknown fact is None; it is never guessed. `post_url` is the ActivityPub id of the
     post or comment that holds the image, "" where there is none or it is not known. Several messages may speak of one
-    place: their `origin_id` is the same, and the one with the highest `observed_at` counts (of several, any one, but the
-    same in every reading).
+    place: their `origin_id` is the same, and the one with the highest `observed_at` counts (of several, any one, but
+    the same in every reading).
     Domains are in the form of `schemas.domains`.
     """
 

@@ -91,14 +91,13 @@ class Guard:
         key = cookies.get(self._jar.session) or cookies.get(self._jar.visit) or ""
         arrived = Arrived(cookies, key or secrets.token_urlsafe(24), new_visit=not key)
         scope.setdefault("state", {})["arrived"] = arrived
-        app, unread = self._app, False
+        app, unread = self._app, scope["method"] not in _SAFE
         try:
+            body = await self._read(headers, receive) if unread else None  # first: who still sends reads no refusal
+            unread = False
             self._check_host(headers)
-            if scope["method"] not in _SAFE:
-                unread = True
+            if body is not None:
                 self._check_origin(headers)
-                body = await self._read(headers, receive)
-                unread = False
                 self._check_form(headers, body, key)
                 receive = _replay(body, receive)
         except Turned as turned:
