@@ -9,8 +9,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --group build
 ARGS ?=
-# Tests wait as much as they work: two at a time need two cores. WORKERS=0 runs them in one process.
-WORKERS ?= 2
+# Tests wait as much as they work: three at a time fill two cores. WORKERS=0 runs them in one process.
+WORKERS ?= 3
 
 # Progress bars belong on a terminal; elsewhere they fill a log. (Make reads the shell's standard output itself.)
 QUIET := $(shell test -t 2 || echo --quiet)
