@@ -1,4 +1,4 @@
-"""A real Chromium, one a session, and the pages it opens. Without a Chromium these tests are skipped."""
+"""A real Chromium and the pages it opens. Without a Chromium these tests are skipped."""
 
 import os
 import re
@@ -21,9 +21,12 @@ SCREENSHOTS = "FEDIWARDEN_SCREENSHOTS"
 OpenContext = Callable[..., BrowserContext]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser; each test has a context (cookies, windows) of its own."""
+    """One browser a module, for while it runs its driver keeps this thread's event loop from everybody else.
+
+    Each test has a context (cookies, windows) of its own.
+    """
     if CHROMIUM is None:
         if os.environ.get("FEDIWARDEN_REQUIRE_BROWSER"):
             pytest.fail("no Chromium: apt-get install chromium")
