@@ -26,7 +26,7 @@ from fediwarden.kafka.jars import prepare_jars
 from fediwarden.kafka.preflight import check_port
 from fediwarden.logs import configure_logging
 from fediwarden.settings import Settings, environment_of, load_settings
-from fediwarden.up import hold_data_dir
+from fediwarden.up import ask_patiently, hold_data_dir
 from schemas.broker import Received, Tail, apply_topics
 from schemas.clock import now_ms
 from schemas.keyring import Keyring
@@ -83,7 +83,7 @@ async def _start(settings: Settings, plan: Plan, children: Supervisor) -> None:
         while not await asyncio.to_thread(cluster.is_ready):
             await asyncio.sleep(PROBE_EVERY_S)
     broker = settings.kafka.broker_settings()
-    await apply_topics(broker)
+    await ask_patiently(lambda: apply_topics(broker))
 
     announced: set[str] = set()
     all_there = asyncio.Event()
@@ -99,10 +99,14 @@ async def _start(settings: Settings, plan: Plan, children: Supervisor) -> None:
     scanner = ["-m", "fediwarden", "scanner"]
     if plan.pause_ms is not None:
         scanner = ["-m", "bench.pause", "--pause-ms", f"{plan.pause_ms:g}"]
-    async with Tail(broker, [SCANNERS], since_s=5.0, on_record=note, client_id="bench-serve"):
-        children.start(*(_child(settings, f"scanner-{i}", scanner) for i in range(1, plan.scanners + 1)))
-        children.start(_child(settings, "gateway", ["-m", "fediwarden", "gateway"]))
-        await all_there.wait()
+
+    async def start_services() -> None:
+        async with Tail(broker, [SCANNERS], since_s=5.0, on_record=note, client_id="bench-serve"):
+            children.start(*(_child(settings, f"scanner-{i}", scanner) for i in range(1, plan.scanners + 1)))
+            children.start(_child(settings, "gateway", ["-m", "fediwarden", "gateway"]))
+            await all_there.wait()
+
+    await ask_patiently(start_services)
     async with httpx.AsyncClient(base_url=settings.gateway_url) as client:
         while not await _is_ready(client, plan.scanners):
             await asyncio.sleep(PROBE_EVERY_S)

@@ -116,7 +116,7 @@ async def _start(settings: Settings, scanners: int, children: Supervisor, say: E
     broker = settings.kafka.broker_settings()
     if settings.kafka.embedded:
         await _start_kafka(settings, classpath, children)
-        await _patiently(lambda: apply_topics(broker))
+        await ask_patiently(lambda: apply_topics(broker))
     else:
         await check_topics(broker, TOPICS)
     started_at = now_ms()
@@ -261,12 +261,12 @@ async def _await_services(settings: Settings, broker: BrokerSettings, scanners: 
 
     async def await_scanners() -> None:
         if scanners:
-            await _patiently(watch_scanners)
+            await ask_patiently(watch_scanners)
 
     await asyncio.gather(await_gateway(), await_scanners())
 
 
-async def _patiently(ask: Callable[[], Awaitable[object]]) -> None:
+async def ask_patiently(ask: Callable[[], Awaitable[object]]) -> None:
     """Do `ask`, again while no broker answers: a Kafka that has just come up may be slow for a while."""
     notice = _Notice("Kafka")
     while True:

@@ -16,7 +16,7 @@ from schemas.topics import TOPICS, TopicSpec
 
 _REQUEST_TIMEOUT_MS = 15_000
 _START_TIMEOUT_S = 15.0
-_EFFECT_WITHIN_S = 20.0
+_EFFECT_WITHIN_S = 60.0
 _REPLICAS = 3
 _NEEDED_TO_SERVE = ("cleanup.policy", "compression.type")
 _OWN_TO_TOPIC = 1  # DescribeConfigs' source of a setting that was made for this topic: DYNAMIC_TOPIC_CONFIG

@@ -169,7 +169,7 @@ def test_a_database_that_goes_away_and_comes_back_is_asked_again(fresh_kafka: Br
                 await observed.until(lambda: len(observed.origins) == 1)
                 await asyncio.to_thread(postgres.stop)
                 await publish(producer, seen(url=URL + "2"))
-                await asyncio.to_thread(postgres.start)
+                postgres.start()  # by this thread: a server goes with the thread that started it
                 await observed.until(lambda: len(observed.origins) == 2)
             lemmy.close()
 

@@ -363,7 +363,7 @@ class Real:
 
     def __init__(self) -> None:
         self._runner = asyncio.Runner()
-        self._pool = FramePool(FrameSettings(workers=2))
+        self._pool = FramePool(FrameSettings(workers=2, wall_s=60.0))  # other tests run beside
         self._runner.run(self._pool.start())
         self.first_workers = self.workers()
 
