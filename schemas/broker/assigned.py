@@ -1,7 +1,7 @@
 """Reading topics without a group, from offsets that somebody else keeps."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka import errors as kafka
 
 from schemas.broker.closing import close_client
+from schemas.broker.connecting import connecting
 from schemas.broker.erasing import Partition
 from schemas.broker.errors import is_refusal, unavailable
 from schemas.broker.reading import Reader, find_partitions
@@ -19,7 +20,6 @@ from schemas.topics import TopicSpec
 
 log = structlog.get_logger("schemas.broker")
 
-_START_TIMEOUT_S = 20.0
 _ASK_TIMEOUT_S = 20.0
 _NEW_PARTITIONS_EVERY_S = 30.0
 _RETRY_S = 0.5
@@ -47,26 +47,10 @@ class AssignedReader:
 
     async def start(self) -> None:
         """Connect, and take every partition. Raises `BrokerUnavailable` or `BrokerRefused`."""
-        try:
-            client = AIOKafkaConsumer(
-                group_id=None,
-                client_id=self._client_id,
-                enable_auto_commit=False,
-                auto_offset_reset="none",  # the reader goes on at the start of the log, and says so
-                metadata_max_age_ms=10_000,
-                request_timeout_ms=15_000,
-                **self._settings.client_options(),
-            )
-        except OSError as error:
-            raise unavailable(self._settings.bootstrap_servers, error) from error
-        try:
-            async with asyncio.timeout(_START_TIMEOUT_S):
-                await client.start()
-                reader = Reader(client, self._topics)
-                await self._assign(client, reader)
-        except (kafka.KafkaError, OSError, TimeoutError, ValueError) as error:
-            await close_client(client, _STOP_WITHIN_S)
-            raise unavailable(self._settings.bootstrap_servers, error) from error
+        # "none": the reader goes on at the start of the log, and says so.
+        async with connecting(self._settings, client_id=self._client_id, offset_reset="none") as client:
+            reader = Reader(client, self._topics)
+            await self._assign(client, reader)
         self._client, self._reader = client, reader
 
     async def stop(self) -> None:
@@ -94,21 +78,23 @@ class AssignedReader:
 
     async def ends(self) -> dict[Partition, int]:
         """The offset after the last record of each partition, now. Raises `BrokerUnavailable` or `BrokerRefused`."""
-        return await self._ask("end_offsets")
+        return await self._ask(lambda client: client.end_offsets(list(client.assignment())))
 
     async def positions(self) -> dict[Partition, int]:
         """Where the next `poll` goes on, in each partition: beyond records that are gone. Raises as `ends` does."""
-        return await self._ask("position")
 
-    async def _ask(self, question: str) -> dict[Partition, int]:
+        async def positions(client: AIOKafkaConsumer) -> dict[TopicPartition, int]:
+            return {tp: await client.position(tp) for tp in client.assignment()}
+
+        return await self._ask(positions)
+
+    async def _ask(
+        self, question: Callable[[AIOKafkaConsumer], Awaitable[dict[TopicPartition, int]]]
+    ) -> dict[Partition, int]:
         assert self._client is not None, "start comes first"
-        client = self._client
         try:
             async with asyncio.timeout(_ASK_TIMEOUT_S):
-                if question == "position":
-                    found = {tp: await client.position(tp) for tp in client.assignment()}
-                else:
-                    found = await client.end_offsets(list(client.assignment()))
+                found = await question(self._client)
         except (kafka.KafkaError, TimeoutError) as error:
             raise unavailable(self._settings.bootstrap_servers, error) from error
         return {Partition(self._topics[tp.topic], tp.partition): offset for tp, offset in found.items()}

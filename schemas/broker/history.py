@@ -8,6 +8,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka import errors as kafka
 
 from schemas.broker.closing import close_client
+from schemas.broker.connecting import connecting
 from schemas.broker.errors import is_refusal, unavailable
 from schemas.broker.reading import Reader, find_partitions
 from schemas.broker.records import Received
@@ -51,23 +52,9 @@ async def read_history(
 @asynccontextmanager
 async def open_reader(settings: BrokerSettings, client_id: str) -> AsyncIterator[AIOKafkaConsumer]:
     """A connected consumer without a group. Raises `BrokerUnavailable` or `BrokerRefused`."""
+    async with connecting(settings, client_id=client_id, offset_reset="earliest") as client:
+        pass
     try:
-        client = AIOKafkaConsumer(
-            group_id=None,
-            client_id=client_id,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            request_timeout_ms=15_000,
-            **settings.client_options(),
-        )
-    except OSError as error:
-        raise unavailable(settings.bootstrap_servers, error) from error
-    try:
-        try:
-            async with asyncio.timeout(_START_TIMEOUT_S):
-                await client.start()
-        except (kafka.KafkaError, OSError, TimeoutError, ValueError) as error:
-            raise unavailable(settings.bootstrap_servers, error) from error
         yield client
     finally:
         await close_client(client, _STOP_WITHIN_S)

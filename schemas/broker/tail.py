@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka import errors as kafka
 
 from schemas.broker.closing import close_client
+from schemas.broker.connecting import connecting
 from schemas.broker.errors import is_refusal, unavailable
 from schemas.broker.reading import Reader, find_partitions
 from schemas.broker.records import Received
@@ -19,7 +20,6 @@ from schemas.topics import TopicSpec
 
 log = structlog.get_logger("schemas.broker")
 
-_START_TIMEOUT_S = 20.0
 _POLL_S = 1.0
 _NEW_PARTITIONS_EVERY_S = 30.0
 _RETRY_S = 0.5
@@ -80,26 +80,9 @@ class Tail:
 
     async def start(self) -> None:
         """Connect and begin to read. Raises `BrokerUnavailable` or `BrokerRefused`."""
-        try:
-            client = AIOKafkaConsumer(
-                group_id=None,
-                client_id=self._client_id,
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-                metadata_max_age_ms=10_000,
-                request_timeout_ms=15_000,
-                **self._settings.client_options(),
-            )
-        except OSError as error:
-            raise unavailable(self._settings.bootstrap_servers, error) from error
-        try:
-            async with asyncio.timeout(_START_TIMEOUT_S):
-                await client.start()
-                reader = Reader(client, self._topics)
-                await self._assign(client, reader)
-        except (kafka.KafkaError, OSError, TimeoutError, ValueError) as error:
-            await close_client(client, _STOP_WITHIN_S)
-            raise unavailable(self._settings.bootstrap_servers, error) from error
+        async with connecting(self._settings, client_id=self._client_id, offset_reset="earliest") as client:
+            reader = Reader(client, self._topics)
+            await self._assign(client, reader)
         self._client = client
         self._reading = asyncio.create_task(self._read(client, reader), name="tail")
 

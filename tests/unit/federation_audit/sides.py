@@ -6,6 +6,7 @@ Fediseer by its flask routes, Coop by its docs/api/report.md. None of them is th
 
 import json
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ class Asked:
     body: Any
 
 
-class Side:
+class Side(ABC):
     """Answers requests by `answer`; `failing` has the status that (method) requests get instead, `silent` methods get
     none. `before` is called with each request, before it is answered."""
 
@@ -37,8 +38,8 @@ class Side:
         self.url = ""
         self.ending = threading.Event()
 
-    def answer(self, asked: Asked) -> Reply:
-        raise NotImplementedError
+    @abstractmethod
+    def answer(self, asked: Asked) -> Reply: ...
 
     def written(self) -> list[Asked]:
         return [each for each in self.asked if each.method != "GET"]
