@@ -34,6 +34,14 @@ class AuditSettings(BaseModel):
     batch: int = Field(
         5_000, ge=1, le=50_000, description="Most messages written in one transaction (about 2 KB of memory each)."
     )
+    assess_every_s: Annotated[float, Field(ge=1, le=86_400)] = Field(
+        60.0, description="Seconds after which the statistics are made anew, when somebody looks at them."
+    )
+    verified_lists: tuple[str, ...] = Field(
+        (),
+        description="Known-hash lists (by name) whose hits count as confirmed without any reviewer. Only those that"
+        " people have verified.",
+    )
     pages: PagesSettings = Field(default_factory=PagesSettings, description="The web pages.")
 
     @property

@@ -18,7 +18,7 @@ from federation_audit.pages.actions import actions_area
 from federation_audit.pages.app import make_app
 from federation_audit.pages.entrance import entrance_area
 from federation_audit.pages.settings import PagesSettings
-from federation_audit.pages.site import Area, Site
+from federation_audit.pages.site import Area, Site, Surroundings
 from federation_audit.pages.style import style_area
 from federation_audit.pages.users import users_area
 
@@ -42,9 +42,16 @@ def all_areas() -> list[Area]:
 class Pages:
     """The pages on a port. `serve` returns when `stop` was called and the requests in hand are answered."""
 
-    def __init__(self, settings: PagesSettings, database: Database, *, passwords: Passwords | None = None) -> None:
+    def __init__(
+        self,
+        settings: PagesSettings,
+        database: Database,
+        *,
+        passwords: Passwords | None = None,
+        surroundings: Surroundings | None = None,
+    ) -> None:
         self._settings = settings
-        self.site = Site(settings, database, all_areas(), passwords)
+        self.site = Site(settings, database, all_areas(), passwords, surroundings)
         proxies = settings.trusted_proxies
         self._server = _Server(
             uvicorn.Config(
@@ -112,10 +119,10 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def run_pages(settings: PagesSettings, database: Database) -> None:
+async def run_pages(database: Database, surroundings: Surroundings) -> None:
     """Serve until SIGTERM or SIGINT, then answer what is in hand and return. Raises `CannotServe`."""
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it logs what was typed
-    pages = Pages(settings, database)
+    pages = Pages(surroundings.audit.pages, database, surroundings=surroundings)
     pages.listen()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,7 +1,7 @@
 """What all pages share: the accounts, the settings, the areas there are."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -11,8 +11,12 @@ from federation_audit.accounts.passwords import Passwords
 from federation_audit.accounts.roles import Role
 from federation_audit.accounts.sessions import HOUR_MS, Sessions
 from federation_audit.accounts.users import Users
+from federation_audit.assessing.assessor import Assessor
 from federation_audit.pages.cookies import Jar
 from federation_audit.pages.settings import PagesSettings
+from federation_audit.settings import AuditSettings
+from schemas.broker import BrokerSettings
+from schemas.keyring import Keyring
 
 _MINUTE_MS = 60_000
 
@@ -31,15 +35,39 @@ class Area:
     router: APIRouter
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the pages know of the rest: the audit's settings, Kafka and the keys of frames where there are any, what
+    each rule means (`says` in the policies), and our own domains."""
+
+    audit: AuditSettings = field(default_factory=AuditSettings)
+    broker: BrokerSettings | None = None
+    keyring: Keyring | None = None
+    sentences: Mapping[str, str] = field(default_factory=dict)
+    local_domains: frozenset[str] = frozenset()
+
+
 class Site:
     """The pages of one process."""
 
     def __init__(
-        self, settings: PagesSettings, database: Database, areas: Sequence[Area], passwords: Passwords | None = None
+        self,
+        settings: PagesSettings,
+        database: Database,
+        areas: Sequence[Area],
+        passwords: Passwords | None = None,
+        surroundings: Surroundings | None = None,
     ) -> None:
         passwords = passwords or Passwords()
         self.settings = settings
         self.database = database
+        self.surroundings = surroundings or Surroundings()
+        self.assessor = Assessor(
+            database,
+            every_s=self.surroundings.audit.assess_every_s,
+            verified_lists=self.surroundings.audit.verified_lists,
+            local_domains=self.surroundings.local_domains,
+        )
         self.areas = tuple(areas)
         self.jar = Jar(settings.secure)
         self.users = Users(database, passwords)

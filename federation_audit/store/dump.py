@@ -27,6 +27,7 @@ from federation_audit.store.tables import (
     MEDIA,
     NAMES,
     ORIGINS,
+    PERIODS,
     SIGHTINGS,
     STRATA,
     TALLIES,
@@ -159,6 +160,7 @@ _CONTENT: dict[Table, dict[str, str]] = {
         "flagged": "",
         "incidents": "",
     },
+    PERIODS: {"instance_id": "text", "stratum_id": "stratum", "first_day": "", "exposed": "", "flagged": ""},
     DAYS: {"day": "", "tenant_id": "text", "measure_id": "text", "media": ""},
     FORGOTTEN: {"key_id": "", "pseudonym": "bytes", "forgotten_at": ""},
 }

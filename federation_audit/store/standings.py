@@ -8,18 +8,22 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, Table, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from federation_audit.store.facts import DECISIONS, FLAGGED_FROM
+from federation_audit.store.facts import DECISIONS, FLAGGED_FROM, Role
 from federation_audit.store.identities import Identities, TextKind
+from federation_audit.store.periods import first_day
 from federation_audit.store.rows import among, chunks
-from federation_audit.store.tables import DAYS, JOINS, JUDGEMENTS, MARKS, MEDIA, SIGHTINGS, STRATA, TALLIES
+from federation_audit.store.tables import DAYS, JOINS, JUDGEMENTS, MARKS, MEDIA, PERIODS, SIGHTINGS, STRATA, TALLIES
 from schemas.messages import AnsweredBy
 from schemas.topics import DAY_MS
 
 NOW = 0
 """The stratum of the state now."""
+
+NOBODY = 0
+"""The instance of media whose author's instance is not known."""
 
 UNJUDGED = "unjudged"
 JUDGED_LATE = "judged_late"
@@ -28,12 +32,15 @@ _UNJUDGED_BY = (AnsweredBy.DEADLINE, AnsweredBy.OVERLOAD, AnsweredBy.SPOOLED)
 
 @dataclass(slots=True)
 class Standing:
-    """A medium's rows, as far as they count. A judgement's stratum comes with what decides between equal times."""
+    """A medium's rows, as far as they count. A judgement's stratum comes with what decides between equal times.
+
+    `seen` gives the first day (authors alone, 0 else) of each role and instance.
+    """
 
     tenant_id: int
     judgements: list[tuple[int, str, int, int]] = field(default_factory=list)
     marks: list[tuple[int, int]] = field(default_factory=list)
-    seen: set[tuple[int, int]] = field(default_factory=set)
+    seen: dict[tuple[int, int], int] = field(default_factory=dict)
 
 
 def measure_of(decision: int) -> str:
@@ -76,19 +83,22 @@ class Tallies:
             )
             for medium, mark, at in connection.execute(marked):
                 found[medium].marks.append((mark, at))
-            seen = select(SIGHTINGS.c.subject_id, SIGHTINGS.c.role, SIGHTINGS.c.instance_id).distinct()
-            for medium, role, instance in connection.execute(
-                seen.where(among(connection, SIGHTINGS.c.subject_id, chunk), SIGHTINGS.c.sure > 0)
-            ):
-                found[medium].seen.add((role, instance))
+            place = (SIGHTINGS.c.role, SIGHTINGS.c.instance_id)
+            seen = (
+                select(SIGHTINGS.c.subject_id, *place, func.min(SIGHTINGS.c.day))
+                .where(among(connection, SIGHTINGS.c.subject_id, chunk), SIGHTINGS.c.sure > 0)
+                .group_by(SIGHTINGS.c.subject_id, *place)
+            )
             joined = (
-                select(JOINS.c.media_id, SIGHTINGS.c.role, SIGHTINGS.c.instance_id)
+                select(JOINS.c.media_id, *place, func.min(SIGHTINGS.c.day))
                 .join(SIGHTINGS, SIGHTINGS.c.subject_id == JOINS.c.name_id)
                 .where(among(connection, JOINS.c.media_id, chunk), SIGHTINGS.c.sure > 0)
-                .distinct()
+                .group_by(JOINS.c.media_id, *place)
             )
-            for medium, role, instance in connection.execute(joined):
-                found[medium].seen.add((role, instance))
+            for query in (seen, joined):
+                for medium, role, instance, day in connection.execute(query):
+                    before = found[medium].seen.get((role, instance), day)
+                    found[medium].seen[role, instance] = min(day, before)
         return found
 
     def current(self, connection: Connection, standing: Standing) -> tuple[int, int] | None:
@@ -107,18 +117,23 @@ class Tallies:
     def write(self, connection: Connection, before: Mapping[int, Standing], after: Mapping[int, Standing]) -> None:
         """Take away what the media of `before` added, and add what those of `after` do."""
         tallies: dict[tuple[int, int, int], list[int]] = defaultdict(lambda: [0, 0])
+        periods: dict[tuple[int, int, int], list[int]] = defaultdict(lambda: [0, 0])
         days: dict[tuple[int, int, int], int] = defaultdict(int)
         for medium, standing in after.items():
             earlier = before.get(medium)
             if earlier == standing:
                 continue
             self._add(connection, standing, 1, tallies, days)
+            _add_periods(standing, 1, periods)
             if earlier is not None:
                 self._add(connection, earlier, -1, tallies, days)
+                _add_periods(earlier, -1, periods)
         for medium, standing in before.items():
             if medium not in after:
                 self._add(connection, standing, -1, tallies, days)
-        _write_tallies(connection, tallies)
+                _add_periods(standing, -1, periods)
+        _write_counts(connection, TALLIES, ("role", "instance_id", "stratum_id"), tallies, {"incidents": 0})
+        _write_counts(connection, PERIODS, ("instance_id", "stratum_id", "first_day"), periods, {})
         _write_days(connection, days)
 
     def _add(
@@ -148,21 +163,35 @@ class Tallies:
                     tally[1] += sign
 
 
-def _write_tallies(connection: Connection, changes: Mapping[tuple[int, int, int], list[int]]) -> None:
+def _add_periods(standing: Standing, sign: int, periods: dict[tuple[int, int, int], list[int]]) -> None:
+    authors = [(instance, day) for (role, instance), day in standing.seen.items() if role == Role.AUTHOR]
+    for judged_at, _, decision, stratum in standing.judgements:
+        for instance, day in authors or ((NOBODY, judged_at // DAY_MS),):
+            count = periods[instance, stratum, first_day(day)]
+            count[0] += sign
+            if decision >= FLAGGED_FROM:
+                count[1] += sign
+
+
+def _write_counts(
+    connection: Connection,
+    table: Table,
+    keys: tuple[str, str, str],
+    changes: Mapping[tuple[int, int, int], list[int]],
+    others: Mapping[str, int],
+) -> None:
     rows = [
-        {"role": role, "instance_id": instance, "stratum_id": stratum, "exposed": exposed, "flagged": flagged}
-        | {"incidents": 0}
-        for (role, instance, stratum), (exposed, flagged) in changes.items()
+        dict(zip(keys, key, strict=True)) | {"exposed": exposed, "flagged": flagged, **others}
+        for key, (exposed, flagged) in changes.items()
         if exposed or flagged
     ]
     if not rows:
         return
-    statement = (sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert)(TALLIES)
-    sums = {name: TALLIES.c[name] + statement.excluded[name] for name in ("exposed", "flagged")}
-    keys = ["role", "instance_id", "stratum_id"]
-    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=sums), rows)
+    statement = (sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert)(table)
+    sums = {name: table.c[name] + statement.excluded[name] for name in ("exposed", "flagged")}
+    connection.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=sums), rows)
     if any(exposed < 0 for exposed, _ in changes.values()):
-        connection.execute(delete(TALLIES).where(TALLIES.c.exposed == 0))
+        connection.execute(delete(table).where(table.c.exposed == 0))
 
 
 def _write_days(connection: Connection, changes: Mapping[tuple[int, int, int], int]) -> None:

@@ -223,6 +223,19 @@ TALLIES = Table(
 )
 """Derived: the counts. Stratum 0 is the state now; incidents stand there, of authors alone."""
 
+PERIODS = Table(
+    "periods",
+    METADATA,
+    _whole("instance_id", primary_key=True),
+    _whole("stratum_id", primary_key=True),
+    _whole("first_day", primary_key=True),
+    _whole("exposed"),
+    _whole("flagged"),
+    **_CLUSTERED,
+)
+"""Derived: the exposures of authors' instances by period (`store.periods`), that of an instance's first sighting of the
+medium. Instance 0: media whose author's instance is not known, in the period of their judgement."""
+
 DAYS = Table(
     "days",
     METADATA,
@@ -259,6 +272,7 @@ FROM_MESSAGES = (
     SIGHTINGS,
     EVIDENCE,
     TALLIES,
+    PERIODS,
     DAYS,
     FORGOTTEN,
 )

@@ -161,6 +161,7 @@ def audit_pages(
     import uvloop
 
     from federation_audit.pages.service import run_pages
+    from federation_audit.pages.site import Surroundings
     from federation_audit.store.migrating import open_store
     from fediwarden.logs import configure_logging
 
@@ -168,4 +169,6 @@ def audit_pages(
     flags = nested_flags(data_dir=data_dir) | ({"audit": {"pages": pages}} if pages else {})
     settings = read_settings(config, flags)
     configure_logging(settings.log, service="pages")
-    uvloop.run(run_pages(settings.audit.pages, open_store(settings.audit_database)))
+    domains = frozenset(tenant.domain for tenant in settings.tenants.values() if tenant.domain)
+    surroundings = Surroundings(audit=settings.audit, broker=settings.kafka.broker_settings(), local_domains=domains)
+    uvloop.run(run_pages(open_store(settings.audit_database), surroundings))

@@ -8,6 +8,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from federation_audit.accounts.tables import METADATA as ACCOUNTS
+from federation_audit.deciding.tables import METADATA as DECIDING
+from federation_audit.presence.tables import METADATA as PRESENCE
+from federation_audit.reviewing.tables import METADATA as REVIEWING
+from federation_audit.sending.tables import METADATA as SENDING
 from federation_audit.store import lease
 from federation_audit.store.dump import digest
 from federation_audit.store.engine import Store, parse_url
@@ -24,6 +28,7 @@ from federation_audit.store.queries import forgotten_at, read_incidents, read_in
 from federation_audit.store.recorder import Recorder
 from federation_audit.store.state import write_state
 from federation_audit.store.tables import METADATA
+from federation_audit.viewing.tables import METADATA as VIEWING
 from schemas.broker import Partition
 from schemas.messages import Decision
 from schemas.topics import VERDICTS
@@ -32,7 +37,7 @@ from tests.stores import FAR_BACK, NOON, content, forgotten, judged, pseudonym, 
 
 def test_the_migrations_make_the_tables_that_the_code_declares(store):
     with store.reading() as connection:
-        tables = [METADATA, ACCOUNTS]
+        tables = [METADATA, ACCOUNTS, REVIEWING, DECIDING, SENDING, PRESENCE, VIEWING]
         assert compare_metadata(MigrationContext.configure(connection), tables) == []
     migrate(store)
     check_schema(store)

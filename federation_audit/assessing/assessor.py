@@ -1,0 +1,76 @@
+"""The newest assessment of all instances, made anew now and then, beside whatever else the process does."""
+
+import threading
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+from federation_audit.accounts.database import Database
+from federation_audit.assessing.reading import Known, read_known
+from federation_audit.statistics.assessment import Assessment, assess
+from federation_audit.statistics.rules import DEFAULT_RULES, Rules
+from schemas.clock import now_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Assessed:
+    """An assessment, what it was made from, and when (ms)."""
+
+    assessment: Assessment
+    known: Known
+    made_at: int
+
+
+class Assessor:
+    """Gives the newest assessment. Safe to use from several threads; nobody waits for one but the first who asks.
+
+    An assessment older than `every_s` is made anew in a thread of its own when somebody asks; they are given the old
+    one. What people decide and review is in the next.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        every_s: float = 60.0,
+        verified_lists: Collection[str] = (),
+        local_domains: Collection[str] = (),
+        rules: Rules = DEFAULT_RULES,
+    ) -> None:
+        self._database = database
+        self._every_s = every_s
+        self._verified_lists = frozenset(verified_lists)
+        self._local_domains = frozenset(local_domains)
+        self._rules = rules
+        self._making = threading.Lock()
+        self._newest: Assessed | None = None
+        self._made = 0.0
+
+    def newest(self) -> Assessed:
+        """The newest assessment. Raises what the database does, when there is none yet."""
+        newest = self._newest
+        if newest is None:
+            return self.refresh()
+        if time.monotonic() - self._made > self._every_s and self._making.acquire(blocking=False):
+            threading.Thread(target=self._make_and_release, name="assessing", daemon=True).start()
+        return newest
+
+    def refresh(self, at: date | None = None) -> Assessed:
+        """Make one now, as of the end of day `at` (today), and give it."""
+        with self._making:
+            return self._make(at)
+
+    def _make_and_release(self) -> None:
+        try:
+            self._make(None)
+        finally:
+            self._making.release()
+
+    def _make(self, at: date | None) -> Assessed:
+        with self._database.reading() as connection:
+            known = read_known(connection, verified_lists=self._verified_lists, local_domains=self._local_domains)
+        day = at or datetime.now(UTC).date()
+        self._newest = Assessed(assess(known.table, known.evidence, day, self._rules), known, now_ms())
+        self._made = time.monotonic()
+        return self._newest

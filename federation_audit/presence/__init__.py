@@ -1,0 +1,1 @@
+"""Presence: whether a post is still there at its origin, and when it went."""

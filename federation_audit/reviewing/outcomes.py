@@ -1,0 +1,81 @@
+"""What several reviewers' opinions of one image come to."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import Connection, select
+
+from federation_audit.reviewing.tables import REVIEWS
+
+CONFIRMING = 2
+"""Different reviewers that make a confirmation."""
+
+
+class Opinion(StrEnum):
+    """What one reviewer says of a flagged image. dismiss: a false positive."""
+
+    CONFIRM = "confirm"
+    DISMISS = "dismiss"
+    UNSURE = "unsure"
+
+
+class Outcome(StrEnum):
+    """What opinions come to.
+
+    open: too few; confirmed: at least two reviewers, and nobody disagrees; dismissed: at least one, and nobody
+    disagrees; disputed: some confirm and some dismiss, until the one side has two more than the other.
+    """
+
+    OPEN = "open"
+    CONFIRMED = "confirmed"
+    DISMISSED = "dismissed"
+    DISPUTED = "disputed"
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """One reviewer's opinion."""
+
+    reviewer: str
+    opinion: Opinion
+    at: int
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reviewed:
+    """A medium's reviews, the latest last, and what they come to."""
+
+    reviews: tuple[Review, ...]
+
+    @property
+    def outcome(self) -> Outcome:
+        """What they come to."""
+        return outcome_of(each.opinion for each in self.reviews)
+
+    @property
+    def settled_at(self) -> int | None:
+        """When the last opinion that counts was given, ms; None while nothing is settled."""
+        settled = {Outcome.CONFIRMED: Opinion.CONFIRM, Outcome.DISMISSED: Opinion.DISMISS}.get(self.outcome)
+        return max((each.at for each in self.reviews if each.opinion is settled), default=None)
+
+
+def outcome_of(opinions: Iterable[Opinion]) -> Outcome:
+    """What the opinions of different reviewers come to."""
+    given = list(opinions)
+    confirm, dismiss = given.count(Opinion.CONFIRM), given.count(Opinion.DISMISS)
+    if confirm and dismiss and abs(confirm - dismiss) < CONFIRMING:
+        return Outcome.DISPUTED
+    if confirm > dismiss:
+        return Outcome.CONFIRMED if confirm >= CONFIRMING else Outcome.OPEN
+    return Outcome.DISMISSED if dismiss else Outcome.OPEN
+
+
+def read_reviewed(connection: Connection) -> dict[tuple[str, bytes], Reviewed]:
+    """Every medium that anybody reviewed, by tenant and sha256."""
+    found: dict[tuple[str, bytes], list[Review]] = {}
+    for row in connection.execute(select(REVIEWS).order_by(REVIEWS.c.at, REVIEWS.c.id)):
+        review = Review(row.reviewer, Opinion(row.opinion), row.at, row.note)
+        found.setdefault((row.tenant, bytes(row.sha256)), []).append(review)
+    return {medium: Reviewed(tuple(reviews)) for medium, reviews in found.items()}
