@@ -35,6 +35,6 @@ def test_no_image_is_lost_when_faults_come_one_into_the_other(rig, seed):
 
 
 def hold(rig, fault):
-    report = undergo(rig, fault)
+    report = undergo(rig, fault, timed=LONG)
     print(f"\n{json.dumps(report.as_json())}")  # with -s: the rows of docs/reliability.md
     assert not report.findings, f"{report.as_json()}\nlogs in {rig.folder}"

@@ -18,7 +18,8 @@ from schemas.topics import ANSWERS, VERDICTS
 from tests.kafka import cache_dir, find_free_ports
 from tests.pictrs.pictrs import wait_until
 
-START_S = 90.0
+START_S = 600.0
+"""On a fresh machine Kafka and the models are fetched first, while other tests do the same."""
 STOP_S = 40.0
 
 
