@@ -9,6 +9,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from gateway.refusals import STATUS, RefusalCode
 
 HEAD_MOST_BYTES = 64 << 10
+_LEAVING_S = 0.5
 
 
 class EdgeProtocol(HttpToolsProtocol):
@@ -16,6 +17,9 @@ class EdgeProtocol(HttpToolsProtocol):
 
     A client that has not sent a request's whole head `head_timeout_s` seconds after its first byte, or nothing at all
     that long after connecting, is disconnected. Make a subclass with `edge_protocol` to set that time.
+
+    When the server stops, a connection between two requests, or before its first, stays open for another half a second:
+    a request may be on its way, and would be lost with it. One that comes is answered, and the connection is closed.
     """
 
     head_timeout_s = 10.0
@@ -26,6 +30,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._piece_bytes = 0
         self._header_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
+        self._leaving = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Take a connection."""
@@ -66,6 +71,20 @@ class EdgeProtocol(HttpToolsProtocol):
         """The head is whole."""
         self._head_is_here()
         super().on_headers_complete()
+        if self._leaving:
+            self.cycle.keep_alive = False
+
+    def shutdown(self) -> None:
+        """Close once what was asked is answered; called when the server stops."""
+        self._leaving = True
+        if self.cycle is None or self.cycle.response_complete:
+            self.loop.call_later(_LEAVING_S, self._leave)
+        else:
+            super().shutdown()
+
+    def _leave(self) -> None:
+        if not self.transport.is_closing():
+            super().shutdown()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what cannot be parsed, and close."""

@@ -1,5 +1,6 @@
 """Taking a port, and serving on it without uvicorn's own signal handling."""
 
+import asyncio
 import resource
 import socket
 from collections.abc import Iterator
@@ -22,6 +23,12 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave signals to our caller: uvicorn raises them again at its end, which spoils the exit code."""
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop, but take in first whom the kernel has let in: closing the port would reset them."""
+        for _ in range(2):  # the loop looks at the port in between
+            await asyncio.sleep(0)
+        await super().shutdown(sockets)
 
 
 def bind(host: str, port: int, *, setting: str, host_setting: str) -> socket.socket:

@@ -5,6 +5,7 @@ import socket
 import pytest
 
 from gateway.listening import CannotStart, bind, listen
+from tests.gateways import running_gateway, wait_for
 
 NAMES = {"setting": "gateway.port", "host_setting": "gateway.host"}
 
@@ -31,3 +32,38 @@ def test_of_two_that_start_at_once_one_gets_the_port_and_the_other_is_told() -> 
         listen(first, **NAMES)
         with pytest.raises(CannotStart, match=r"gateway\.port"):
             listen(second, **NAMES)
+
+
+REQUEST = b"GET /healthz HTTP/1.1\r\nHost: gateway\r\n\r\n"
+
+
+@pytest.mark.parametrize("before", [b"", REQUEST], ids=["just connected", "kept alive"])
+def test_a_request_that_is_on_its_way_when_the_gateway_stops_is_answered(before: bytes) -> None:
+    with running_gateway() as running, socket.create_connection(("127.0.0.1", running.gateway.port), 30) as client:
+        port = running.gateway.port
+        if before:
+            client.sendall(before)
+            assert b"200 OK" in client.recv(65536)
+        running.loop.call_soon_threadsafe(running.gateway.stop)
+        wait_for(lambda: _is_closed(port))
+        client.sendall(REQUEST)
+        answer = b""
+        while piece := client.recv(65536):
+            answer += piece
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    assert b"connection: close" in answer.lower()
+
+
+def test_a_gateway_that_stops_does_not_wait_for_those_who_ask_nothing() -> None:
+    with running_gateway(keep_alive_s=600) as running, socket.create_connection(("127.0.0.1", running.gateway.port)):
+        running.loop.call_soon_threadsafe(running.gateway.stop)
+        running.thread.join(60)
+        assert not running.thread.is_alive()
+
+
+def _is_closed(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 5).close()
+    except OSError:
+        return True
+    return False
