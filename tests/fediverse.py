@@ -17,13 +17,13 @@ Who is in it (`LEVELS` says the level of each after `fill` with reviews; the res
 bad.example        300 images; 6 confirmed incidents, 5 accounts, 35 days, three of them clusters of near-duplicates
 raid.example       210 images; 4 confirmed incidents by 4 accounts within 3 days
 small.example      60 images; 2 confirmed incidents
-drawings.example   220 images, one in six flagged, dismissed or not looked at
+drawings.example   220 images, one in four flagged, dismissed or not looked at
 flooded.example    800 harmless images, and 8 bad ones by one account
 new.example        14 images, one flagged, since two days
 listed.example     205 images, one of which is on the list `LIST` (no reviewer looked)
 hostile.example    6 images of post addresses and communities that want to break pages; some flagged
 xn--bcher-kva.example, tiny0..tiny4.example   few images
-TREES              ordinary ones: 205 images or more each, one in a hundred flagged; mostly dismissed, some not reviewed
+TREES              ordinary ones: 205 images each, one in a hundred flagged (0 to 6); mostly dismissed, some not reviewed
 pixhost.example    nobody's instance: a host that a third of all pictures lie on
 
 Besides: images whose author's instance is not known; second tenant `SECOND`; answers of every kind, some never judged,
@@ -70,36 +70,9 @@ from schemas.messages import (
 from schemas.topics import DAY_MS
 from tests.stores import FAR_BACK, open_store, pdq, pseudonym, received, sha, sqlite_url
 
-TREES = tuple(
-    f"{name}.example"
-    for name in [
-        "alder",
-        "ash",
-        "aspen",
-        "beech",
-        "birch",
-        "box",
-        "cedar",
-        "cherry",
-        "chestnut",
-        "cypress",
-        "elder",
-        "elm",
-        "fir",
-        "hazel",
-        "holly",
-        "hornbeam",
-        "juniper",
-        "larch",
-        "laurel",
-        "lime",
-        "maple",
-        "medlar",
-        "oak",
-        "pine",
-        "spruce",
-    ]
-)
+_TREES = """alder ash aspen beech birch box cedar cherry chestnut cypress elder elm fir hazel holly hornbeam juniper
+larch laurel lime maple medlar oak pine poplar rowan spruce willow yew"""
+TREES = tuple(f"{name}.example" for name in _TREES.split())
 LEVELS = {"bad.example": 3, "raid.example": 2, "small.example": 2, "drawings.example": 1}
 SECOND = "second"
 """The other tenant; most is for "default"."""
@@ -227,7 +200,7 @@ class _World:
 
     def invent(self) -> None:
         for place, name in enumerate(TREES):
-            self.harmless(name, 205, community=TREES[place // 2])
+            self.harmless(name, 205, flagged=(2, 0, 1, 4, 2, 3, 6)[place % 7] / 205, community=TREES[place // 2])
         self.harmless("bad.example", 288)
         for number in range(6):  # days 36, 29, 22, 15, 8, 1 before today
             looks = 3 if number % 2 == 0 else 1
@@ -238,7 +211,7 @@ class _World:
         self.harmless("small.example", 58)
         for number in range(2):
             self.bad("small.example", f"small{number}", days=20 - 9 * number)
-        self.harmless("drawings.example", 220, flagged=0.17)
+        self.harmless("drawings.example", 220, flagged=0.25)
         self.harmless("flooded.example", 800)
         for number in range(8):
             self.bad("flooded.example", "flooder", days=20 - number)
