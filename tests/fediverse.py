@@ -14,7 +14,7 @@
 
 Who is in it (`LEVELS` says the level of each after `fill` with reviews; the rest is at 0):
 
-bad.example        300 images; 7 confirmed incidents (one of tenant `SECOND`), 5 accounts, 35 days; three clusters of near-duplicates
+bad.example        300 images; 7 confirmed incidents (one of tenant `SECOND`), 5 accounts, 35 days, near-duplicates
 raid.example       210 images; 4 confirmed incidents by 4 accounts within 3 days
 small.example      60 images; 2 confirmed incidents
 drawings.example   220 images, one in four flagged, dismissed or not looked at
@@ -27,7 +27,7 @@ TREES              ordinary ones: 205 images each, 0 to 6 flagged; mostly dismis
 pixhost.example    nobody's instance: a host that a third of all pictures lie on
 
 Besides: images whose author's instance is not known; second tenant `SECOND`; answers of every kind, some never judged,
-some judged late; failures; files removed, absent and not removed. Days reach from 70 before `today` to the one before it.
+some judged late; failures; files removed, absent and not removed. Days reach from 70 before `today` to one before it.
 """
 
 import hashlib
