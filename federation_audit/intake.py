@@ -38,6 +38,7 @@ BODY_MOST_BYTES = 256 << 10
 ORIGINS_MOST = 100
 _BODY_WITHIN_S = 10.0
 _AT_ONCE = 16
+_PUBLISHED_AT_ONCE = 2
 _CLOCKS_DIFFER_MS = 300_000
 _CLOSE = {"connection": "close", "cache-control": "no-store"}
 _AGAIN = "send all of it again in a moment"
@@ -165,6 +166,7 @@ def make_router(
     digests = [(tenant, _digest(token.get_secret_value())) for tenant, token in tokens.items()]
     router = APIRouter()
     in_hand = 0
+    publishing = asyncio.Semaphore(_PUBLISHED_AT_ONCE)  # hundreds of messages are work enough: pages share the loop
 
     @router.post("/v1/origins", status_code=202)
     async def take(request: Request) -> JSONResponse:
@@ -182,7 +184,8 @@ def make_router(
                 for number, told in enumerate(body.origins)
                 if told.published_at is not None and _moment(told, now) is None
             ]
-            await _all_of(publish(_message(told, tenant, pseudonyms, now, observer)) for told in body.origins)
+            async with publishing:
+                await _all_of(publish(_message(told, tenant, pseudonyms, now, observer)) for told in body.origins)
         except _Refused as refused:
             return _answer_refused(refused)
         except BrokerError:
