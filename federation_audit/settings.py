@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
+from federation_audit.alert_settings import AlertSettings
 from federation_audit.pages.settings import PagesSettings
 
 
@@ -43,6 +44,9 @@ class AuditSettings(BaseModel):
         " people have verified.",
     )
     pages: PagesSettings = Field(default_factory=PagesSettings, description="The web pages.")
+    alerts: AlertSettings = Field(
+        default_factory=AlertSettings, description="What is told to people who are not looking at the pages."
+    )
 
     @property
     def retention_days(self) -> int:

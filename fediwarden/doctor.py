@@ -8,13 +8,13 @@ import socket
 import stat
 import sys
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 
 import httpx
 from pydantic import SecretStr
 
+from fediwarden.audit_doctor import examine_audit
+from fediwarden.findings import Finding, Health
 from fediwarden.kafka.cluster import PORT_REMEDY
 from fediwarden.kafka.preflight import find_listener
 from fediwarden.kafka.settings import LOOPBACK
@@ -35,24 +35,6 @@ _TIMEX_BYTES = 512  # more than struct timex has anywhere; its first member, mod
 _LOW_DISK_FACTOR = 3
 
 
-class Health(StrEnum):
-    """How bad a finding is. Only FAIL makes the command fail."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "FAIL"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line: what was looked at, how it is, and what to do about it (empty when nothing)."""
-
-    subject: str
-    health: Health
-    detail: str
-    remedy: str = ""
-
-
 async def examine(settings: Settings, *, pict_rs: str | None = None) -> list[Finding]:
     """Look at everything, in the order a fediwarden needs it. Changes nothing, raises nothing of ours.
 
@@ -66,6 +48,7 @@ async def examine(settings: Settings, *, pict_rs: str | None = None) -> list[Fin
         lambda: _look_at_sandbox(settings),
         lambda: _look_at_kafka(settings),
         lambda: _look_at_gateway(settings),
+        lambda: examine_audit(settings),
     ]
     looks += [partial(_look_at_pict_rs, url, key) for url, key in _named_pict_rs(settings, pict_rs).items()]
     return [finding for look in looks for finding in await look()]

@@ -16,8 +16,9 @@ def doctor(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check Kafka, topics, models, keys, sandbox, clock, disk, ports, pict-rs. Exit code 1 when something fails."""
-    from fediwarden.doctor import Health, examine
+    """Check Kafka, topics, models, keys, clock, disk, ports, pict-rs, the audit. Exit code 1 when something fails."""
+    from fediwarden.doctor import examine
+    from fediwarden.findings import Health
 
     settings = read_settings(config)
     colours = {Health.OK: typer.colors.GREEN, Health.WARN: typer.colors.YELLOW, Health.FAIL: typer.colors.RED}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fediwarden import doctor
-from fediwarden.doctor import Finding, Health
+from fediwarden.findings import Finding, Health
 from fediwarden.settings import Settings, load_settings
 from schemas.keyring import Keyring
 from tests.kafka import find_free_ports
