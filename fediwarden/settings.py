@@ -55,6 +55,7 @@ NOT_SETTINGS: Final = frozenset(
 """Variables with our prefix that are no settings: the file's name, and switches of the test suite."""
 
 MASK: Final = "********"
+_LAST_PORT: Final = 65_535
 
 
 class SettingsError(Exception):
@@ -173,6 +174,11 @@ class Settings(BaseSettings):
         if self.gateway.lists.folder is None:
             lists = self.gateway.lists.model_copy(update={"folder": self.data_dir / "lists"})
             object.__setattr__(self, "gateway", self.gateway.model_copy(update={"lists": lists}))
+        if self.gateway.port and "port" not in self.audit.pages.model_fields_set:
+            # Beside the gateway's, so that two on one machine need to be told of one port each.
+            port = self.gateway.port + (1 if self.gateway.port < _LAST_PORT else -1)
+            pages = self.audit.pages.model_copy(update={"port": port})
+            object.__setattr__(self, "audit", self.audit.model_copy(update={"pages": pages}))
         if not self.erasure.groups:
             erasure = self.erasure.model_copy(update={"groups": (self.scanner.group,)})
             object.__setattr__(self, "erasure", erasure)

@@ -39,7 +39,12 @@ class PagesSettings(BaseModel):
         "127.0.0.1",
         description="Address to listen on. Beyond loopback it needs audit.pages.public_url with https.",
     )
-    port: int = Field(14052, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    port: int = Field(
+        14052,
+        ge=0,
+        le=65535,
+        description="Port to listen on; 0 takes a free one. Default: the one after gateway.port.",
+    )
     public_url: Annotated[str | None, AfterValidator(_check_public_url)] = Field(
         None,
         description="Where browsers reach the pages, such as https://audit.example.org: for links, for the check of"

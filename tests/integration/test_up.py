@@ -109,7 +109,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     with ExitStack() as cleanup:
 
         def begin(data_dir: Path | None = None, **options: Any) -> Up:
-            options.setdefault("port", find_free_ports(1))
+            options.setdefault("port", find_free_ports(2))  # the pages have the next one
             options.setdefault("kafka_port", find_free_ports(2))
             up = Up(data_dir or tmp_path / "data", **options)
             cleanup.callback(up.process.wait)

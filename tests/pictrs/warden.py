@@ -46,6 +46,7 @@ class Warden:
             "FEDIWARDEN_GATEWAY__PORT": str(self.port),
             "FEDIWARDEN_GATEWAY__DEADLINE_MS": "6000",  # a busy build machine shall not turn a verdict into a deadline
             "FEDIWARDEN_KAFKA__PORT": str(kafka_port),
+            "FEDIWARDEN_UP__AUDIT": "false",  # two processes less beside those that are tested here
             **(settings or {}),
         }
         if policy is not None:

@@ -44,6 +44,7 @@ def test_without_any_source_everything_has_its_default(bare: Path) -> None:
     assert settings.kafka.port == 14092
     assert settings.data_dir == bare / "data" / "fediwarden"
     assert settings.models_dir == bare / "cache" / "fediwarden" / "models"
+    assert settings.audit.pages.port == 14052
     assert {each.source for each in effective_settings(settings)} == {"default"}
 
 
@@ -346,3 +347,19 @@ def test_a_scanner_that_is_told_of_no_tenants_may_have_policies_for_any() -> Non
     assert load_settings().scanner.policies == {"artsts": Path("strict")}
     Path("fediwarden.toml").write_text(f'{TENANTS}[scanner.policies]\nartists = "strict"\n')
     assert load_settings().scanner.policies == {"artists": Path("strict")}
+
+
+@pytest.mark.parametrize(
+    ("given", "port"),
+    [
+        ({}, 14052),
+        ({"GATEWAY__PORT": "15000"}, 15001),
+        ({"GATEWAY__PORT": "65535"}, 65534),
+        ({"GATEWAY__PORT": "0"}, 14052),
+    ]
+    + [({"GATEWAY__PORT": "15000", "AUDIT__PAGES__PORT": "14052"}, 14052)],
+)
+def test_the_pages_stand_beside_the_gateway_unless_they_are_told_where(bare, monkeypatch, given, port):
+    for name, value in given.items():
+        monkeypatch.setenv(f"FEDIWARDEN_{name}", value)
+    assert load_settings({}).audit.pages.port == port
