@@ -59,16 +59,21 @@ from schemas.topics import DAY_MS
 _ROWS_AT_ONCE = 50_000
 _CONFIDENCES = {3: Confidence.CERTAIN, 2: Confidence.LIKELY, 1: Confidence.POSSIBLE}  # as `facts.Origin` has them
 
+Medium = tuple[str, bytes]
+"""Tenant, sha256."""
+
 Key = tuple[int, int, int, int]
 """Instance, actor, day, cluster."""
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Everything that an assessment is made from."""
+    """Everything that an assessment is made from. `confirmed` and `dismissed` are media, by tenant and sha256."""
 
     table: ExposureTable
     evidence: Evidence
+    confirmed: Mapping[Medium, Confirmation]
+    dismissed: frozenset[Medium]
 
 
 def read_known(connection: Connection, *, verified_lists: Collection[str], local_domains: frozenset[str]) -> Known:
@@ -79,14 +84,21 @@ def read_known(connection: Connection, *, verified_lists: Collection[str], local
     flagged = _flagged_strata(connection, strata)
     reviewed = read_reviewed(connection)
     media = _media(connection, reviewed)
+    how = _confirmations(_hits(connection, verified_lists), reviewed, media)
     evidence = Evidence(
-        incidents=tuple(_confirmed(connection, instances, reviewed, media, verified_lists)),
+        incidents=tuple(_confirmed(connection, instances, how)),
         reviews=tuple(_reviews(strata, firsts, flagged, reviewed, media)),
         remediations=tuple(_remediations(connection)),
         contacts=tuple(_contacts(connection)),
         local_domains=local_domains,
     )
-    return Known(_exposures(connection, instances, strata, firsts, flagged), evidence)
+    names = _names(connection, how)
+    return Known(
+        table=_exposures(connection, instances, strata, firsts, flagged),
+        evidence=evidence,
+        confirmed={names[medium]: each for medium, each in how.items()},
+        dismissed=frozenset(key for key, each in reviewed.items() if each.outcome is Outcome.DISMISSED),
+    )
 
 
 def _strata(connection: Connection) -> dict[int, Stratum]:
@@ -198,9 +210,9 @@ def _read_periods(connection: Connection, strata: Collection[int]) -> tuple[npt.
     return tuple(np.concatenate(parts).T.copy())
 
 
-def _media(connection: Connection, reviewed: Mapping[tuple[str, bytes], Reviewed]) -> dict[int, tuple[str, bytes]]:
+def _media(connection: Connection, reviewed: Mapping[Medium, Reviewed]) -> dict[int, Medium]:
     """The ids of the reviewed media that are in the store."""
-    found: dict[int, tuple[str, bytes]] = {}
+    found: dict[int, Medium] = {}
     for chunk in chunks({sha256 for _, sha256 in reviewed}):
         query = select(MEDIA.c.id, TEXTS.c.text, MEDIA.c.sha256).join(TEXTS, TEXTS.c.id == MEDIA.c.tenant_id)
         for medium, tenant, sha256 in connection.execute(query.where(MEDIA.c.sha256.in_(list(chunk)))):
@@ -209,19 +221,33 @@ def _media(connection: Connection, reviewed: Mapping[tuple[str, bytes], Reviewed
     return found
 
 
-def _confirmed(
-    connection: Connection,
-    instances: Mapping[int, str],
-    reviewed: Mapping[tuple[str, bytes], Reviewed],
-    media: Mapping[int, tuple[str, bytes]],
-    verified_lists: Collection[str],
-) -> Iterator[Incident]:
-    outcomes = {medium: reviewed[key].outcome for medium, key in media.items()}
-    how = dict.fromkeys(_hits(connection, verified_lists), Confirmation.HASH)
-    how |= {medium: Confirmation.REVIEWERS for medium, each in outcomes.items() if each is Outcome.CONFIRMED}
-    for medium, each in outcomes.items():
-        if each is Outcome.DISMISSED:  # people know better than a list
+def _names(connection: Connection, numbers: Collection[int]) -> dict[int, Medium]:
+    """Media by the store's ids."""
+    found: dict[int, Medium] = {}
+    for chunk in chunks(numbers):
+        query = select(MEDIA.c.id, TEXTS.c.text, MEDIA.c.sha256).join(TEXTS, TEXTS.c.id == MEDIA.c.tenant_id)
+        for number, tenant, sha256 in connection.execute(query.where(among(connection, MEDIA.c.id, chunk))):
+            found[number] = (tenant, bytes(sha256))
+    return found
+
+
+def _confirmations(
+    hits: Collection[int], reviewed: Mapping[Medium, Reviewed], media: Mapping[int, Medium]
+) -> dict[int, Confirmation]:
+    """The confirmed media, and by whom."""
+    how = dict.fromkeys(hits, Confirmation.HASH)
+    for medium, key in media.items():
+        outcome = reviewed[key].outcome
+        if outcome is Outcome.CONFIRMED:
+            how[medium] = Confirmation.REVIEWERS
+        elif outcome is Outcome.DISMISSED:  # people know better than a list
             how.pop(medium, None)
+    return how
+
+
+def _confirmed(
+    connection: Connection, instances: Mapping[int, str], how: Mapping[int, Confirmation]
+) -> Iterator[Incident]:
     traces = _traces(connection, how)
     surely = {trace.medium for trace in traces if trace.confidence >= SURE_FROM}
     named = {(trace.instance, trace.cluster) for trace in traces if trace.actor and trace.confidence >= SURE_FROM}
@@ -232,7 +258,7 @@ def _confirmed(
         if not trace.actor and (trace.instance, trace.cluster) in named:
             continue
         behind[trace.instance, trace.actor, trace.day, trace.cluster].append(trace)
-    hosts = _hosts(connection, instances, how)
+    hosts = read_hosts(connection, how)
     actors = _actors(connection, {trace.actor for trace in traces})
     for (instance, actor, day, cluster), its in sorted(behind.items()):
         name = instances[instance]
@@ -299,22 +325,25 @@ def _traces(connection: Connection, media: Collection[int]) -> list[_Trace]:
     return [_Trace(*key, confidence) for key, confidence in sorted(found.items())]
 
 
-def _hosts(connection: Connection, instances: Mapping[int, str], media: Collection[int]) -> dict[int, set[str]]:
-    """The hosts that each of `media` surely lay on."""
+def read_hosts(connection: Connection, media: Collection[int]) -> dict[int, set[str]]:
+    """The hosts that each of `media`, by id, surely lay on."""
     found: dict[int, set[str]] = defaultdict(set)
     here = (SIGHTINGS.c.role == int(Role.HOST), SIGHTINGS.c.sure > 0)
     for chunk in chunks(media):
-        own = select(SIGHTINGS.c.subject_id, SIGHTINGS.c.instance_id).where(
-            among(connection, SIGHTINGS.c.subject_id, chunk), *here
+        own = (
+            select(SIGHTINGS.c.subject_id, TEXTS.c.text)
+            .join(TEXTS, TEXTS.c.id == SIGHTINGS.c.instance_id)
+            .where(among(connection, SIGHTINGS.c.subject_id, chunk), *here)
         )
         joined = (
-            select(JOINS.c.media_id, SIGHTINGS.c.instance_id)
+            select(JOINS.c.media_id, TEXTS.c.text)
             .join(SIGHTINGS, SIGHTINGS.c.subject_id == JOINS.c.name_id)
+            .join(TEXTS, TEXTS.c.id == SIGHTINGS.c.instance_id)
             .where(among(connection, JOINS.c.media_id, chunk), *here)
         )
         for query in (own, joined):
-            for medium, instance in connection.execute(query):
-                found[medium].add(instances[instance])
+            for medium, host in connection.execute(query):
+                found[medium].add(host)
     return found
 
 
@@ -330,8 +359,8 @@ def _reviews(
     strata: Mapping[int, Stratum],
     firsts: Mapping[int, Mapping[int, Key]],
     flagged: Mapping[int, Collection[int]],
-    reviewed: Mapping[tuple[str, bytes], Reviewed],
-    media: Mapping[int, tuple[str, bytes]],
+    reviewed: Mapping[Medium, Reviewed],
+    media: Mapping[int, Medium],
 ) -> Iterator[Reviews]:
     """Incidents that people looked at; an image of an instance not known is an incident of its own."""
     seen: dict[Outcome, dict[int, set[object]]] = {
