@@ -14,6 +14,14 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def count_short(number: float) -> str:
+    """For an axis: ``12``, ``4.5k``, ``120k``, ``3M``."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{letter}"
+    return f"{number:g}"
+
+
 def decimal(number: float, digits: int = 3) -> str:
     """`digits` significant digits, and whole numbers whole: ``0.0123``, ``1,234``; ``2.10e+09`` where it must be."""
     if number != number:

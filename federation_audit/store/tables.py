@@ -35,7 +35,7 @@ def _bytes(name: str, **options: Any) -> Column[bytes]:
 
 
 STATE = Table("state", METADATA, _text("name", primary_key=True), _whole("value"))
-"""Numbers about the store: ``horizon`` (time), ``generation`` and ``wanted`` (which rebuild this is, which is due)."""
+"""Numbers about the store, by the names of `state.State`."""
 
 LEASE = Table("lease", METADATA, _id(), _text("holder"), _whole("until"))
 """One row: who may write, and until when nobody else may."""
