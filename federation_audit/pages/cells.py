@@ -31,6 +31,15 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class Outside:
+    """An address that a stranger gave: text to read; where it is a web page, with a link beside it that says so and
+    tells that page nothing. Nothing is fetched unless somebody follows it."""
+
+    url: str
+    cut: int = CUT
+
+
+@dataclass(frozen=True, slots=True)
 class Moment:
     """Epoch milliseconds."""
 
@@ -69,7 +78,7 @@ class Listed:
     cells: "Sequence[Cell]"
 
 
-Cell = str | int | float | None | Said | Link | Moment | Share | Interval | Mark | Listed
+Cell = str | int | float | None | Said | Link | Outside | Moment | Share | Interval | Mark | Listed
 Plain = str | int | float | None | dict[str, float] | list["Plain"]
 
 UNKNOWN = "unknown"
@@ -90,6 +99,14 @@ def as_html(cell: Cell, now_ms: int) -> Markup:
         case Link(text, href, opens):
             shown = show_text(text.text, cut=text.cut) if isinstance(text, Said) else escape(text)
             return Markup('<a href="{}"{}>{}</a>').format(href, Markup(" data-opens") if opens else "", shown)
+        case Outside(url, cut):
+            shown = show_text(url, cut=cut)
+            if not url.lower().startswith(("https://", "http://")):
+                return shown
+            return Markup(
+                '{} <a class="outside" href="{}" rel="noreferrer noopener nofollow" target="_blank"'
+                ' title="Leaves these pages. You may see what was posted.">visit</a>'
+            ).format(shown, url)
         case Moment(at_ms):
             return figures.show_moment(at_ms, now_ms)
         case Share(value):
@@ -121,6 +138,8 @@ def as_plain(cell: Cell) -> Plain:
             return text
         case Link(text):
             return text.text if isinstance(text, Said) else text
+        case Outside(url):
+            return url
         case Moment(at_ms):
             return figures.iso(at_ms) or at_ms
         case float() | Share():

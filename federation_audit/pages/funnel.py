@@ -7,7 +7,7 @@ many, they are drawn as places with a number and no name.
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -15,6 +15,7 @@ import numpy as np
 from markupsafe import Markup
 
 from federation_audit.pages import figures
+from federation_audit.pages.cells import Tone
 from federation_audit.pages.plots import Frame, units
 from federation_audit.statistics.assessment import Assessment
 from federation_audit.statistics.funnel import COVERAGES, draw_limits
@@ -26,6 +27,12 @@ ALONE_MOST = 150
 """As many within the limits are drawn one by one; more of them as places."""
 OUTSIDE_MOST = 250
 NAMED_MOST = 14
+TONES: Mapping[Level, Tone] = {
+    Level.INSUFFICIENT: "plain",
+    Level.WATCH: "watch",
+    Level.RESTRICT: "warn",
+    Level.RECOMMEND: "bad",
+}
 _COLUMNS, _ROWS = 48, 22
 _LIMIT_POINTS = 60
 _LABEL_CUT = 28
@@ -162,8 +169,15 @@ def _axes(scale: _Scale) -> Markup:
     for tick in _rates(scale.top):
         y = scale.y(tick)
         parts.append(
-            Markup('<line class="rule" x1="{}" x2="{}" y1="{}" y2="{}"/><text class="tick" x="{}" y="{}">{}</text>').format(
-                units(FRAME.left), units(FRAME.right), units(y), units(y), units(FRAME.left - 6), units(y + 4),
+            Markup(
+                '<line class="rule" x1="{}" x2="{}" y1="{}" y2="{}"/><text class="tick" x="{}" y="{}">{}</text>'
+            ).format(
+                units(FRAME.left),
+                units(FRAME.right),
+                units(y),
+                units(y),
+                units(FRAME.left - 6),
+                units(y + 4),
                 figures.share(tick),
             )
         )
@@ -171,8 +185,15 @@ def _axes(scale: _Scale) -> Markup:
     while 10.0**power <= scale.most:
         x = scale.x(10.0**power)
         parts.append(
-            Markup('<line class="rule" x1="{}" x2="{}" y1="{}" y2="{}"/><text class="tick middle" x="{}" y="{}">{}</text>').format(
-                units(x), units(x), units(FRAME.top), units(FRAME.bottom), units(x), units(FRAME.bottom + 17),
+            Markup(
+                '<line class="rule" x1="{}" x2="{}" y1="{}" y2="{}"/><text class="tick middle" x="{}" y="{}">{}</text>'
+            ).format(
+                units(x),
+                units(x),
+                units(FRAME.top),
+                units(FRAME.bottom),
+                units(x),
+                units(FRAME.bottom + 17),
                 figures.count_short(10.0**power),
             )
         )

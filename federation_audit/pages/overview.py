@@ -100,7 +100,9 @@ def overview_area() -> Area:
             selection,
             take(days, table, selection, lambda _: True),
             total=total,
-            answers=[(TITLES[by], MEANINGS[by], total.answered(by), total.answered(by, "refused")) for by in AnsweredBy],
+            answers=[
+                (TITLES[by], MEANINGS[by], total.answered(by), total.answered(by, "refused")) for by in AnsweredBy
+            ],
             plots=_plots(days),
             recorder=_recorder(state, here.now_ms),
             in_force=find_in_force(assessed.known.table),
@@ -208,4 +210,3 @@ def _domains(domains: Sequence[str]) -> Markup:
     )
     rest = len(domains) - _LISTED_MOST
     return shown if rest <= 0 else shown + f" and {rest:,} more"
-

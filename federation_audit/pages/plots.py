@@ -154,7 +154,13 @@ def _rules(ticks: Iterable[float], height: Callable[[float], float], write: Call
     """The horizontal lines with their numbers."""
     return Markup("").join(
         Markup('<line class="rule" x1="{}" x2="{}" y1="{}" y2="{}"/><text class="tick" x="{}" y="{}">{}</text>').format(
-            units(FRAME.left), units(FRAME.right), units(y), units(y), units(FRAME.left - 6), units(y + 3.5), write(tick)
+            units(FRAME.left),
+            units(FRAME.right),
+            units(y),
+            units(y),
+            units(FRAME.left - 6),
+            units(y + 3.5),
+            write(tick),
         )
         for tick in ticks
         for y in (height(tick),)
@@ -186,7 +192,9 @@ def _figure(title: str, description: str, content: Markup) -> Markup:
 
 
 def _says(spot: Spot) -> str:
-    interval = "" if spot.low is None or spot.high is None else f" ({figures.interval(spot.low, spot.high, per_cent=False)})"
+    interval = (
+        "" if spot.low is None or spot.high is None else f" ({figures.interval(spot.low, spot.high, per_cent=False)})"
+    )
     return f"{spot.at}: {figures.decimal(spot.value)}{interval}"
 
 

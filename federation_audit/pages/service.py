@@ -5,7 +5,7 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import structlog
@@ -17,9 +17,10 @@ from federation_audit.pages.account import account_area
 from federation_audit.pages.actions import actions_area
 from federation_audit.pages.app import make_app
 from federation_audit.pages.entrance import entrance_area
+from federation_audit.pages.instances import instances_area
+from federation_audit.pages.overview import overview_area
 from federation_audit.pages.settings import PagesSettings
 from federation_audit.pages.site import Area, Site, Surroundings
-from federation_audit.pages.style import style_area
 from federation_audit.pages.users import users_area
 
 log = structlog.get_logger("federation_audit.pages")
@@ -36,7 +37,14 @@ class CannotServe(Exception):
 
 def all_areas() -> list[Area]:
     """The parts of the pages in the order of the navigation. The first that a role may see is its start page."""
-    return [entrance_area(), account_area(), style_area(), users_area(), actions_area()]
+    return [
+        entrance_area(),
+        account_area(),
+        overview_area(),
+        instances_area(),
+        users_area(),
+        actions_area(),
+    ]
 
 
 class Pages:
@@ -49,9 +57,10 @@ class Pages:
         *,
         passwords: Passwords | None = None,
         surroundings: Surroundings | None = None,
+        areas: Sequence[Area] | None = None,
     ) -> None:
         self._settings = settings
-        self.site = Site(settings, database, all_areas(), passwords, surroundings)
+        self.site = Site(settings, database, areas or all_areas(), passwords, surroundings)
         proxies = settings.trusted_proxies
         self._server = _Server(
             uvicorn.Config(

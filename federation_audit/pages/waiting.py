@@ -46,8 +46,7 @@ def read_waiting(connection: Connection, assessed: Assessed, now: int) -> Waitin
     recommended = [
         each.instance
         for each in assessed.assessment
-        if each.level is Level.RECOMMEND
-        and ((held := decisions.get(each.instance)) is None or held.has_expired(now))
+        if each.level is Level.RECOMMEND and ((held := decisions.get(each.instance)) is None or held.has_expired(now))
     ]
     timed = sorted(
         (each for each in decisions.values() if each.until is not None), key=lambda each: (each.until, each.domain)
@@ -70,9 +69,7 @@ def _count_reviews(connection: Connection) -> int:
     """Media flagged now that are neither confirmed nor dismissed."""
     flagged = connection.execute(select(func.count()).where(FLAGS.c.now == 1)).scalar_one()
     settled = [
-        key
-        for key, each in read_reviewed(connection).items()
-        if each.outcome in (Outcome.CONFIRMED, Outcome.DISMISSED)
+        key for key, each in read_reviewed(connection).items() if each.outcome in (Outcome.CONFIRMED, Outcome.DISMISSED)
     ]
     done = 0
     for chunk in chunks(settled, 200):

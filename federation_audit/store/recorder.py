@@ -52,9 +52,7 @@ class Recorder:
         specs = {topic.name: topic for topic in TOPICS}
         return {Partition(specs[name], number): at for (name, number), at in self._offsets.items() if name in specs}
 
-    def record(
-        self, records: Sequence[Received], offsets: Mapping[Partition, int], *, lag: int | None = None
-    ) -> None:
+    def record(self, records: Sequence[Received], offsets: Mapping[Partition, int], *, lag: int | None = None) -> None:
         """Write what `records` say, and that the store is at `offsets` in their partitions. Without any: go on holding
         the lease. `lag` is how many records the topics have beyond these, -1 where nobody knows; without it, what the
         store says of its recorder stays as it is."""
