@@ -199,7 +199,7 @@ def _add_origins(
                         _add_origin(gathered[key], row)
 
 
-def _add_origin(found: _Gathered, row: Row[Any]) -> None:
+def _add_origin(found: _Gathered, row: Any) -> None:
     if row.host_id and row.host_confidence:
         found.hosts.add(row.host_id)
     if row.community_id and row.community_confidence:

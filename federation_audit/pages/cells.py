@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from math import isfinite
 from typing import Literal
 
@@ -47,10 +48,23 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
+class Day:
+    """A day of the calendar (UTC)."""
+
+    day: date
+
+    @property
+    def value(self) -> int:
+        """What days are put in order by."""
+        return self.day.toordinal()
+
+
+@dataclass(frozen=True, slots=True)
 class Share:
-    """A share of one, shown in per cent."""
+    """A share of one, shown in per cent. `coarse`: below 0.1 and above 99.9 only that it is."""
 
     value: float
+    coarse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +92,7 @@ class Listed:
     cells: "Sequence[Cell]"
 
 
-Cell = str | int | float | None | Said | Link | Outside | Moment | Share | Interval | Mark | Listed
+Cell = str | int | float | None | Said | Link | Outside | Moment | Day | Share | Interval | Mark | Listed
 Plain = str | int | float | None | dict[str, float] | list["Plain"]
 
 UNKNOWN = "unknown"
@@ -109,8 +123,10 @@ def as_html(cell: Cell, now_ms: int) -> Markup:
             ).format(shown, url)
         case Moment(at_ms):
             return figures.show_moment(at_ms, now_ms)
-        case Share(value):
-            return escape(figures.share(value))
+        case Day(day):
+            return Markup('<time class="day" datetime="{}">{}</time>').format(day, day)
+        case Share(value, coarse):
+            return escape(figures.share(value, coarse=coarse))
         case Interval(value, low, high, per_cent):
             shown = escape(figures.share(value) if per_cent else figures.decimal(value))
             return Markup('{} <span class="interval">{}</span>').format(
@@ -142,6 +158,8 @@ def as_plain(cell: Cell) -> Plain:
             return url
         case Moment(at_ms):
             return figures.iso(at_ms) or at_ms
+        case Day(day):
+            return day.isoformat()
         case float() | Share():
             number = cell.value if isinstance(cell, Share) else cell
             return number if isfinite(number) else None

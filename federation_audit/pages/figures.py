@@ -41,8 +41,13 @@ def decimal(number: float, digits: int = 3) -> str:
     return f"{number:.{places}f}"
 
 
-def share(number: float) -> str:
-    """A share of one in per cent: ``0.43 %``, ``12.8 %``, with a space that does not break."""
+def share(number: float, *, coarse: bool = False) -> str:
+    """A share of one in per cent: ``0.43 %``, ``12.8 %``, with a space that does not break. `coarse` gives no digits
+    that nobody needs of a probability near 0 or 1: ``under 0.1 %``."""
+    if coarse and number < 0.001:
+        return "under 0.1\u00a0%"
+    if coarse and number > 0.999:
+        return "over 99.9\u00a0%"
     return f"{_per_cent(number)}\u00a0%"
 
 

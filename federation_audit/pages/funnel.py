@@ -22,7 +22,7 @@ from federation_audit.statistics.funnel import COVERAGES, draw_limits
 from federation_audit.statistics.levels import InstanceAssessment, Level
 
 WIDTH, HEIGHT = 720.0, 380.0
-FRAME = Frame(58.0, 14.0, WIDTH - 14.0, HEIGHT - 46.0)
+FRAME = Frame(64.0, 14.0, WIDTH - 14.0, HEIGHT - 46.0)
 ALONE_MOST = 150
 """As many within the limits are drawn one by one; more of them as places."""
 OUTSIDE_MOST = 250
@@ -178,12 +178,11 @@ def _axes(scale: _Scale) -> Markup:
                 units(y),
                 units(FRAME.left - 6),
                 units(y + 4),
-                figures.share(tick),
+                f"{tick * 100:g}\N{NO-BREAK SPACE}%",
             )
         )
-    power = math.ceil(math.log10(scale.least))
-    while 10.0**power <= scale.most:
-        x = scale.x(10.0**power)
+    for tick in _images(scale.least, scale.most):
+        x = scale.x(tick)
         parts.append(
             Markup(
                 '<line class="rule" x1="{}" x2="{}" y1="{}" y2="{}"/><text class="tick middle" x="{}" y="{}">{}</text>'
@@ -194,10 +193,9 @@ def _axes(scale: _Scale) -> Markup:
                 units(FRAME.bottom),
                 units(x),
                 units(FRAME.bottom + 17),
-                figures.count_short(10.0**power),
+                figures.count_short(tick),
             )
         )
-        power += 1
     parts.append(
         Markup('<text class="axis" x="{}" y="{}">{}</text>').format(
             units(FRAME.right), units(HEIGHT - 8), "images it sent \N{RIGHTWARDS ARROW}"
@@ -209,6 +207,14 @@ def _axes(scale: _Scale) -> Markup:
         )
     )
     return Markup("").join(parts)
+
+
+def _images(least: float, most: float) -> list[float]:
+    """Ticks for the logarithmic axis: powers of ten, and more where those are few."""
+    steps = (1.0,) if most / least > 1e3 else (1.0, 3.0) if most / least > 30.0 else (1.0, 2.0, 5.0)
+    powers = range(math.floor(math.log10(least)), math.ceil(math.log10(most)) + 1)
+    every = [step * 10.0**power for power in powers for step in steps]
+    return [tick for tick in every if least <= tick <= most]
 
 
 def _rates(top: float) -> list[float]:
@@ -229,7 +235,7 @@ def _limits(funnel: Funnel, scale: _Scale) -> Markup:
             units(FRAME.left), units(FRAME.right), units(scale.y(funnel.usual)), units(scale.y(funnel.usual))
         )
     ]
-    for limits, name in zip(draw_limits(expected, funnel.shape), ("inner", "outer"), strict=True):
+    for limits, name in zip(draw_limits(expected, funnel.shape, smooth=True), ("inner", "outer"), strict=True):
         for counts in (limits.low, limits.high):
             rates = (counts / images).tolist()
             points = " ".join(
@@ -264,14 +270,14 @@ def _point(point: Point, scale: _Scale) -> Markup:
         f" {figures.decimal(found.expected, 2)} are usual"
     )
     return Markup(
-        '<a href="{}" aria-label="{}"><path class="point level-{}" transform="translate({} {})" d="{}"/>'
-        "<title>{}</title></a>"
+        '<a href="{}" aria-label="{}"><g transform="translate({} {})"><circle class="reach" r="9"/>'
+        '<path class="point level-{}" d="{}"/></g><title>{}</title></a>'
     ).format(
         instance_path(point.of.instance),
         says,
-        int(point.of.level),
         units(scale.x(point.images)),
         units(scale.y(point.rate)),
+        int(point.of.level),
         _SHAPES[point.of.level],
         says,
     )
@@ -279,14 +285,15 @@ def _point(point: Point, scale: _Scale) -> Markup:
 
 def _labels(outside: Sequence[Point], scale: _Scale) -> Markup:
     """Names of those that stand out, the gravest first, as long as there is room."""
-    taken: list[tuple[float, float, float, float]] = []
-    parts = []
-    for point in outside:
+    marks = [(scale.x(point.images), scale.y(point.rate)) for point in outside]
+    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in marks]
+    parts: list[Markup] = []
+    for point, (x, y) in zip(outside, marks, strict=True):
         if len(parts) >= NAMED_MOST:
             break
         name = point.of.instance
         name = name if len(name) <= _LABEL_CUT else f"{name[: _LABEL_CUT - 1]}…"
-        x, y, width = scale.x(point.images), scale.y(point.rate), 6.4 * len(name)
+        width = 8.5 * len(name)
         to_left = x + 10 + width > FRAME.right
         left = x - 10 - width if to_left else x + 10
         box = (left, y - 9, left + width, y + 9)

@@ -16,7 +16,7 @@ from starlette.responses import RedirectResponse, Response
 from federation_audit.assessing.assessor import Assessed
 from federation_audit.assessing.traces import Deed, Trace, Traces, read_deeds, read_traces
 from federation_audit.pages import figures
-from federation_audit.pages.cells import Cell, Interval, Link, Listed, Mark, Outside, Said, Share
+from federation_audit.pages.cells import Cell, Day, Interval, Link, Listed, Mark, Outside, Said, Share
 from federation_audit.pages.failures import fail
 from federation_audit.pages.funnel import TONES, instance_path, level_word
 from federation_audit.pages.plots import Bar, draw_bars
@@ -137,8 +137,8 @@ EXPOSURE: Table[ExposurePart] = Table(
     order="-week",
     empty="No image by an author of this instance has been counted.",
     columns=(
-        Column("week", "From", lambda row: row.first.isoformat(), sortable=True, starts="down"),
-        Column("until", "To", lambda row: row.last.isoformat()),
+        Column("week", "From", lambda row: Day(row.first), sortable=True, starts="down"),
+        Column("until", "To", lambda row: Day(row.last)),
         Column("models", "Models", lambda row: Said(row.stratum.model, cut=_CUT)),
         Column("policy", "Policy", lambda row: Said(row.stratum.policy, cut=16)),
         Column(
@@ -159,7 +159,7 @@ WEEKS: Table[Week] = Table(
     order="-week",
     empty="Nothing has happened yet.",
     columns=(
-        Column("week", "Week from", lambda row: row.first.isoformat(), sortable=True, starts="down"),
+        Column("week", "Week from", lambda row: Day(row.first), sortable=True, starts="down"),
         Column("images", "Images", lambda row: row.images, numeric=True),
         Column("flagged", "Flagged", lambda row: row.flagged, numeric=True),
         Column("incidents", "Incidents", lambda row: row.incidents, numeric=True),
@@ -178,7 +178,7 @@ INCIDENTS: Table[Trace] = Table(
     order="-day",
     empty="None: nothing of this instance is flagged now.",
     columns=(
-        Column("day", "Day", lambda row: row.day.isoformat(), sortable=True, starts="down"),
+        Column("day", "Day", lambda row: Day(row.day), sortable=True, starts="down"),
         Column("account", "Account", lambda row: row.account or None, sortable=True),
         Column("picture", "Picture", lambda row: f"no. {row.cluster}"),
         Column("images", "Images", lambda row: len(row.media), numeric=True),
@@ -207,8 +207,8 @@ def _groups(name: str, title: str, key: str, column: str, show: Callable[[Group]
             Column("incidents", "Incidents", lambda row: len(row.incidents), numeric=True),
             Column("confirmed", "Confirmed", lambda row: row.confirmed, numeric=True),
             Column("images", "Images", lambda row: row.media, numeric=True),
-            Column("first", "First", lambda row: row.first.isoformat(), sortable=True),
-            Column("last", "Last", lambda row: row.last.isoformat(), sortable=True, starts="down"),
+            Column("first", "First", lambda row: Day(row.first), sortable=True),
+            Column("last", "Last", lambda row: Day(row.last), sortable=True, starts="down"),
         ),
     )
 
@@ -216,6 +216,7 @@ def _groups(name: str, title: str, key: str, column: str, show: Callable[[Group]
 ACCOUNTS = _groups("accounts", "Accounts", "account", "Account", lambda row: row.name or None)
 COMMUNITIES = _groups("communities", "Communities", "community", "Community", lambda row: Said(row.name, cut=_CUT))
 HOSTS = _groups("hosts", "Image hosts", "host", "Host", lambda row: Link(row.name, instance_path(row.name)))
+
 
 def add_instance_routes(router: APIRouter) -> None:
     """The page of one instance, and those of the rows behind its numbers."""
@@ -282,14 +283,14 @@ def find_numbers(subject: Subject) -> list[Number]:
         Number(
             "Times the usual",
             Interval(triage.ratio, triage.low, triage.high),
-            f"Lately: what is {rules.half_life_days:.0f} days old counts half. With {rules.interval:.0%} probability it"
-            " lies between the two ends.",
+            f"Lately: what is {rules.half_life_days:.0f} days old counts half. With a probability of"
+            f" {rules.interval * 100:.0f} % it lies between the two ends.",
             exposure,
         ),
         Number(
             f"More than {rules.ratio:g} times the usual",
-            Share(triage.chance),
-            f"How probable that is; above {rules.watch_chance:.0%} it is worth a look.",
+            Share(triage.chance, coarse=True),
+            f"How probable that is; above {rules.watch_chance * 100:.0f} % it is worth a look.",
         ),
         Number(
             "Confirmed incidents",

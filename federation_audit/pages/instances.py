@@ -89,11 +89,11 @@ TABLE: Table[InstanceRow] = Table(
             sortable=True,
             starts="down",
         ),
-        Column("ratio", "Times the usual, 90 %", lambda row: show_ratio(row.of), numeric=True),
+        Column("ratio", "Times the usual (90 % interval)", lambda row: show_ratio(row.of), numeric=True),
         Column(
             "chance",
             "More than twice the usual",
-            lambda row: Share(row.of.triage.chance),
+            lambda row: Share(row.of.triage.chance, coarse=True),
             sortable=True,
             starts="down",
             numeric=True,

@@ -1,6 +1,6 @@
 """The overview: what was done in the last days, by what, whether the audit is up to date, and what waits for people."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from federation_audit.accounts.roles import Role
 from federation_audit.pages import figures
+from federation_audit.pages.cells import Day as Date
 from federation_audit.pages.funnel import instance_path
 from federation_audit.pages.plots import Bar, draw_bars
 from federation_audit.pages.site import Area
@@ -62,7 +63,7 @@ TABLE: Table[Day] = Table(
     order="-day",
     empty="Nothing was recorded in these days.",
     columns=(
-        Column("day", "Day", lambda row: as_date(row.day).isoformat(), sortable=True, starts="down"),
+        Column("day", "Day", lambda row: Date(as_date(row.day)), sortable=True, starts="down"),
         Column("images", "Images", lambda row: row.sums.images, numeric=True),
         Column("flagged", "Flagged", lambda row: row.sums.flagged, numeric=True),
         *(_answers_of(by) for by in AnsweredBy),
@@ -124,7 +125,7 @@ def _with_filters(tenants: Sequence[str]) -> Table[Day]:
 
 def _plots(days: Sequence[Day]) -> list[tuple[str, int, str, Markup]]:
     """Title, sum, what it means, and the plot."""
-    wanted = (
+    wanted: tuple[tuple[str, str, str, Callable[[Sums], int]], ...] = (
         ("Images", "plain", "judged, or waiting for it", lambda sums: sums.images),
         ("Flagged", "warn", "judged review or reject", lambda sums: sums.flagged),
         ("Still unjudged", "watch", "answered without a verdict, and none came", lambda sums: sums.unjudged),
@@ -191,7 +192,7 @@ def _waits(waiting: Waiting, paths: set[str]) -> list[Markup]:
 
     if waiting.reviews:
         many = f"{waiting.reviews:,} flagged {'image' if waiting.reviews == 1 else 'images'}"
-        found.append(Markup("{} to be reviewed").format(link(many, "/queue")))
+        found.append(Markup("{} to be reviewed").format(link(many, "/review")))
     if waiting.recommended:
         many = "1 recommendation" if len(waiting.recommended) == 1 else f"{len(waiting.recommended):,} recommendations"
         found.append(Markup("{} without a person's decision: {}").format(many, _domains(waiting.recommended)))
