@@ -113,13 +113,10 @@ def _forgotten_mark(connection: Connection) -> Row[Any]:
 
 def _new_posts(connection: Connection, media: Collection[int], now: int, waiting_most: int) -> list[Post]:
     """Posts that are young enough and have no row yet, the longest known first."""
-    waiting = dict(
-        connection.execute(
-            select(PRESENCES.c.domain, func.count())
-            .where(PRESENCES.c.next_at.is_not(None))
-            .group_by(PRESENCES.c.domain)
-        ).all()
+    counted = (
+        select(PRESENCES.c.domain, func.count()).where(PRESENCES.c.next_at.is_not(None)).group_by(PRESENCES.c.domain)
     )
+    waiting = {domain: count for domain, count in connection.execute(counted)}
     found: dict[str, Post] = {}
     for some in chunks(media):
         for row in connection.execute(_young(connection, some, now - WATCHED_MS, waiting_most)):

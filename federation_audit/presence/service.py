@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
+from federation_audit.presence.looker import Looker
 from federation_audit.presence.settings import PresenceSettings
 from federation_audit.store.engine import Store
 from federation_audit.store.errors import StoreError
@@ -29,8 +30,6 @@ async def run_presence(
     """Look at posts until cancelled. Returns at once where that is off."""
     if not settings.enabled:
         return
-    from federation_audit.presence.looker import Looker  # it needs numpy, which a recorder otherwise does without
-
     looker = Looker(settings, store, verified_lists=verified_lists, now=now, tls=tls)
     log.info("presence_ready", between_s=settings.between_s)
     retry_s = _RETRY_S
