@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from federation_audit.pages.settings import PagesSettings
+from federation_audit.presence.settings import PresenceSettings
 
 
 def _check_database(url: SecretStr | None) -> SecretStr | None:
@@ -43,6 +44,9 @@ class AuditSettings(BaseModel):
         " people have verified.",
     )
     pages: PagesSettings = Field(default_factory=PagesSettings, description="The web pages.")
+    presence: PresenceSettings = Field(
+        default_factory=PresenceSettings, description="Looking whether posts of confirmed incidents are still there."
+    )
 
     @property
     def retention_days(self) -> int:

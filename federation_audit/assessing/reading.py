@@ -167,12 +167,7 @@ def _confirmed(
     media: Mapping[int, tuple[str, bytes]],
     verified_lists: Collection[str],
 ) -> Iterator[Incident]:
-    outcomes = {medium: reviewed[key].outcome for medium, key in media.items()}
-    how = dict.fromkeys(_hits(connection, verified_lists), Confirmation.HASH)
-    how |= {medium: Confirmation.REVIEWERS for medium, each in outcomes.items() if each is Outcome.CONFIRMED}
-    for medium, each in outcomes.items():
-        if each is Outcome.DISMISSED:  # people know better than a list
-            how.pop(medium, None)
+    how = _how_confirmed(connection, reviewed, media, verified_lists)
     rows = _evidence_of(connection, how)
     named = {(row.instance_id, row.cluster_id) for row in rows if row.actor_id}
     hosts = _hosts(connection, how)
@@ -199,6 +194,30 @@ def _confirmed(
             confirmed=confirmation,
             image_host=host,
         )
+
+
+def read_confirmation(connection: Connection, verified_lists: Collection[str]) -> tuple[set[int], set[int]]:
+    """The media, by the store's id, that two reviewers or a verified list confirm; and those that somebody reviewed and
+    that are not confirmed."""
+    reviewed = read_reviewed(connection)
+    media = _media(connection, reviewed)
+    confirmed = set(_how_confirmed(connection, reviewed, media, verified_lists))
+    return confirmed, media.keys() - confirmed
+
+
+def _how_confirmed(
+    connection: Connection,
+    reviewed: Mapping[tuple[str, bytes], Reviewed],
+    media: Mapping[int, tuple[str, bytes]],
+    verified_lists: Collection[str],
+) -> dict[int, Confirmation]:
+    outcomes = {medium: reviewed[key].outcome for medium, key in media.items()}
+    how = dict.fromkeys(_hits(connection, verified_lists), Confirmation.HASH)
+    how |= {medium: Confirmation.REVIEWERS for medium, each in outcomes.items() if each is Outcome.CONFIRMED}
+    for medium, each in outcomes.items():
+        if each is Outcome.DISMISSED:  # people know better than a list
+            how.pop(medium, None)
+    return how
 
 
 def _hits(connection: Connection, verified_lists: Collection[str]) -> set[int]:

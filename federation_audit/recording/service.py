@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from federation_audit.presence.service import watching
 from federation_audit.settings import AuditSettings
 from federation_audit.store.engine import Store
 from federation_audit.store.errors import LeaseTaken, RebuildWanted, StoreUnavailable
@@ -101,9 +102,10 @@ class _Session:
         if recorder is None:
             return
         client_id = f"fediwarden-audit-{self._name}"
-        async with AssignedReader(
-            self._broker, RECORDED_TOPICS, starts=recorder.offsets, client_id=client_id
-        ) as reader:
+        async with (
+            AssignedReader(self._broker, RECORDED_TOPICS, starts=recorder.offsets, client_id=client_id) as reader,
+            watching(self._settings.presence, self._store, self._settings.verified_lists),
+        ):
             log.info("recorder_ready", recorder=self._name, store=self._store.name)
             await self._record(reader, recorder, stop)
         await asyncio.to_thread(recorder.release)
