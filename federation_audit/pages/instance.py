@@ -15,6 +15,7 @@ from starlette.responses import RedirectResponse, Response
 
 from federation_audit.assessing.assessor import Assessed
 from federation_audit.assessing.traces import Deed, Trace, Traces, read_deeds, read_traces
+from federation_audit.cases import Removal
 from federation_audit.pages import figures
 from federation_audit.pages.cells import Cell, Day, Interval, Link, Listed, Mark, Outside, Said, Share
 from federation_audit.pages.failures import fail
@@ -23,6 +24,7 @@ from federation_audit.pages.plots import Bar, draw_bars
 from federation_audit.pages.table import PAGE_ROWS, Column, Links, Rows, Selection, Table, take
 from federation_audit.pages.visits import Here, Visit
 from federation_audit.pages.waiting import InForce, read_decisions
+from federation_audit.presence.reading import read_removal
 from federation_audit.statistics.assessment import ExposurePart
 from federation_audit.statistics.events import Confirmation
 from federation_audit.statistics.levels import InstanceAssessment
@@ -54,6 +56,7 @@ class Subject:
     author: Count
     community: Count
     host: Count
+    removal: Removal
 
     @property
     def parts(self) -> tuple[ExposurePart, ...]:
@@ -239,6 +242,7 @@ def add_instance_routes(router: APIRouter) -> None:
             mark=level_mark(subject.found),
             plots=_week_plots(weeks),
             behind=[_behind(subject, name) for name in BEHIND if name != "exposure"],
+            people=None,
         )
 
     def add(name: str, shown: Shown) -> None:
@@ -313,6 +317,7 @@ def find_numbers(subject: Subject) -> list[Number]:
             f"Odds against its innocence, as a bet would pay: level 2 asks for {rules.restrict_e:g},"
             f" level 3 for {_asked(context.asked_log_e)} now.",
         ),
+        Number("Removed at the origin", _removed(subject.removal), _says_removed(subject.removal)),
     ]
 
 
@@ -382,6 +387,7 @@ def _find(here: Visit, text: str, *, below: str = "") -> Subject | Response:
             author=read_instance(connection, domain, Role.AUTHOR).now,
             community=read_instance(connection, domain, Role.COMMUNITY).now,
             host=read_instance(connection, domain, Role.HOST).now,
+            removal=read_removal(connection, domain),
         )
 
 
@@ -425,6 +431,22 @@ def _week_plots(weeks: Sequence[Week]) -> list[tuple[str, str, Markup]]:
         says = f"{total:,} in {len(bars)} weeks."
         found.append((title, meaning, draw_bars(f"{title} by week", says, bars, tone=tone)))
     return found
+
+
+def _removed(removal: Removal) -> Cell:
+    """How many of the posts that were looked at again were gone; None where nobody has looked."""
+    return f"{removal.removed:,} of {removal.looked_at:,}" if removal.looked_at else None
+
+
+def _says_removed(removal: Removal) -> str:
+    if not removal.looked_at:
+        return "Whether posts of confirmed incidents are still there: nobody has looked."
+    if removal.median is None:
+        return "Posts of confirmed incidents that were gone when last looked at. Half or more were still there."
+    return (
+        "Posts of confirmed incidents that were gone when last looked at;"
+        f" half of them within {figures.span(removal.median.total_seconds())}."
+    )
 
 
 def _asked(log_e: float) -> str:

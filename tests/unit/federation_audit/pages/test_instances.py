@@ -351,8 +351,8 @@ def test_an_empty_store_is_shown_as_one(tmp_path) -> None:
 
 
 def test_twenty_thousand_instances_are_shown_in_time_and_within_the_limits_as_places(tmp_path) -> None:
-    """Rows of periods as a recorder leaves them: one in fifty stands out. 200 ms is for a quiet machine: the bound
-    here leaves room for a busy one, and fails where cells are made for all rows."""
+    """Rows of periods as a recorder leaves them: one in fifty stands out. Time is that of the processor, so that a busy
+    machine changes little."""
     many, day = 20_000, now_ms() // DAY_MS
     store = open_store(f"sqlite:///{tmp_path / 'audit.sqlite'}")
     with store.writing() as connection:
@@ -386,9 +386,9 @@ def test_twenty_thousand_instances_are_shown_in_time_and_within_the_limits_as_pl
         assert plot.count("<a href") <= 250 < ALONE_MOST * 2 and "<circle cx" in plot
         times = []
         for query in ("", "?page=300", "?q=i77", "?level=0", "?sort=instance", "?sort=-chance"):
-            began = time.perf_counter()
+            began = time.process_time()
             assert visitor.get(f"/instances{query}").status_code == 200
-            times.append(time.perf_counter() - began)
-        assert sorted(times)[2] < 0.6, times
-        assert max(times) < 2.0, times
+            times.append(time.process_time() - began)
+        print("ms of CPU:", [round(each * 1_000) for each in times])
+        assert sorted(times)[3] < 0.2, times
         visitor.http.close()
