@@ -6,6 +6,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from federation_audit.alert_settings import AlertSettings
 from federation_audit.pages.settings import PagesSettings
+from federation_audit.presence.settings import PresenceSettings
 
 
 def _check_database(url: SecretStr | None) -> SecretStr | None:
@@ -46,6 +47,9 @@ class AuditSettings(BaseModel):
     pages: PagesSettings = Field(default_factory=PagesSettings, description="The web pages.")
     alerts: AlertSettings = Field(
         default_factory=AlertSettings, description="What is told to people who are not looking at the pages."
+    )
+    presence: PresenceSettings = Field(
+        default_factory=PresenceSettings, description="Looking whether posts of confirmed incidents are still there."
     )
 
     @property

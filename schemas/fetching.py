@@ -36,6 +36,15 @@ class FetchFailed(Exception):
     """The other side does not give the file: unreachable, slow, too large, not 200; the message says which."""
 
 
+class FetchAnswered(FetchFailed):
+    """It answers something else than 200: `status`, with the value of its Retry-After, "" if there is none."""
+
+    def __init__(self, status: int, retry_after: str) -> None:
+        super().__init__(f"the other side answered {status}")
+        self.status = status
+        self.retry_after = retry_after
+
+
 @dataclass(frozen=True, slots=True)
 class FetchLimits:
     """What is fetched, and how much of it.
@@ -52,6 +61,7 @@ class FetchLimits:
     ports: tuple[int, ...] = (80, 443)
     networks: tuple[Network, ...] = ()
     schemes: frozenset[str] = frozenset({"http", "https"})
+    one_host: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,14 +188,16 @@ async def fetch(url: str, limits: FetchLimits, *, tls: ssl.SSLContext | None = N
                 max_keepalive_connections=0,
             ) as pool,
         ):
+            host, _ = check_url(url, limits)
             for _ in range(limits.redirects + 1):
-                check_url(url, limits)
+                if check_url(url, limits)[0] != host and limits.one_host:
+                    raise FetchFailed("it redirects to another host")
                 async with pool.stream("GET", url, headers=list(headers_sent)) as response:
                     headers = {name.lower(): value.decode("latin-1") for name, value in response.headers}
                     if response.status not in _REDIRECTS:
                         yield _take(response, headers, limits.max_bytes)
                         return
-                    url = urljoin(url, headers.get(b"location", ""))
+                    url = _follow(url, headers.get(b"location", ""))
             raise FetchFailed(f"more than {limits.redirects} redirects")
     except TimeoutError as error:
         raise FetchFailed(f"it took more than {limits.timeout_s:g} s") from error
@@ -193,9 +205,16 @@ async def fetch(url: str, limits: FetchLimits, *, tls: ssl.SSLContext | None = N
         raise FetchFailed(str(error)[:200] or type(error).__name__) from error
 
 
+def _follow(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError as error:
+        raise FetchRefused(f"it redirects to what is no address: {error}") from error
+
+
 def _take(response: httpcore.Response, headers: dict[bytes, str], most: int) -> Fetched:
     if response.status != 200:
-        raise FetchFailed(f"the other side answered {response.status}")
+        raise FetchAnswered(response.status, headers.get(b"retry-after", ""))
     if headers.get(b"content-encoding", "identity").lower() not in ("", "identity"):
         raise FetchFailed("the other side compresses what it was asked not to")
     length = headers.get(b"content-length", "")

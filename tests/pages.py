@@ -10,11 +10,12 @@ from federation_audit.accounts.actions import Actor
 from federation_audit.accounts.passwords import Passwords
 from federation_audit.accounts.roles import Role
 from federation_audit.assessing.assessor import Assessor
-from federation_audit.pages.service import Pages
+from federation_audit.pages.service import Pages, all_areas
 from federation_audit.pages.settings import PagesSettings
 from federation_audit.pages.site import Surroundings
 from federation_audit.settings import AuditSettings
 from federation_audit.store.migrating import open_store
+from tests.blocks.area import style_area
 from tests.fediverse import LIST, RULES, copy_filled
 
 WORDS = "four plain words here"
@@ -50,7 +51,13 @@ def running_pages(
         audit = AuditSettings(verified_lists=(LIST.partition("@")[0],))
         surroundings = surroundings or Surroundings(audit=audit, sentences=RULES)
     database = open_store(url)
-    pages = Pages(settings or PagesSettings(port=0), database, passwords=cheap_passwords(), surroundings=surroundings)
+    pages = Pages(
+        settings or PagesSettings(port=0),
+        database,
+        passwords=cheap_passwords(),
+        surroundings=surroundings,
+        areas=[*all_areas(), style_area()],
+    )
     if today is not None:
         told = pages.site.surroundings
         pages.site.assessor = Assessor(

@@ -221,6 +221,15 @@ def _media(connection: Connection, reviewed: Mapping[Medium, Reviewed]) -> dict[
     return found
 
 
+def read_confirmation(connection: Connection, verified_lists: Collection[str]) -> tuple[set[int], set[int]]:
+    """The media, by the store's id, that two reviewers or a verified list confirm; and those that somebody reviewed and
+    that are not confirmed."""
+    reviewed = read_reviewed(connection)
+    media = _media(connection, reviewed)
+    confirmed = set(_confirmations(_hits(connection, verified_lists), reviewed, media))
+    return confirmed, media.keys() - confirmed
+
+
 def _names(connection: Connection, numbers: Collection[int]) -> dict[int, Medium]:
     """Media by the store's ids."""
     found: dict[int, Medium] = {}

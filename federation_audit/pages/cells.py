@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from math import isfinite
 from typing import Literal
 
@@ -31,6 +32,15 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class Outside:
+    """An address that a stranger gave: text to read; where it is a web page, with a link beside it that says so and
+    tells that page nothing. Nothing is fetched unless somebody follows it."""
+
+    url: str
+    cut: int = CUT
+
+
+@dataclass(frozen=True, slots=True)
 class Moment:
     """Epoch milliseconds."""
 
@@ -38,10 +48,23 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
+class Day:
+    """A day of the calendar (UTC)."""
+
+    day: date
+
+    @property
+    def value(self) -> int:
+        """What days are put in order by."""
+        return self.day.toordinal()
+
+
+@dataclass(frozen=True, slots=True)
 class Share:
-    """A share of one, shown in per cent."""
+    """A share of one, shown in per cent. `coarse`: below 0.1 and above 99.9 only that it is."""
 
     value: float
+    coarse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +92,7 @@ class Listed:
     cells: "Sequence[Cell]"
 
 
-Cell = str | int | float | None | Said | Link | Moment | Share | Interval | Mark | Listed
+Cell = str | int | float | None | Said | Link | Outside | Moment | Day | Share | Interval | Mark | Listed
 Plain = str | int | float | None | dict[str, float] | list["Plain"]
 
 UNKNOWN = "unknown"
@@ -90,10 +113,20 @@ def as_html(cell: Cell, now_ms: int) -> Markup:
         case Link(text, href, opens):
             shown = show_text(text.text, cut=text.cut) if isinstance(text, Said) else escape(text)
             return Markup('<a href="{}"{}>{}</a>').format(href, Markup(" data-opens") if opens else "", shown)
+        case Outside(url, cut):
+            shown = show_text(url, cut=cut)
+            if not url.lower().startswith(("https://", "http://")):
+                return shown
+            return Markup(
+                '{} <a class="outside" href="{}" rel="noreferrer noopener nofollow" target="_blank"'
+                ' title="Leaves these pages. You may see what was posted.">visit</a>'
+            ).format(shown, url)
         case Moment(at_ms):
             return figures.show_moment(at_ms, now_ms)
-        case Share(value):
-            return escape(figures.share(value))
+        case Day(day):
+            return Markup('<time class="day" datetime="{}">{}</time>').format(day, day)
+        case Share(value, coarse):
+            return escape(figures.share(value, coarse=coarse))
         case Interval(value, low, high, per_cent):
             shown = escape(figures.share(value) if per_cent else figures.decimal(value))
             return Markup('{} <span class="interval">{}</span>').format(
@@ -121,8 +154,12 @@ def as_plain(cell: Cell) -> Plain:
             return text
         case Link(text):
             return text.text if isinstance(text, Said) else text
+        case Outside(url):
+            return url
         case Moment(at_ms):
             return figures.iso(at_ms) or at_ms
+        case Day(day):
+            return day.isoformat()
         case float() | Share():
             number = cell.value if isinstance(cell, Share) else cell
             return number if isfinite(number) else None

@@ -14,6 +14,14 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def count_short(number: float) -> str:
+    """For an axis: ``12``, ``4.5k``, ``120k``, ``3M``."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{letter}"
+    return f"{number:g}"
+
+
 def decimal(number: float, digits: int = 3) -> str:
     """`digits` significant digits, and whole numbers whole: ``0.0123``, ``1,234``; ``2.10e+09`` where it must be."""
     if number != number:
@@ -33,8 +41,13 @@ def decimal(number: float, digits: int = 3) -> str:
     return f"{number:.{places}f}"
 
 
-def share(number: float) -> str:
-    """A share of one in per cent: ``0.43 %``, ``12.8 %``, with a space that does not break."""
+def share(number: float, *, coarse: bool = False) -> str:
+    """A share of one in per cent: ``0.43 %``, ``12.8 %``, with a space that does not break. `coarse` gives no digits
+    that nobody needs of a probability near 0 or 1: ``under 0.1 %``."""
+    if coarse and number < 0.001:
+        return "under 0.1\u00a0%"
+    if coarse and number > 0.999:
+        return "over 99.9\u00a0%"
     return f"{_per_cent(number)}\u00a0%"
 
 

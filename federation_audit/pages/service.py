@@ -7,7 +7,7 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,9 +23,10 @@ from federation_audit.pages.account import account_area
 from federation_audit.pages.actions import actions_area
 from federation_audit.pages.app import make_app
 from federation_audit.pages.entrance import entrance_area
+from federation_audit.pages.instances import instances_area
+from federation_audit.pages.overview import overview_area
 from federation_audit.pages.settings import PagesSettings
 from federation_audit.pages.site import Area, Site, Surroundings
-from federation_audit.pages.style import style_area
 from federation_audit.pages.users import users_area
 from federation_audit.publishing import OriginPublisher
 from schemas.broker import BrokerUnavailable
@@ -46,7 +47,14 @@ class CannotServe(Exception):
 
 def all_areas() -> list[Area]:
     """The parts of the pages in the order of the navigation. The first that a role may see is its start page."""
-    return [entrance_area(), account_area(), style_area(), users_area(), actions_area()]
+    return [
+        entrance_area(),
+        account_area(),
+        overview_area(),
+        instances_area(),
+        users_area(),
+        actions_area(),
+    ]
 
 
 class Pages:
@@ -59,9 +67,10 @@ class Pages:
         *,
         passwords: Passwords | None = None,
         surroundings: Surroundings | None = None,
+        areas: Sequence[Area] | None = None,
     ) -> None:
         self._settings = settings
-        self.site = Site(settings, database, all_areas(), passwords, surroundings)
+        self.site = Site(settings, database, areas or all_areas(), passwords, surroundings)
         self._beside: list[Callable[[], Coroutine[Any, Any, None]]] = []
         for_programs = self._take_origins(self.site.surroundings)
         runner = make_runner(self.site.surroundings.audit, database, self.site.assessor)

@@ -35,12 +35,14 @@ class Column(Generic[Row]):
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A field of the form above a table: a search when it has no options, else a choice (value, title)."""
+    """A field of the form above a table: a search when it has no options, else a choice (value, title). `unset` is the
+    title of choosing none of them."""
 
     key: str
     title: str
     options: Sequence[tuple[str, str]] = ()
     hint: str = ""
+    unset: str = "all"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,13 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from federation_audit.presence.service import watching
 from federation_audit.settings import AuditSettings
 from federation_audit.store.engine import Store
 from federation_audit.store.errors import LeaseTaken, RebuildWanted, StoreUnavailable
 from federation_audit.store.migrating import migrate
 from federation_audit.store.recorder import Recorder
-from schemas.broker import AssignedReader, BrokerSettings, Partition, Received, check_topics
+from schemas.broker import AssignedReader, BrokerSettings, BrokerUnavailable, Partition, Received, check_topics
 from schemas.topics import ANSWERS, ENFORCEMENTS, IMAGES_DEAD, ORIGINS, VERDICTS
 
 log = structlog.get_logger("federation_audit.recording")
@@ -31,6 +32,8 @@ _POLL_S = 1.0
 _WAIT_FOR_LEASE_S = 0.5
 _RETRY_S = 2.0
 _REPORT_EVERY_S = 60.0
+_LAG_EVERY_S = 1.0
+_LAG_WITHIN_S = 2.0  # well within the lease
 
 
 async def run_recorder(settings: AuditSettings, broker: BrokerSettings, url: str) -> None:
@@ -99,9 +102,10 @@ class _Session:
         if recorder is None:
             return
         client_id = f"fediwarden-audit-{self._name}"
-        async with AssignedReader(
-            self._broker, RECORDED_TOPICS, starts=recorder.offsets, client_id=client_id
-        ) as reader:
+        async with (
+            AssignedReader(self._broker, RECORDED_TOPICS, starts=recorder.offsets, client_id=client_id) as reader,
+            watching(self._settings.presence, self._store, self._settings.verified_lists),
+        ):
             log.info("recorder_ready", recorder=self._name, store=self._store.name)
             await self._record(reader, recorder, stop)
         await asyncio.to_thread(recorder.release)
@@ -126,6 +130,7 @@ class _Session:
         waiting = self._caught_up is not None
         more_to_tidy = True
         recorded, report_at = 0, loop.time() + _REPORT_EVERY_S
+        lag_at = loop.time()
         while not stop.is_set():
             if waiting and await _is_beyond(reader, ends):
                 while await asyncio.to_thread(recorder.tidy):
@@ -137,8 +142,12 @@ class _Session:
             timeout_s = 0.05 if more_to_tidy else _POLL_S
             records = await reader.poll(timeout_s=timeout_s, most=self._settings.batch)
             self._note_unreadable(records)
+            lag = None
+            if loop.time() >= lag_at:
+                lag = await _lag_of(reader)
+                lag_at = loop.time() + _LAG_EVERY_S
             # In a thread: the client goes on fetching meanwhile.
-            await asyncio.to_thread(recorder.record, records, offsets_after(records))
+            await asyncio.to_thread(recorder.record, records, offsets_after(records), lag=lag)
             more_to_tidy = await asyncio.to_thread(recorder.tidy)
             recorded += len(records)
             self._on_progress(len(records))
@@ -165,6 +174,16 @@ def offsets_after(records: Sequence[Received]) -> dict[Partition, int]:
 async def _is_beyond(reader: AssignedReader, ends: dict[Partition, int]) -> bool:
     positions = await reader.positions()
     return all(positions.get(partition, 0) >= end for partition, end in ends.items())
+
+
+async def _lag_of(reader: AssignedReader) -> int:
+    """How many records the topics have beyond what was polled; -1 while Kafka does not say."""
+    try:
+        async with asyncio.timeout(_LAG_WITHIN_S):
+            ends, positions = await reader.ends(), await reader.positions()
+    except (BrokerUnavailable, TimeoutError):
+        return -1
+    return sum(max(0, end - positions.get(partition, 0)) for partition, end in ends.items())
 
 
 async def _patiently(stop: asyncio.Event, act: Callable[[], None]) -> None:

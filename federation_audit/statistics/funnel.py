@@ -26,9 +26,12 @@ class Limits:
 
 
 def draw_limits(
-    expected: Floats, shape: float | None = None, coverages: Sequence[float] = COVERAGES
+    expected: Floats, shape: float | None = None, coverages: Sequence[float] = COVERAGES, *, smooth: bool = False
 ) -> tuple[Limits, ...]:
     """The limits at each expected count, exact: Poisson, or negative binomial with the prior's `shape`.
+
+    `smooth` is for lines to look at: between whole counts, as far as the chance lies between theirs (Spiegelhalter's
+    interpolation), so that they do not jump.
 
     Poisson is chance alone and far too narrow for large instances, which differ in what they post; take the prior's
     shape where it is learnt. For rates, divide by the exposure that has this expectation.
@@ -38,6 +41,11 @@ def draw_limits(
     for coverage in coverages:
         tail = (1.0 - coverage) / 2.0
         counts = stats.poisson(due) if shape is None else stats.nbinom(shape, shape / (shape + due))
-        low, high = np.asarray(counts.ppf(tail)), np.asarray(counts.ppf(1.0 - tail))
+        low, high = (np.asarray(counts.ppf(chance)) for chance in (tail, 1.0 - tail))
+        if smooth:
+            low, high = (
+                at - (counts.cdf(at) - chance) / np.maximum(counts.pmf(at), np.finfo(np.float64).tiny)
+                for at, chance in ((low, tail), (high, 1.0 - tail))
+            )
         limits.append(Limits(coverage, due, np.maximum(low, 0.0), np.maximum(high, 0.0)))
     return tuple(limits)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from federation_audit.presence.forgetting import forget_posts
 from federation_audit.store.facts import Facts, Origin, Role
 from federation_audit.store.identities import ActorKey, Identities, MediaKey, NameKey, TextKind
 from federation_audit.store.rows import among, chunks, put, remove, rows_by_bytes
@@ -48,6 +49,8 @@ def plan(
         for origin_id, each in facts.origins.items()
         if each.actor is None or each.observed_at > forgotten.get(each.actor, -1)
     }
+    if len(origins) < len(facts.origins):
+        forget_posts(connection, {each.post_url for name, each in facts.origins.items() if name not in origins})
     texts = _texts(connection, identities, origins.values())
     actors = identities.actors(connection, {each.actor for each in origins.values() if each.actor is not None})
     known = {row.id: row for row in rows_by_bytes(connection, list(ORIGINS.columns), ORIGINS.c.id, origins.keys())}
@@ -71,10 +74,13 @@ def plan_forgetting(
         return
     until = {number: forgotten[key] for key, number in identities.actors_there(connection, forgotten).items()}
     put_anyway = {row["id"] for row in change.rows}
+    posts: set[str] = set()
     for chunk in chunks(until):
         for row in connection.execute(select(ORIGINS).where(among(connection, ORIGINS.c.actor_id, chunk))):
             if row.observed_at <= until[row.actor_id] and row.id not in put_anyway:
                 plan_removal(change, row)
+                posts.add(row.post_url)
+    forget_posts(connection, posts)
 
 
 def plan_removal(change: Attribution, row: Row[Any]) -> None:

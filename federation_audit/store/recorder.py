@@ -52,12 +52,15 @@ class Recorder:
         specs = {topic.name: topic for topic in TOPICS}
         return {Partition(specs[name], number): at for (name, number), at in self._offsets.items() if name in specs}
 
-    def record(self, records: Sequence[Received], offsets: Mapping[Partition, int]) -> None:
+    def record(self, records: Sequence[Received], offsets: Mapping[Partition, int], *, lag: int | None = None) -> None:
         """Write what `records` say, and that the store is at `offsets` in their partitions. Without any: go on holding
-        the lease."""
+        the lease. `lag` is how many records the topics have beyond these, -1 where nobody knows; without it, what the
+        store says of its recorder stays as it is."""
         with self._writing() as connection:
             if records:
                 self._apply(connection, gather(records, self._horizon))
+            if lag is not None:
+                write_state(connection, lag=lag, recorded_at=now_ms())
             passed = {(partition.topic.name, partition.number): offset for partition, offset in offsets.items()}
             rows = [{"topic": name, "partition": number, "next_offset": at} for (name, number), at in passed.items()]
             put(connection, OFFSETS, rows)

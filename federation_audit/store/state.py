@@ -10,12 +10,18 @@ from federation_audit.store.tables import STATE
 
 
 class State(NamedTuple):
-    """Horizons (times), which rebuild the content is of, and which one somebody wants."""
+    """Horizons (times), which rebuild the content is of, and which one somebody wants.
+
+    `recorded_at` is when a recorder last wrote, 0 where none ever did; `lag` is how many records the topics then had
+    that were not in the store, -1 where that was not known.
+    """
 
     horizon: int = 0
     failures_horizon: int = 0
     generation: int = 0
     wanted: int = 0
+    recorded_at: int = 0
+    lag: int = -1
 
 
 def read_state(connection: Connection) -> State:

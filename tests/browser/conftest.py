@@ -95,7 +95,7 @@ def log_in(open_context: OpenContext) -> Callable[..., Page]:
         page.get_by_label("Name").fill(name)
         page.get_by_label("Password").fill(WORDS)
         page.get_by_role("button", name="Log in").click()
-        page.wait_for_url("**/style")
+        page.wait_for_url("**/overview")
         return page
 
     return log_in_as

@@ -81,7 +81,7 @@ def test_who_is_not_logged_in_is_sent_to_the_login_and_back(visitor: Visitor) ->
 
 
 def test_the_start_page_is_the_first_that_the_role_may_see(log_in: LogIn) -> None:
-    assert log_in("viewer").get("/").headers["location"] == "/style"
+    assert log_in("viewer").get("/").headers["location"] == "/overview"
 
 
 @pytest.mark.parametrize("name", ["viewer", "reviewer"])

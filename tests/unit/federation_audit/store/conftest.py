@@ -1,4 +1,4 @@
-"""A fresh store for each test. Another database: give its URL here, and nothing else."""
+"""A fresh store for each test, in each of the two databases."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +9,13 @@ from federation_audit.store.engine import Store
 from tests.stores import open_store, sqlite_url
 
 
-@pytest.fixture
-def database_url(tmp_path: Path) -> str:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database."""
-    return sqlite_url(tmp_path)
+    if request.param == "sqlite":
+        return sqlite_url(tmp_path)
+    postgres = request.getfixturevalue("postgres")
+    return str(postgres.server.url(postgres.make_database("")))
 
 
 @pytest.fixture

@@ -1,12 +1,15 @@
-"""Every building block with invented rows: to look at them, and to see what a column or a colour means."""
+"""A page of the tests' own: every building block of the pages, with invented rows that want to break them."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from fastapi import APIRouter
+from jinja2 import ChoiceLoader, FileSystemLoader
 from starlette.responses import Response
 
 from federation_audit.accounts.roles import Role
 from federation_audit.pages.cells import Interval, Link, Listed, Mark, Moment, Said, Share, Tone
+from federation_audit.pages.rendering import environment
 from federation_audit.pages.site import Area
 from federation_audit.pages.table import Column, Filter, Table, take
 from federation_audit.pages.visits import Here
@@ -98,7 +101,11 @@ TABLE: Table[Sample] = Table(
 
 
 def style_area() -> Area:
-    """The building blocks, for everybody who is logged in."""
+    """The building blocks, for everybody who is logged in; not in the navigation."""
+    own = FileSystemLoader(Path(__file__).parent)
+    loader = environment().loader
+    assert loader is not None
+    environment().loader = ChoiceLoader([loader, own])
     router = APIRouter()
 
     @router.get("/style", response_model=None)
@@ -108,4 +115,4 @@ def style_area() -> Area:
         found = take(SAMPLES, TABLE, selection, lambda row: query in row.domain and level in ("", row.level))
         return here.show("style.html", TABLE, selection, found)
 
-    return Area("Building blocks", "/style", Role.VIEWER, router)
+    return Area("", "/style", Role.VIEWER, router)

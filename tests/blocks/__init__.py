@@ -1,0 +1,1 @@
+"""Building blocks of the pages, to look at and to test."""
