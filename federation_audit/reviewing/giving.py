@@ -4,20 +4,22 @@ Everything is in the caller's transaction, with the log of actions and the overr
 """
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
 from federation_audit.accounts.actions import Actor, record
+from federation_audit.accounts.tables import USERS
 from federation_audit.reviewing.errors import NothingToUndo
 from federation_audit.reviewing.outcomes import Opinion, Outcome, outcome_of
 from federation_audit.reviewing.overriding import Standing, Wish, lift_of_answer, order
 from federation_audit.reviewing.pace import GIVEN
+from federation_audit.reviewing.queue import current_decisions
 from federation_audit.reviewing.tables import ORDERS, REVIEWS
-from federation_audit.store.identities import MediaKey
 from federation_audit.store.rows import chunks
+from schemas.messages import Decision
 
 UNDONE = "review undone"
 NOTE_MOST = 500
@@ -67,7 +69,7 @@ def give(
     """Write the opinion of `by` on all media of `parts`, in place of what they said before; the answer's id.
 
     The override that they wish for is ordered for those media alone of which all reviewers now say the same: dismissed
-    for an allowance, anything else than dismissed or disputed for a denial.
+    for an allowance; for a denial, those that nobody dismissed and that are not rejected yet. `take_turn` comes first.
     """
     answer = secrets.token_hex(8)
     note = note.replace("\0", "")[:NOTE_MOST]
@@ -103,10 +105,11 @@ def give(
                 for sha256 in part.media
             }
             wanted = {Outcome.DISMISSED} if wish.is_allowance else {Outcome.OPEN, Outcome.CONFIRMED}
+            decisions = {} if wish.is_allowance else current_decisions(connection, part.ids)
             media = [
                 Standing(part.tenant, sha256, number)
                 for sha256, number in zip(part.media, part.ids, strict=True)
-                if outcomes[sha256] in wanted
+                if outcomes[sha256] in wanted and decisions.get(number) is not Decision.REJECT
             ]
             ordered = order(connection, by, answer, media, wish, at=at)
         detail: dict[str, Any] = {"opinion": opinion.value, "images": len(part.media)}
@@ -115,6 +118,11 @@ def give(
         detail |= {"instead of": _most(row.opinion for row in mine.values())} if mine else {}
         record(connection, by, GIVEN, about=part.about, at=at, detail=detail)
     return answer
+
+
+def take_turn(connection: Connection) -> None:
+    """Let one answer be written at a time, so that each sees those before it. SQLite has one writer anyway."""
+    connection.execute(select(USERS.c.id).order_by(USERS.c.id).with_for_update())
 
 
 def last_answer(connection: Connection, reviewer: str, *, since: int) -> Answer | None:
@@ -162,25 +170,12 @@ def undo(connection: Connection, by: Actor, answer: str, *, at: int) -> int:
     return len(rows)
 
 
-def reviews_of(connection: Connection, media: Sequence[MediaKey]) -> Mapping[MediaKey, list[Row[Any]]]:
-    """All reviews of `media`, the oldest first."""
-    found: dict[MediaKey, list[Row[Any]]] = {}
-    wanted = set(media)
-    for chunk in chunks({each.sha256 for each in media}):
-        query = select(REVIEWS).where(REVIEWS.c.sha256.in_(chunk)).order_by(REVIEWS.c.at, REVIEWS.c.id)
-        for row in connection.execute(query):
-            key = MediaKey(row.tenant, bytes(row.sha256))
-            if key in wanted:
-                found.setdefault(key, []).append(row)
-    return found
-
-
 def _opinions(connection: Connection, part: Part) -> dict[bytes, dict[str, Row[Any]]]:
-    """Rows by image and reviewer. Locked: two who answer at one moment see each other's answer."""
+    """Rows by image and reviewer."""
     found: dict[bytes, dict[str, Row[Any]]] = {}
     for chunk in chunks(part.media):
         query = select(REVIEWS).where(REVIEWS.c.tenant == part.tenant, REVIEWS.c.sha256.in_(chunk))
-        for row in connection.execute(query.with_for_update()):
+        for row in connection.execute(query):
             found.setdefault(bytes(row.sha256), {})[row.reviewer] = row
     return found
 

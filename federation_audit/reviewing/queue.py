@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from federation_audit.reviewing.outcomes import Opinion, Outcome, Review, Reviewed, read_reviewed
+from federation_audit.reviewing.outcomes import Outcome, Reviewed, read_reviewed
 from federation_audit.reviewing.overriding import read_lists
 from federation_audit.store.facts import DECISIONS, Role
 from federation_audit.store.identities import TextKind
@@ -27,6 +27,7 @@ from federation_audit.store.tables import (
     SIGHTINGS,
     TEXTS,
 )
+from schemas.messages import Decision
 
 _SETTLED = (Outcome.CONFIRMED, Outcome.DISMISSED)
 
@@ -184,13 +185,13 @@ def read_details(connection: Connection, rows: Sequence[Waiting]) -> list[Detail
         for name, score in scores.items():
             of[number].scores[name] = max(score, of[number].scores.get(name, 0.0))
     for number, decision in current_decisions(connection, of).items():
-        of[number].rejected = of[number].rejected and decision == "reject"
+        of[number].rejected = of[number].rejected and decision is Decision.REJECT
     _add_evidence(connection, of)
     _add_places(connection, of)
     return found
 
 
-def current_decisions(connection: Connection, media: Collection[int]) -> dict[int, str]:
+def current_decisions(connection: Connection, media: Collection[int]) -> dict[int, Decision]:
     """The decision of each medium's newest judgement."""
     newest: dict[int, tuple[int, str, int]] = {}
     for chunk in chunks(media):
@@ -199,7 +200,7 @@ def current_decisions(connection: Connection, media: Collection[int]) -> dict[in
         ).where(among(connection, JUDGEMENTS.c.media_id, chunk))
         for number, *judgement in connection.execute(query):
             newest[number] = max(newest.get(number, (-1, "", 0)), (judgement[0], judgement[1], judgement[2]))
-    return {number: DECISIONS[each[2]].value for number, each in newest.items()}
+    return {number: DECISIONS[each[2]] for number, each in newest.items()}
 
 
 @dataclass(slots=True)
@@ -219,17 +220,20 @@ def _open_rows(
         row.id: row.text
         for row in connection.execute(select(TEXTS.c.id, TEXTS.c.text).where(TEXTS.c.kind == int(TextKind.TENANT)))
     }
-    reviewed = read_reviewed(connection)
-    verified = set(verified_lists)
-    sure = {number for number, names in read_lists(connection).items() if names & verified} if verified else set()
     query = select(FLAGS.c.media_id, FLAGS.c.cluster_id, FLAGS.c.flagged_at, MEDIA.c.tenant_id, MEDIA.c.sha256).join(
         MEDIA, MEDIA.c.id == FLAGS.c.media_id
     )
     query = query.where(FLAGS.c.now == 1)
     if cluster is not None:
         query = query.where(FLAGS.c.cluster_id == cluster)
+    flagged = connection.execute(query).all()
+    media = None if cluster is None else [each.media_id for each in flagged]
+    reviewed = read_reviewed(connection, None if cluster is None else {bytes(each.sha256) for each in flagged})
+    verified = set(verified_lists)
+    lists = read_lists(connection, media) if verified else {}
+    sure = {number for number, names in lists.items() if names & verified}
     found: dict[tuple[int, int], _Row] = {}
-    for number, its_cluster, at, tenant_id, hash_ in connection.execute(query):
+    for number, its_cluster, at, tenant_id, hash_ in flagged:
         sha256 = bytes(hash_)
         tenant = tenants[tenant_id]
         row = found.get((its_cluster, tenant_id))
@@ -326,13 +330,3 @@ def _add_places(connection: Connection, of: Mapping[int, Details]) -> None:
         for query in (own, joined):
             for number, role, domain in connection.execute(query):
                 (of[number].communities if role == int(Role.COMMUNITY) else of[number].hosts).add(domain)
-
-
-def opinions_of_others(row: Waiting) -> list[list[Opinion]]:
-    """What others said of each image that they reviewed. For working things out, never to be shown before an answer."""
-    return [[each.opinion for each in one.reviews] for one in row.reviewed.values()]
-
-
-def as_review(row: Any) -> Review:
-    """A row of the table."""
-    return Review(row.reviewer, Opinion(row.opinion), row.at, row.note)
