@@ -17,6 +17,7 @@ from federation_audit.pages.account import account_area
 from federation_audit.pages.actions import actions_area
 from federation_audit.pages.app import make_app
 from federation_audit.pages.entrance import entrance_area
+from federation_audit.pages.review import review_area, reviewed_area
 from federation_audit.pages.settings import PagesSettings
 from federation_audit.pages.site import Area, Site, Surroundings
 from federation_audit.pages.style import style_area
@@ -36,7 +37,15 @@ class CannotServe(Exception):
 
 def all_areas() -> list[Area]:
     """The parts of the pages in the order of the navigation. The first that a role may see is its start page."""
-    return [entrance_area(), account_area(), style_area(), users_area(), actions_area()]
+    return [
+        entrance_area(),
+        account_area(),
+        style_area(),
+        review_area(),
+        reviewed_area(),
+        users_area(),
+        actions_area(),
+    ]
 
 
 class Pages:
