@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 from federation_audit.alert_settings import AlertSettings
 from federation_audit.pages.settings import PagesSettings
 from federation_audit.presence.settings import PresenceSettings
+from federation_audit.reviewing.settings import ReviewSettings
 
 
 def _check_database(url: SecretStr | None) -> SecretStr | None:
@@ -51,6 +52,7 @@ class AuditSettings(BaseModel):
     presence: PresenceSettings = Field(
         default_factory=PresenceSettings, description="Looking whether posts of confirmed incidents are still there."
     )
+    review: ReviewSettings = Field(default_factory=ReviewSettings, description="The review queue.")
 
     @property
     def retention_days(self) -> int:

@@ -25,6 +25,7 @@ from federation_audit.pages.app import make_app
 from federation_audit.pages.entrance import entrance_area
 from federation_audit.pages.instances import instances_area
 from federation_audit.pages.overview import overview_area
+from federation_audit.pages.review import review_area, reviewed_area
 from federation_audit.pages.settings import PagesSettings
 from federation_audit.pages.site import Area, Site, Surroundings
 from federation_audit.pages.users import users_area
@@ -52,6 +53,8 @@ def all_areas() -> list[Area]:
         account_area(),
         overview_area(),
         instances_area(),
+        review_area(),
+        reviewed_area(),
         users_area(),
         actions_area(),
     ]

@@ -29,6 +29,8 @@ SAID = {
     "elsewhere": "Your other sessions were ended.",
     "look": "Saved in this browser.",
     "logout": "You are logged out.",
+    "undone": "Your last answer was taken back.",
+    "overrides": "The overrides are in force.",
 }
 """What a page says after a form was done; the address carries the word, never the sentence."""
 

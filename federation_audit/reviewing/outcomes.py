@@ -1,12 +1,13 @@
 """What several reviewers' opinions of one image come to."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from sqlalchemy import Connection, select
 
 from federation_audit.reviewing.tables import REVIEWS
+from federation_audit.store.rows import chunks
 
 CONFIRMING = 2
 """Different reviewers that make a confirmation."""
@@ -72,10 +73,13 @@ def outcome_of(opinions: Iterable[Opinion]) -> Outcome:
     return Outcome.DISMISSED if dismiss else Outcome.OPEN
 
 
-def read_reviewed(connection: Connection) -> dict[tuple[str, bytes], Reviewed]:
-    """Every medium that anybody reviewed, by tenant and sha256."""
+def read_reviewed(connection: Connection, hashes: Collection[bytes] | None = None) -> dict[tuple[str, bytes], Reviewed]:
+    """Every medium that anybody reviewed (of `hashes` alone, where they are given), by tenant and sha256."""
     found: dict[tuple[str, bytes], list[Review]] = {}
-    for row in connection.execute(select(REVIEWS).order_by(REVIEWS.c.at, REVIEWS.c.id)):
-        review = Review(row.reviewer, Opinion(row.opinion), row.at, row.note)
-        found.setdefault((row.tenant, bytes(row.sha256)), []).append(review)
+    query = select(REVIEWS).order_by(REVIEWS.c.at, REVIEWS.c.id)
+    queries = [query] if hashes is None else [query.where(REVIEWS.c.sha256.in_(part)) for part in chunks(hashes)]
+    for each in queries:
+        for row in connection.execute(each):
+            review = Review(row.reviewer, Opinion(row.opinion), row.at, row.note)
+            found.setdefault((row.tenant, bytes(row.sha256)), []).append(review)
     return {medium: Reviewed(tuple(reviews)) for medium, reviews in found.items()}

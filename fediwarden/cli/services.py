@@ -3,11 +3,14 @@
 import asyncio
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fediwarden.cli.options import ConfigOption, DataDirOption, nested_flags, read_settings
+
+if TYPE_CHECKING:
+    from fediwarden.settings import Settings
 
 PortOption = Annotated[int | None, typer.Option("--port", help="Port of the gateway (setting gateway.port).")]
 
@@ -182,8 +185,27 @@ def audit(
     surroundings = Surroundings(
         audit=settings.audit,
         broker=settings.kafka.broker_settings(),
+        sentences=_sentences(settings),
         local_domains=domains,
         origin_tokens=tokens,
         pseudonyms=Pseudonyms.open(settings.actors_file) if tokens else None,
     )
     uvloop.run(run_pages(open_store(settings.audit_database), surroundings))
+
+
+def _sentences(settings: "Settings") -> dict[str, str]:
+    """What each rule of the policies in force means. Pages without them name the rules, so that nothing stops here."""
+    import structlog
+
+    from scanner.models.loading import every_embedder, every_label
+    from scanner.models.model import ModelError
+    from scanner.policy import PolicyError, load_policies
+
+    scanner = settings.scanner
+    try:
+        policies = load_policies(scanner.policy, scanner.policies, every_label(), every_embedder(scanner.registry))
+    except (PolicyError, ModelError) as error:
+        structlog.get_logger("federation_audit.pages").warning("the policies' sentences are not known", why=str(error))
+        return {}
+    ordered = (*policies.tenants.values(), policies.everyone)  # of one name, everyone's
+    return {rule.name: rule.says for policy in ordered for rule in policy.rules}

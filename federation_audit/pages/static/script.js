@@ -66,8 +66,9 @@
       } else {
         // A page's own keys: what stands in the row first, then what stands on the page.
         const key = event.key.length === 1 ? `[data-key="${CSS.escape(event.key)}"]` : null;
-        const wanted = key && (row?.querySelector(key) ?? document.querySelector(key));
-        if (!wanted) return;
+        const elsewhere = (each) => !each.closest("section.table tbody tr"); // no other row's
+        const wanted = key && (row?.querySelector(key) ?? [...document.querySelectorAll(key)].find(elsewhere));
+        if (!wanted || event.repeat) return; // a key that is held answers once
         wanted.click();
       }
       event.preventDefault();

@@ -1,0 +1,1 @@
+"""Reviewing: outcomes, the queue, answers, overrides."""
