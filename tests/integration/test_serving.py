@@ -1,4 +1,4 @@
-"""`fediwarden audit` as a process: pages and told origins on one port, with a real Kafka that is there, away, and back."""
+"""`fediwarden audit` as a process: pages and told origins on one port; a real Kafka that is there, away, and back."""
 
 import asyncio
 import json
@@ -212,7 +212,7 @@ def test_a_crowd_of_tellers_does_not_take_the_pages_away(fresh_kafka, start):
     told, pages, took = asyncio.run(scenario())
     assert pages == [200] * 40
     assert set(told) <= {202, 503} and told.count(202) >= 16
-    assert statistics.quantiles(took, n=10)[-1] < 3.0, took
+    assert statistics.median(took) < 1 and max(took) < 10, took  # a busy machine; who is starved waits for a minute
     print(
-        f"told {told.count(202)} of {len(told)}, page median {statistics.median(took):.3f} s, worst {max(took):.3f} s"
+        f"told {told.count(202)} of {len(told)}; a page: median {statistics.median(took):.3f}, worst {max(took):.3f} s"
     )
