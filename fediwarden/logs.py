@@ -105,7 +105,7 @@ def log_for_command() -> None:
 def _quieten(level: Level) -> None:
     """Other people's loggers: through our handler, and no chattier than a warning unless all is asked for."""
     floor = logging.DEBUG if level == "debug" else max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()])
-    for name in ("aiokafka", "httpx", "httpcore", "asyncio", "PIL", "jgo", "urllib3", "py.warnings"):
+    for name in ("aiokafka", "httpx", "httpcore", "asyncio", "PIL", "jgo", "urllib3", "py.warnings", "alembic"):
         logging.getLogger(name).setLevel(floor)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)

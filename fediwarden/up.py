@@ -48,6 +48,7 @@ _SCANNER_STOPS_WITHIN_S = 30.0
 _STOPS_WITHIN_MORE_S = 15.0
 _AUDIT_STOPS_WITHIN_S = 30.0
 _ACCOUNTS_PATIENCE_S = 2.0
+_STANDS_BACK = 5  # a third of what the others get, where there is not processor enough
 
 Echo = Callable[[str], None]
 
@@ -163,21 +164,21 @@ def _services(settings: Settings, scanners: int) -> Iterator[ChildSpec]:
             stop_within_s=stop_within_s,
         )
 
-    def aside(name: str, command: str, stop_within_s: float, niceness: int) -> ChildSpec:
-        return replace(service(name, command, stop_within_s), niceness=niceness, essential=False)
+    def aside(name: str, command: str, stop_within_s: float) -> ChildSpec:
+        return replace(service(name, command, stop_within_s), niceness=_STANDS_BACK, essential=False)
 
     if settings.up.audit:
-        yield aside("recorder", "audit record", _AUDIT_STOPS_WITHIN_S, niceness=10)
+        yield aside("recorder", "audit record", _AUDIT_STOPS_WITHIN_S)
     # Stopped after those whose verdicts it carries out.
     yield service("enforcer", "enforcer", settings.enforcer.stop_s + _STOPS_WITHIN_MORE_S)
     names = ["scanner"] if scanners == 1 else [f"scanner-{number}" for number in range(1, scanners + 1)]
     for number, name in enumerate(names):
         yield service(name, "scanner", _SCANNER_STOPS_WITHIN_S, settings_of_scanner(settings, name, number))
     if settings.up.lemmy and settings.lemmy_databases:
-        yield aside("lemmy", "lemmy", settings.lemmy.stop_s + _STOPS_WITHIN_MORE_S, niceness=10)
+        yield aside("lemmy", "lemmy", settings.lemmy.stop_s + _STOPS_WITHIN_MORE_S)
     yield service("gateway", "gateway", settings.gateway.drain_s + _GATEWAY_STOPS_WITHIN_MORE_S)
     if settings.up.audit:
-        yield aside("audit", "audit", _AUDIT_STOPS_WITHIN_S, niceness=5)
+        yield aside("audit", "audit", _AUDIT_STOPS_WITHIN_S)
     if settings.up.relay:
         yield service("relay", "relay", settings.relay.drain_s + _STOPS_WITHIN_MORE_S)
 

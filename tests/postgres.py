@@ -42,7 +42,7 @@ if user:
     os.setgroups([])
     os.setgid(user)
     os.setuid(user)
-main(int(sys.argv[2]), sys.argv[3:])
+main(int(sys.argv[2]), 0, sys.argv[3:])
 """
 
 START_WITHIN_S = 60.0

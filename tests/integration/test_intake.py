@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import SecretStr
 
-from federation_audit.intake import BODY_MOST_BYTES, ORIGINS_MOST, make_router
+from federation_audit.intake import BODY_MOST_BYTES, ORIGINS_MOST, make_app, make_router
 from schemas.broker import BrokerUnavailable
 from schemas.clock import now_ms
 from schemas.messages import Confidence, OriginMethod, OriginObserved, Place
@@ -174,3 +174,21 @@ def test_while_kafka_is_away_the_teller_is_told_to_try_again(intake: Intake) -> 
     reply = intake.tell(sha256=SHA256)
     assert (reply.status_code, reply.json()["error"]["code"]) == (503, "kafka_away")
     assert "retry-after" in reply.headers
+
+
+def test_where_no_tenant_has_a_token_the_answer_says_how_to_get_one() -> None:
+    async def never(_origin: OriginObserved) -> None:
+        raise AssertionError("nobody may")
+
+    async def scenario() -> list[httpx.Response]:
+        app = make_app(make_router({}, never, Pseudonyms({}), observer="test"))
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            sent = [client.post("/v1/origins", json={}), client.get("/v1/origins"), client.post("/v1/elsewhere")]
+            return list(await asyncio.gather(*sent))
+
+    off, wrong_method, elsewhere = asyncio.run(scenario())
+    assert (off.status_code, off.json()["error"]["code"]) == (404, "not_set_up")
+    assert "tenants.NAME.origins_token" in off.json()["error"]["remedy"]
+    assert (wrong_method.status_code, wrong_method.json()["error"]["code"]) == (405, "method_not_allowed")
+    assert (elsewhere.status_code, elsewhere.json()["error"]["code"]) == (404, "not_found")

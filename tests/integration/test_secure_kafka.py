@@ -13,28 +13,36 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.admin import CreateAclsRequest
 from structlog.testing import capture_logs
 
+from federation_audit.lemmy import service as lemmy_service
+from federation_audit.lemmy.settings import LemmySettings
+from federation_audit.publishing import OriginPublisher
+from federation_audit.recording.service import RECORDED_TOPICS
 from fediwarden.kafka.jars import prepare_jars
 from fediwarden.kafka.java import find_java
 from gateway.erasure.janitor import Janitor
 from gateway.erasure.settings import ErasureSettings
 from gateway.erasure.ticks import TICK_KEY
 from schemas.broker import (
+    AssignedReader,
     BrokerRefused,
     BrokerSettings,
     BrokerUnavailable,
     Consumer,
     Producer,
+    PublishRefused,
     Tail,
     apply_topics,
     check_topics,
 )
-from schemas.messages import Decision, OverrideEffect, OverrideKind, OverrideSet
+from schemas.messages import Decision, OriginObserved, OverrideEffect, OverrideKind, OverrideSet
 from schemas.topics import (
     ANSWERS,
     ENFORCEMENTS,
     IMAGES,
     IMAGES_ARCHIVE,
     IMAGES_BACKLOG,
+    IMAGES_DEAD,
+    ORIGINS,
     OVERRIDES,
     TOPICS,
     VERDICTS,
@@ -75,7 +83,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureKafka]:
     classpath = ":".join(map(str, prepare_jars(cache_dir())))
     command = [str(find_java()), "-cp", classpath, "kafka.tools.StorageTool", "format"]
     command += ["-t", node.cluster_id, "-c", str(node.properties_file)]
-    for name in ("warden", "enforcer"):
+    for name in ("warden", "enforcer", "relay", "lemmy", "audit"):
         command += ["--add-scram", f"SCRAM-SHA-512=[name={name},password=right]"]
     subprocess.run(command, check=True, capture_output=True, timeout=60)
     cluster.prepare()
@@ -158,9 +166,11 @@ RIGHT = re.compile(r"\| (topic|group) `(.+?)` \| (.+?) \|")
 TOPICS_PAGE = Path(__file__).parents[2] / "docs" / "topics.md"
 
 
-def documented_rights() -> set[tuple[str, str, str]]:
-    """What the docs say that the enforcer needs: a kind of resource, its name without the prefix, an operation."""
-    rows = RIGHT.findall(TOPICS_PAGE.read_text())
+def documented_rights(whose: str) -> set[tuple[str, str, str]]:
+    """What the docs say that `whose` needs: a kind of resource, its name without the prefix, an operation."""
+    section = TOPICS_PAGE.read_text().split(f"## What {whose} may do")[1].split("\n## ")[0]
+    rows = RIGHT.findall(section)
+    assert rows, f"no rights of {whose}"
     return {(kind, name, operation) for kind, name, operations in rows for operation in operations.split(", ")}
 
 
@@ -199,7 +209,7 @@ async def deny(producer: Producer, data: bytes) -> None:
 
 def test_the_rights_that_the_docs_name_are_what_an_enforcer_needs_and_one_that_lacks_is_told(secure, tmp_path):
     late, judged = new_image(), new_image()
-    rights = documented_rights()
+    rights = documented_rights("the enforcer")
     missing = ("topic", "images", "Delete")
     plain = BrokerSettings(bootstrap_servers=secure.plain, topic_prefix="acl.")
     theirs = scram_settings(secure, user="enforcer").model_copy(update={"topic_prefix": plain.topic_prefix})
@@ -243,6 +253,67 @@ def test_the_rights_that_the_docs_name_are_what_an_enforcer_needs_and_one_that_l
                 assert pict_rs.files.sha256s() == set()
         told = {place for line in logged if "erasure fails" in line["event"] for place in line["places"]}
         assert told == {"images-0"}
+
+    asyncio.run(scenario())
+
+
+def test_the_rights_that_the_docs_name_are_what_relay_lemmy_and_audit_need(secure):
+    plain = BrokerSettings(bootstrap_servers=secure.plain, topic_prefix="sides.")
+    topics = (ANSWERS, ENFORCEMENTS, IMAGES_ARCHIVE, IMAGES_DEAD, ORIGINS, OVERRIDES, VERDICTS)
+    sample = SAMPLES["origin-observed-1"]
+    assert isinstance(sample, OriginObserved)
+    told = sample.model_copy(update={"sha256": SHA256})
+
+    def settings_of(user: str) -> BrokerSettings:
+        return scram_settings(secure, user=user).model_copy(update={"topic_prefix": plain.topic_prefix})
+
+    async def relay() -> None:
+        broker = settings_of("relay")
+        await check_topics(broker, (ORIGINS,))
+        await check_topics(broker, (ANSWERS,))
+        async with (
+            Tail(broker, (ANSWERS,), since_s=60, on_record=lambda _: None, client_id="test"),
+            Producer(broker, client_id="test") as producer,
+        ):
+            await producer.publish(ORIGINS, told, key=SHA256)
+
+    async def lemmy() -> None:
+        broker = settings_of("lemmy")
+        await check_topics(broker, lemmy_service.NEEDED_TOPICS)
+        async with (
+            Producer(broker, client_id="test") as producer,
+            Consumer(broker, lemmy_service.NEEDED_TOPICS, group=LemmySettings().group, client_id="test") as consumer,
+        ):
+            await producer.publish(ORIGINS, told, key=SHA256)
+            (record, *_) = await consumer.poll(max_messages=10, timeout_s=20)
+            consumer.done(record)
+
+    async def audit() -> None:
+        broker = settings_of("audit")
+        await check_topics(broker, RECORDED_TOPICS)
+        async with AssignedReader(broker, RECORDED_TOPICS, starts={}, client_id="test") as reader:
+            records = []
+            async with asyncio.timeout(WITHIN_S):
+                while not records:
+                    records = await reader.poll(timeout_s=1, most=10)
+        assert {record.message for record in records} == {told}
+        publisher = OriginPublisher(broker, client_id="test")
+        running = asyncio.create_task(publisher.run())
+        await until(lambda: publisher._producer is not None, "connected")
+        await publisher.publish(told)
+        running.cancel()
+        async with Producer(broker, client_id="test") as producer:
+            with pytest.raises(PublishRefused):
+                await producer.publish(VERDICTS, verdict(b"bad", "1"), key=b"bad")
+            await producer.publish(OVERRIDES, SAMPLES["override-set-1"], key=b"one")
+        await check_topics(broker, (OVERRIDES, IMAGES_ARCHIVE))
+
+    async def scenario() -> None:
+        await apply_topics(plain, topics)
+        for user, whose in (("relay", "the relay"), ("lemmy", "lemmy"), ("audit", "the audit")):
+            await allow(plain, user, documented_rights(whose))
+        for side in (relay, lemmy, audit):
+            await side()
 
     asyncio.run(scenario())
 

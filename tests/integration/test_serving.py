@@ -1,4 +1,4 @@
-"""`fediwarden audit` as a process: pages and told origins on one port, with a real Kafka that is there, away, and back."""
+"""`fediwarden audit` as a process: pages and told origins on one port; a real Kafka that is there, away, and back."""
 
 import asyncio
 import json
@@ -73,6 +73,13 @@ def origin(image: int) -> dict[str, Any]:
     return {"sha256": sha(image).hex(), "author": {"id": "https://bad.example/u/mallory"}, "place": "comment"}
 
 
+def documented_command() -> str:
+    """The shell commands of docs/lemmy.md that tell an origin."""
+    page = (Path(__file__).parents[2] / "docs" / "lemmy.md").read_text()
+    (block,) = [each for each in page.split("```sh\n")[1:] if "/v1/origins -d" in each]
+    return block.partition("```")[0]
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[[BrokerSettings], Audit]]:
     pipelines: list[Pipeline] = []
@@ -113,6 +120,15 @@ def test_a_told_origin_is_counted_and_doctor_says_how_all_of_it_is(fresh_kafka, 
     assert reply.json() == {"accepted": 1, "notes": []}
     assert reply.headers["connection"] == "close"
     assert audit.doctor()["audit"][0]["detail"].endswith("nobody records")
+    run = subprocess.run(
+        ["bash", "-ec", documented_command().replace("14052", str(audit.port))],
+        env=environment_of_process(audit.environment),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert json.loads(run.stdout) == {"accepted": 1, "notes": []}
 
     with Pipeline(fresh_kafka, tmp_path) as beside:
         beside.start("audit", "record")
@@ -212,7 +228,7 @@ def test_a_crowd_of_tellers_does_not_take_the_pages_away(fresh_kafka, start):
     told, pages, took = asyncio.run(scenario())
     assert pages == [200] * 40
     assert set(told) <= {202, 503} and told.count(202) >= 16
-    assert statistics.quantiles(took, n=10)[-1] < 3.0, took
+    assert statistics.median(took) < 1 and max(took) < 10, took  # a busy machine; who is starved waits for a minute
     print(
-        f"told {told.count(202)} of {len(told)}, page median {statistics.median(took):.3f} s, worst {max(took):.3f} s"
+        f"told {told.count(202)} of {len(told)}; a page: median {statistics.median(took):.3f}, worst {max(took):.3f} s"
     )

@@ -16,7 +16,11 @@ from typing import Any
 import psutil
 import pytest
 
+from federation_audit.accounts.roles import Role
+from federation_audit.accounts.users import Users
+from federation_audit.store.migrating import open_store
 from tests.kafka import cache_dir, find_free_ports, java_options
+from tests.pages import TEST, WORDS, cheap_passwords
 from tests.pictures import photo
 
 pytestmark = pytest.mark.kafka
@@ -34,9 +38,11 @@ class Up:
         port: int,
         kafka_port: int,
         scanners: int = 1,
+        pages_port: int | None = None,
         environment: dict[str, str] | None = None,
     ) -> None:
         self.port = port
+        self.pages = f"http://127.0.0.1:{pages_port}"
         self.output = data_dir.with_name(f"{data_dir.name}-{port}-{time.monotonic_ns()}.log")
         flags = [f"--data-dir={data_dir}", f"--port={port}", f"--kafka-port={kafka_port}", f"--scanners={scanners}"]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("FEDIWARDEN_")}
@@ -50,6 +56,7 @@ class Up:
                     **inherited,
                     "FEDIWARDEN_CACHE_DIR": str(cache_dir()),
                     "FEDIWARDEN_KAFKA__JAVA_OPTIONS": json.dumps(java_options()),
+                    "FEDIWARDEN_AUDIT__PAGES__PORT": str(pages_port),
                     **(environment or {}),
                 },
             )
@@ -75,7 +82,7 @@ class Up:
         return self.process.wait(START_WITHIN_S)
 
     def children(self) -> dict[str, psutil.Process]:
-        """The direct children by what they are: kafka, enforcer, gateway, scanner (the last of several)."""
+        """The direct children by what they are: kafka, enforcer, gateway, audit, record, scanner (last of several)."""
         found = {}
         for child in psutil.Process(self.process.pid).children():
             line = child.cmdline()
@@ -95,6 +102,10 @@ class Up:
             answer: dict[str, Any] = json.load(response)
             return answer
 
+    def stopped(self) -> list[str]:
+        """The children in the order in which they were stopped."""
+        return [event["child"] for event in self.events() if event["event"] == "child_stopped"]
+
     def interrupt(self) -> int:
         """Ctrl-C, and its exit code."""
         self.process.send_signal(signal.SIGINT)
@@ -111,6 +122,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         def begin(data_dir: Path | None = None, **options: Any) -> Up:
             options.setdefault("port", find_free_ports(2))  # the pages have the next one
             options.setdefault("kafka_port", find_free_ports(2))
+            options.setdefault("pages_port", find_free_ports(1))
             up = Up(data_dir or tmp_path / "data", **options)
             cleanup.callback(up.process.wait)
             cleanup.callback(up.process.kill)
@@ -124,6 +136,7 @@ def all_gone(family: list[psutil.Process], within_s: float = 20.0) -> bool:
     return not alive
 
 
+@pytest.mark.timeout(400)
 def test_ctrl_c_leaves_nothing_running_and_a_second_start_has_kept_its_data(start, tmp_path):
     first = start().await_ready()
     assert first.scan(photo(seed=1))["answered_by"] == "verdict"
@@ -132,18 +145,38 @@ def test_ctrl_c_leaves_nothing_running_and_a_second_start_has_kept_its_data(star
     assert len(pages) == 2
     for page in pages:
         assert urllib.request.urlopen(page, timeout=10).status == 200
+    assert f"audit     {first.pages}\n            make the first account: fediwarden users add" in first.text()
+    first.await_text("pages listening")
+    assert urllib.request.urlopen(f"{first.pages}/login", timeout=30).status == 200
+    first.await_text("recorder_ready")
     family = first.family()
-    assert {"kafka", "enforcer", "gateway", "scanner"} <= first.children().keys()
+    assert {"kafka", "record", "enforcer", "gateway", "scanner", "audit"} == first.children().keys()
+    niceness = {name: child.nice() for name, child in first.children().items()}
+    assert niceness["record"] == niceness["audit"] > niceness["gateway"] == niceness["scanner"]
     assert (tmp_path / "data" / "keys.json").stat().st_mode & 0o777 == 0o600
 
     assert first.interrupt() == 0
     assert all_gone(family)
-    stopped = [event["child"] for event in first.events() if event["event"] == "child_stopped"]
-    assert stopped == ["gateway", "scanner", "enforcer", "kafka"]
+    assert first.stopped() == ["audit", "gateway", "scanner", "enforcer", "recorder", "kafka"]
 
-    second = start(port=first.port).await_ready()
+    with open_store(f"sqlite:///{tmp_path / 'data' / 'audit.sqlite'}") as store:
+        Users(store, cheap_passwords()).add("ada", Role.ADMIN, WORDS, by=TEST, must_change=False)
+    relay_port = find_free_ports(2)
+    of_lemmy = {
+        "FEDIWARDEN_UP__RELAY": "true",
+        "FEDIWARDEN_RELAY__PORT": str(relay_port),
+        "FEDIWARDEN_RELAY__HEALTH_PORT": str(relay_port + 1),
+        "FEDIWARDEN_TENANTS__DEFAULT__PICT_RS": "http://127.0.0.1:9",
+        "FEDIWARDEN_TENANTS__DEFAULT__LEMMY_DATABASE": "postgresql://nobody@127.0.0.1:9/lemmy",
+    }
+    second = start(port=first.port, environment=of_lemmy).await_ready()
     assert second.scan(photo(seed=1))["answered_by"] == "known"
+    assert "make the first account" not in second.text()
+    for wanted in ("relay listening", "lemmy_ready", "pages listening", "recorder_ready"):
+        second.await_text(wanted)
+    assert urllib.request.urlopen(f"http://127.0.0.1:{relay_port + 1}/healthz", timeout=30).status == 200
     assert second.interrupt() == 0
+    assert second.stopped() == ["relay", "audit", "gateway", "lemmy", "scanner", "enforcer", "recorder", "kafka"]
 
 
 def test_what_dies_is_restarted_and_the_log_says_so_and_killing_up_itself_leaves_nothing_running(start):
@@ -187,7 +220,10 @@ def test_two_run_side_by_side_but_not_on_one_directory_nor_one_port(start, tmp_p
     assert same_port.await_end() == 1
     assert str(first.port) in same_port.text()
     assert "FEDIWARDEN_GATEWAY__PORT" in same_port.text()
-    assert "Traceback" not in same_port.text() + same_directory.text()
+    same_pages = start(tmp_path / "c", pages_port=int(first.pages.rpartition(":")[2]))
+    assert same_pages.await_end() == 1
+    assert "FEDIWARDEN_AUDIT__PAGES__PORT" in same_pages.text()
+    assert "Traceback" not in same_port.text() + same_directory.text() + same_pages.text()
 
     second = start(tmp_path / "b", scanners=2).await_ready()
     for up in (first, second):

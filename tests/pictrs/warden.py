@@ -67,7 +67,7 @@ class Warden:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "fediwarden", "up", "--scanners", str(self._scanners)],
-                env=self.environment,
+                env=self.environment | {"FEDIWARDEN_UP__AUDIT": "false"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

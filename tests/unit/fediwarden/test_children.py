@@ -213,6 +213,33 @@ def test_a_misconfigured_child_is_not_restarted_and_ends_the_whole():
     asyncio.run(scenario())
 
 
+def test_a_misconfigured_child_that_the_others_can_do_without_is_tried_again_and_they_go_on(tmp_path):
+    mended = tmp_path / "mended"
+    code = f"import pathlib, sys, time; pathlib.Path({str(mended)!r}).exists() or sys.exit(78); time.sleep(600)"
+
+    async def scenario() -> None:
+        async with Supervisor(Backoff(first_s=600, most_s=600, misconfigured_s=0.05)) as children:
+            children.start(sleeper("fine"))
+            children.start(python("aside", code, essential=False))
+            await until(lambda: children.exits("aside") >= 2)
+            mended.touch()
+            await until(lambda: "aside" in children.running())
+            assert not children.stopping
+            assert set(children.running()) == {"fine", "aside"}
+
+    asyncio.run(scenario())
+
+
+def test_a_child_stands_back_for_the_others_as_far_as_it_is_told():
+    async def scenario() -> None:
+        async with Supervisor(QUICK) as children:
+            children.start(sleeper("front"), sleeper("back", niceness=5))
+            nice = {name: psutil.Process(pid) for name, pid in children.running().items()}
+            await until(lambda: nice["back"].nice() == nice["front"].nice() + 5)
+
+    asyncio.run(scenario())
+
+
 def test_what_is_waited_for_is_given_up_when_a_child_is_misconfigured():
     async def scenario() -> None:
         async with Supervisor(QUICK) as children:

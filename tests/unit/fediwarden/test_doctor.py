@@ -9,12 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
+from federation_audit.accounts.roles import Role
+from federation_audit.accounts.users import Users
+from federation_audit.store.migrating import open_store
 from fediwarden import doctor
+from fediwarden.audit_doctor import examine_audit
 from fediwarden.findings import Finding, Health
 from fediwarden.settings import Settings, load_settings
 from schemas.keyring import Keyring
 from tests.kafka import find_free_ports
+from tests.pages import TEST, WORDS, cheap_passwords
 from tests.pict_rs import API_KEY, running_pict_rs
 
 
@@ -213,3 +219,95 @@ def test_the_pict_rs_of_each_tenant_and_of_the_flag_is_looked_at_once(tmp_path: 
     flag = f"http://localhost:{server}"
     with_flag = [each for each in asyncio.run(doctor.examine(settings, pict_rs=flag)) if each.subject == "pict-rs"]
     assert with_flag == [Finding("pict-rs", Health.OK, f"healthy at {flag}"), *by_settings]
+
+
+def _audit(settings: Settings) -> dict[str, list[Finding]]:
+    found: dict[str, list[Finding]] = {}
+    for each in asyncio.run(examine_audit(settings)):
+        found.setdefault(each.subject, []).append(each)
+    return found
+
+
+def _off(**audit: Any) -> dict[str, Any]:
+    return {"kafka": {"port": find_free_ports(2)}, "audit": {"pages": {"port": find_free_ports(1)}} | audit}
+
+
+def test_an_audit_that_was_never_started_is_a_warning_and_looking_makes_no_store(tmp_path: Path) -> None:
+    settings = _settings(tmp_path, **_off())
+    found = _audit(settings)
+    assert [each.health for each in found["audit"] + found["accounts"]] == [Health.WARN, Health.WARN]
+    assert "fediwarden audit record" in found["audit"][0].remedy
+    assert found["accounts"][0].remedy == "fediwarden users add NAME --role admin"
+    assert found["pages"] == [
+        Finding(
+            "pages",
+            Health.OK,
+            f"not running; port {settings.audit.pages.port} is free",
+            "start them: fediwarden audit",
+        )
+    ]
+    assert not (tmp_path / "data").exists()
+    without = _audit(_settings(tmp_path, up={"audit": False}, **_off()))
+    assert [each.health for each in without["audit"]] == [Health.OK]
+
+
+def test_a_store_with_accounts_and_no_recorder_and_one_of_a_newer_release(tmp_path: Path) -> None:
+    settings = _settings(tmp_path, **_off())
+    with open_store(settings.audit_database) as store:
+        Users(store, cheap_passwords()).add("ada", Role.ADMIN, WORDS, by=TEST, must_change=False)
+        found = _audit(settings)
+        assert found["audit"][0].health is Health.WARN and "nobody records" in found["audit"][0].detail
+        assert found["accounts"][0].health is Health.OK
+        with store.writing() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    (newer,) = _audit(settings)["audit"]
+    assert newer.health is Health.FAIL and "newer fediwarden" in newer.detail
+
+
+def test_a_database_that_refuses_us_fails_and_no_password_is_said(tmp_path: Path) -> None:
+    url = f"postgresql://warden:hunter2@127.0.0.1:{find_free_ports(1)}/audit"
+    (finding,) = _audit(_settings(tmp_path, **_off(database=url)))["audit"]
+    assert finding.health is Health.FAIL
+    assert "hunter2" not in finding.detail + finding.remedy
+
+
+def test_a_stranger_on_the_port_of_the_pages_fails_with_the_variable_that_chooses_another(
+    tmp_path: Path, server: int
+) -> None:
+    more = _off() | {"audit": {"pages": {"port": server}}}
+    (finding,) = _audit(_settings(tmp_path, **more))["pages"]
+    assert finding.health is Health.FAIL
+    assert f"(pid {os.getpid()})" in finding.detail
+    assert "FEDIWARDEN_AUDIT__PAGES__PORT" in finding.remedy
+
+
+def test_lemmys_database_and_the_intake_are_looked_at_where_a_tenant_has_them(tmp_path: Path) -> None:
+    tenant = {
+        "lemmy_database": f"postgresql://hunter2:hunter2@127.0.0.1:{find_free_ports(1)}/lemmy",
+        "origins_token": "hunter2-hunter2-hunter2",
+    }
+    found = _audit(_settings(tmp_path, tenants={"a": tenant}, **_off()))
+    (lemmy,), (intake,) = found["lemmy"], found["intake"]
+    assert lemmy.health is Health.FAIL and "tenants.a.lemmy_database" in lemmy.detail
+    assert intake.health is Health.OK and "is for a" in intake.detail
+    assert "hunter2:" not in repr(found) and "hunter2-" not in repr(found)
+    assert "lemmy" not in _audit(_settings(tmp_path, **_off()))
+
+
+@pytest.mark.parametrize(
+    ("alerts", "public_url", "health"),
+    [
+        ({}, None, Health.OK),
+        ({"urls": "json://127.0.0.1/ json://127.0.0.2/"}, "https://audit.example", Health.OK),
+        ({"urls": "json://127.0.0.1/"}, None, Health.WARN),
+        ({"urls": "hunter2"}, "https://audit.example", Health.FAIL),
+    ],
+)
+def test_alerts_are_tried_as_far_as_their_addresses_go(
+    tmp_path: Path, alerts: dict[str, Any], public_url: str | None, health: Health
+) -> None:
+    more = _off(alerts=alerts)
+    more["audit"]["pages"]["public_url"] = public_url
+    (finding,) = _audit(_settings(tmp_path, **more))["alerts"]
+    assert finding.health is health, finding
+    assert "hunter2" not in finding.detail
