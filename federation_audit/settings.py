@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from federation_audit.pages.settings import PagesSettings
+from federation_audit.viewing.settings import ViewingSettings
 
 
 def _check_database(url: SecretStr | None) -> SecretStr | None:
@@ -43,6 +44,7 @@ class AuditSettings(BaseModel):
         " people have verified.",
     )
     pages: PagesSettings = Field(default_factory=PagesSettings, description="The web pages.")
+    viewing: ViewingSettings = Field(default_factory=ViewingSettings, description="Looking at pictures.")
 
     @property
     def retention_days(self) -> int:

@@ -11,6 +11,7 @@ from federation_audit.accounts.passwords import Passwords
 from federation_audit.accounts.roles import Role
 from federation_audit.pages.service import Pages
 from federation_audit.pages.settings import PagesSettings
+from federation_audit.pages.site import Surroundings
 from federation_audit.store.migrating import open_store
 
 WORDS = "four plain words here"
@@ -25,10 +26,12 @@ def cheap_passwords() -> Passwords:
 
 
 @contextmanager
-def running_pages(folder: Path, settings: PagesSettings | None = None) -> Iterator[Pages]:
+def running_pages(
+    folder: Path, settings: PagesSettings | None = None, *, surroundings: Surroundings | None = None
+) -> Iterator[Pages]:
     """Pages with an admin, a reviewer and a viewer of those names, whose password is `WORDS`."""
     database = open_store(f"sqlite:///{folder / 'audit.sqlite'}")
-    pages = Pages(settings or PagesSettings(port=0), database, passwords=cheap_passwords())
+    pages = Pages(settings or PagesSettings(port=0), database, passwords=cheap_passwords(), surroundings=surroundings)
     for role in Role:
         pages.site.users.add(role.value, role, WORDS, by=TEST, must_change=False)
     pages.listen()

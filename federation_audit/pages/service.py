@@ -21,6 +21,7 @@ from federation_audit.pages.settings import PagesSettings
 from federation_audit.pages.site import Area, Site, Surroundings
 from federation_audit.pages.style import style_area
 from federation_audit.pages.users import users_area
+from federation_audit.pages.viewing import viewing_area
 
 log = structlog.get_logger("federation_audit.pages")
 
@@ -34,9 +35,19 @@ class CannotServe(Exception):
     """The port cannot be taken; the message names the settings and the remedy."""
 
 
-def all_areas() -> list[Area]:
-    """The parts of the pages in the order of the navigation. The first that a role may see is its start page."""
-    return [entrance_area(), account_area(), style_area(), users_area(), actions_area()]
+def all_areas(*, viewing: bool = True) -> list[Area]:
+    """The parts of the pages in the order of the navigation. The first that a role may see is its start page.
+
+    `viewing`: whether the list of who looked at pictures stands there.
+    """
+    return [
+        entrance_area(),
+        account_area(),
+        style_area(),
+        viewing_area(listed=viewing),
+        users_area(),
+        actions_area(),
+    ]
 
 
 class Pages:
@@ -51,7 +62,8 @@ class Pages:
         surroundings: Surroundings | None = None,
     ) -> None:
         self._settings = settings
-        self.site = Site(settings, database, all_areas(), passwords, surroundings)
+        viewing = surroundings is not None and surroundings.audit.viewing.enabled
+        self.site = Site(settings, database, all_areas(viewing=viewing), passwords, surroundings)
         proxies = settings.trusted_proxies
         self._server = _Server(
             uvicorn.Config(

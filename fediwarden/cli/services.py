@@ -164,11 +164,17 @@ def audit_pages(
     from federation_audit.pages.site import Surroundings
     from federation_audit.store.migrating import open_store
     from fediwarden.logs import configure_logging
+    from schemas.keyring import Keyring
 
     pages = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     flags = nested_flags(data_dir=data_dir) | ({"audit": {"pages": pages}} if pages else {})
     settings = read_settings(config, flags)
     configure_logging(settings.log, service="pages")
     domains = frozenset(tenant.domain for tenant in settings.tenants.values() if tenant.domain)
-    surroundings = Surroundings(audit=settings.audit, broker=settings.kafka.broker_settings(), local_domains=domains)
+    surroundings = Surroundings(
+        audit=settings.audit,
+        broker=settings.kafka.broker_settings(),
+        keyring=Keyring.load(settings.keys_file) if settings.audit.viewing.enabled else None,
+        local_domains=domains,
+    )
     uvloop.run(run_pages(open_store(settings.audit_database), surroundings))
