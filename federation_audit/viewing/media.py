@@ -65,7 +65,7 @@ def read_medium(connection: Connection, tenant: str, sha256: bytes) -> Medium | 
     strata = read_strata(connection)
     scanned = [each["judged_at"] for each in judgements if not strata[each["stratum"]].is_list]
     marked = select(TEXTS.c.text, MARKS.c.at).join(TEXTS, TEXTS.c.id == MARKS.c.mark_id)
-    marks = dict(connection.execute(marked.where(MARKS.c.media_id == number)))
+    marks = {row.text: row.at for row in connection.execute(marked.where(MARKS.c.media_id == number))}
     newest = judgements[0] if judgements else None
     detail = connection.execute(select(FLAGS.c.detail).where(FLAGS.c.media_id == number)).scalar()
     return Medium(
