@@ -8,6 +8,7 @@ from federation_audit.alert_settings import AlertSettings
 from federation_audit.pages.settings import PagesSettings
 from federation_audit.presence.settings import PresenceSettings
 from federation_audit.reviewing.settings import ReviewSettings
+from federation_audit.viewing.settings import ViewingSettings
 
 
 def _check_database(url: SecretStr | None) -> SecretStr | None:
@@ -53,6 +54,7 @@ class AuditSettings(BaseModel):
         default_factory=PresenceSettings, description="Looking whether posts of confirmed incidents are still there."
     )
     review: ReviewSettings = Field(default_factory=ReviewSettings, description="The review queue.")
+    viewing: ViewingSettings = Field(default_factory=ViewingSettings, description="Looking at pictures.")
 
     @property
     def retention_days(self) -> int:

@@ -29,6 +29,7 @@ from federation_audit.pages.review import review_area, reviewed_area
 from federation_audit.pages.settings import PagesSettings
 from federation_audit.pages.site import Area, Site, Surroundings
 from federation_audit.pages.users import users_area
+from federation_audit.pages.viewing import viewing_area
 from federation_audit.publishing import OriginPublisher
 from schemas.broker import BrokerUnavailable
 from schemas.messages import OriginObserved
@@ -46,8 +47,11 @@ class CannotServe(Exception):
     """The port cannot be taken; the message names the settings and the remedy."""
 
 
-def all_areas() -> list[Area]:
-    """The parts of the pages in the order of the navigation. The first that a role may see is its start page."""
+def all_areas(*, viewing: bool = True) -> list[Area]:
+    """The parts of the pages in the order of the navigation. The first that a role may see is its start page.
+
+    `viewing`: whether the list of who looked at pictures stands there.
+    """
     return [
         entrance_area(),
         account_area(),
@@ -55,6 +59,7 @@ def all_areas() -> list[Area]:
         instances_area(),
         review_area(),
         reviewed_area(),
+        viewing_area(listed=viewing),
         users_area(),
         actions_area(),
     ]
@@ -73,7 +78,8 @@ class Pages:
         areas: Sequence[Area] | None = None,
     ) -> None:
         self._settings = settings
-        self.site = Site(settings, database, areas or all_areas(), passwords, surroundings)
+        viewing = surroundings is not None and surroundings.audit.viewing.enabled
+        self.site = Site(settings, database, areas or all_areas(viewing=viewing), passwords, surroundings)
         self._beside: list[Callable[[], Coroutine[Any, Any, None]]] = []
         for_programs = self._take_origins(self.site.surroundings)
         runner = make_runner(self.site.surroundings.audit, database, self.site.assessor)

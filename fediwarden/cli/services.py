@@ -174,6 +174,7 @@ def audit(
     from federation_audit.pages.site import Surroundings
     from federation_audit.store.migrating import open_store
     from fediwarden.logs import configure_logging
+    from schemas.keyring import Keyring
     from schemas.pseudonyms import Pseudonyms
 
     pages = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
@@ -185,6 +186,7 @@ def audit(
     surroundings = Surroundings(
         audit=settings.audit,
         broker=settings.kafka.broker_settings(),
+        keyring=Keyring.load(settings.keys_file) if settings.audit.viewing.enabled else None,
         sentences=_sentences(settings),
         local_domains=domains,
         origin_tokens=tokens,

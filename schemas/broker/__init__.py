@@ -10,8 +10,10 @@ from schemas.broker.errors import (
     BrokerUnavailable,
     InstanceTaken,
     PublishRefused,
+    SearchTooLong,
     TopicsNotReady,
 )
+from schemas.broker.finding import Span, find_newest
 from schemas.broker.history import read_history
 from schemas.broker.producer import Producer, Published
 from schemas.broker.records import Received
@@ -33,12 +35,15 @@ __all__ = [
     "PublishRefused",
     "Published",
     "Received",
+    "SearchTooLong",
+    "Span",
     "Tail",
     "TopicChange",
     "TopicsNotReady",
     "apply_topics",
     "check_topics",
     "diff_topics",
+    "find_newest",
     "open_logs",
     "read_history",
 ]

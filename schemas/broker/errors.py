@@ -7,6 +7,7 @@
     ├── BrokerRefused       credentials, certificates or ACLs: an admin must act
     │   └── InstanceTaken   another member of the group goes by our name
     ├── PublishRefused      this message can never be published (too large, no such topic)
+    ├── SearchTooLong       a record was not found within the time or the bytes allowed
     └── TopicsNotReady      topics are missing or wrong: run `fediwarden topics apply`
 """
 
@@ -49,6 +50,10 @@ class InstanceTaken(BrokerRefused):
 
 class PublishRefused(BrokerError):
     """The message can never be published; retrying is pointless."""
+
+
+class SearchTooLong(BrokerError):
+    """A record was neither found, nor known not to be there, within the time or the bytes that were allowed."""
 
 
 class TopicsNotReady(BrokerError):
