@@ -356,8 +356,8 @@ def test_a_scanner_that_is_told_of_no_tenants_may_have_policies_for_any() -> Non
         ({"GATEWAY__PORT": "15000"}, 15001),
         ({"GATEWAY__PORT": "65535"}, 65534),
         ({"GATEWAY__PORT": "0"}, 14052),
-    ]
-    + [({"GATEWAY__PORT": "15000", "AUDIT__PAGES__PORT": "14052"}, 14052)],
+        ({"GATEWAY__PORT": "15000", "AUDIT__PAGES__PORT": "14052"}, 14052),
+    ],
 )
 def test_the_pages_stand_beside_the_gateway_unless_they_are_told_where(bare, monkeypatch, given, port):
     for name, value in given.items():
