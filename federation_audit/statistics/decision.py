@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from datetime import date, timedelta
 
 import numpy as np
-from scipy import special  # type: ignore[import-untyped]
+import scipy  # type: ignore[import-untyped]  # its parts are loaded when they are first used
 
 from federation_audit.statistics.events import Remediation
 from federation_audit.statistics.exposures import Bools, Floats
@@ -61,7 +61,7 @@ def log_e_values(counts: Floats, tolerable: Floats, rules: Rules) -> Floats:
     """The natural logarithms of the e-values of `counts` independent incidents where `tolerable` (Λ) were tolerable."""
     effects = np.array(rules.effects)[:, np.newaxis]
     bets = counts * np.log(effects) - (effects - 1.0) * tolerable
-    return np.asarray(special.logsumexp(bets, axis=0) - np.log(len(effects)))
+    return np.asarray(scipy.special.logsumexp(bets, axis=0) - np.log(len(effects)))
 
 
 def select(log_e: Floats, tested: Bools, rules: Rules) -> tuple[Bools, float]:

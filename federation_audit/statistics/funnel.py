@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats  # type: ignore[import-untyped]
+import scipy  # type: ignore[import-untyped]  # its parts are loaded when they are first used
 
 from federation_audit.statistics.exposures import Floats
 
@@ -40,7 +40,7 @@ def draw_limits(
     limits = []
     for coverage in coverages:
         tail = (1.0 - coverage) / 2.0
-        counts = stats.poisson(due) if shape is None else stats.nbinom(shape, shape / (shape + due))
+        counts = scipy.stats.poisson(due) if shape is None else scipy.stats.nbinom(shape, shape / (shape + due))
         low, high = (np.asarray(counts.ppf(chance)) for chance in (tail, 1.0 - tail))
         if smooth:
             low, high = (

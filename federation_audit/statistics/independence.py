@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from itertools import count
 
 import numpy as np
-from scipy import optimize, sparse  # type: ignore[import-untyped]
+import scipy  # type: ignore[import-untyped]  # its parts are loaded when they are first used
 
 from federation_audit.statistics.events import Incident
 
@@ -84,12 +84,12 @@ def _exact(marks: Sequence[tuple[str, str, str]]) -> list[int]:
         for kind, name in enumerate(mark)
     ]
     columns = np.repeat(np.arange(len(marks)), 3)
-    uses = sparse.csr_array((np.ones(len(places)), (places, columns)), shape=(len(rows), len(marks)))
-    found = optimize.milp(
+    uses = scipy.sparse.csr_array((np.ones(len(places)), (places, columns)), shape=(len(rows), len(marks)))
+    found = scipy.optimize.milp(
         -np.ones(len(marks)),
         integrality=np.ones(len(marks)),
-        bounds=optimize.Bounds(0, 1),
-        constraints=optimize.LinearConstraint(uses, ub=1.0),
+        bounds=scipy.optimize.Bounds(0, 1),
+        constraints=scipy.optimize.LinearConstraint(uses, ub=1.0),
         options={"node_limit": _NODES},
     )
     return [] if found.x is None else [int(at) for at in np.flatnonzero(found.x > 0.5)]

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats  # type: ignore[import-untyped]
+import scipy  # type: ignore[import-untyped]  # its parts are loaded when they are first used
 
 from federation_audit.statistics.events import Reviews, Stratum
 from federation_audit.statistics.exposures import Bools, ExposureTable, Floats
@@ -59,7 +59,7 @@ def rate_strata(
         yes, no = confirmed[stratum], dismissed[stratum]
         rate = (flagged[place] + usual_rate * _MEDIA_BORROWED) / (media[place] + _MEDIA_BORROWED)
         share = (no + usual_share * _REVIEWS_BORROWED) / (yes + no + _REVIEWS_BORROWED)
-        most = float(stats.beta.ppf(rules.bound, no + 1, yes)) if yes else 1.0
+        most = float(scipy.stats.beta.ppf(rules.bound, no + 1, yes)) if yes else 1.0
         rates.append(
             StratumRates(
                 stratum=stratum,

@@ -16,7 +16,7 @@ Two departures from FACTS, both because θ > 2 must mean "twice what is usual":
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, special, stats  # type: ignore[import-untyped]
+import scipy  # type: ignore[import-untyped]  # its parts are loaded when they are first used
 
 from federation_audit.statistics.exposures import Bools, Floats
 from federation_audit.statistics.rules import Rules
@@ -84,7 +84,7 @@ def fit_prior(flagged: Floats, expected: Floats, media: Floats, rules: Rules) ->
 
 def upper_tail(count: Floats, mean: Floats, shape: float) -> Floats:
     """The chance of `count` or more when counts are negative binomial with this mean and the prior's shape."""
-    return np.asarray(stats.nbinom.sf(np.ceil(count) - 1.0, shape, shape / (shape + mean)))
+    return np.asarray(scipy.stats.nbinom.sf(np.ceil(count) - 1.0, shape, shape / (shape + mean)))
 
 
 def weigh(flagged: Floats, expected: Floats, prior: Prior, rules: Rules) -> Posterior:
@@ -94,9 +94,9 @@ def weigh(flagged: Floats, expected: Floats, prior: Prior, rules: Rules) -> Post
     # The incomplete gamma functions are what stats.gamma calls, without its checks of 20,000 arguments each
     return Posterior(
         mean=shape / rate,
-        low=special.gammaincinv(shape, tail) / rate,
-        high=special.gammainccinv(shape, tail) / rate,
-        chance=special.gammaincc(shape, rules.ratio * rate),
+        low=scipy.special.gammaincinv(shape, tail) / rate,
+        high=scipy.special.gammainccinv(shape, tail) / rate,
+        chance=scipy.special.gammaincc(shape, rules.ratio * rate),
     )
 
 
@@ -114,15 +114,17 @@ def _fit(flagged: Floats, expected: Floats, start: tuple[float, float]) -> tuple
         total = shape + due
         pull = (shape + flagged) / total
         likelihood = (
-            special.gammaln(shape + flagged)
-            - special.gammaln(shape)
+            scipy.special.gammaln(shape + flagged)
+            - scipy.special.gammaln(shape)
             + shape * np.log(shape / total)
             + flagged * np.log(due / total)
         )
-        by_shape = special.digamma(shape + flagged) - special.digamma(shape) + np.log(shape / total) + 1.0 - pull
+        by_shape = (
+            scipy.special.digamma(shape + flagged) - scipy.special.digamma(shape) + np.log(shape / total) + 1.0 - pull
+        )
         return -float(likelihood.sum()), -np.array([(flagged - due * pull).sum(), shape * by_shape.sum()])
 
     bounds = [(np.log(1e-6), np.log(1e6)), (np.log(_SHAPES[0]), np.log(_SHAPES[1]))]
-    found = optimize.minimize(loss, np.log(start), jac=True, method="L-BFGS-B", bounds=bounds)
+    found = scipy.optimize.minimize(loss, np.log(start), jac=True, method="L-BFGS-B", bounds=bounds)
     mean, shape = np.exp(found.x)
     return float(mean), float(shape)
