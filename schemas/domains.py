@@ -33,6 +33,8 @@ def normalise_domain(text: str) -> str:
         encoded = idna.encode(name, uts46=True, std3_rules=True).decode("ascii").lower()
     except (idna.IDNAError, UnicodeError):
         raise NotADomain(f"{_short(text)} names no host") from None
+    if encoded.rpartition(".")[2].isdigit():  # some would take it for an IPv4 address
+        raise NotADomain(f"{_short(text)} is no IP address, and no name ends in a number")
     if len(encoded) > _LONGEST:
         raise NotADomain(f"{_short(text)} is longer than {_LONGEST} characters")
     return encoded

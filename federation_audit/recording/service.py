@@ -2,8 +2,9 @@
 
 Every partition is read from the offset that the store has for it, and the offsets are written with what the records
 said. Whatever goes wrong with the database, the process goes on from there once it answers again: what is in memory is
-thrown away and read anew. Any number of these processes may run; the one that has the store's lease writes, the others
-wait for it to end.
+thrown away and read anew. Rights that were never there end it, with a word to whoever starts it; those that are taken
+away later are waited for, so that nothing that runs beside it suffers. Any number of these processes may run; the one
+that has the store's lease writes, the others wait for it to end.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ import structlog
 from federation_audit.presence.service import watching
 from federation_audit.settings import AuditSettings
 from federation_audit.store.engine import Store
-from federation_audit.store.errors import LeaseTaken, RebuildWanted, StoreUnavailable
+from federation_audit.store.errors import LeaseTaken, RebuildWanted, StoreRefused, StoreUnavailable
 from federation_audit.store.migrating import migrate
 from federation_audit.store.recorder import Recorder
 from schemas.broker import AssignedReader, BrokerSettings, BrokerUnavailable, Partition, Received, check_topics
@@ -31,6 +32,7 @@ RECORDED_TOPICS = (VERDICTS, ANSWERS, ORIGINS, ENFORCEMENTS, IMAGES_DEAD)
 _POLL_S = 1.0
 _WAIT_FOR_LEASE_S = 0.5
 _RETRY_S = 2.0
+_REFUSED_S = 15.0
 _REPORT_EVERY_S = 60.0
 _LAG_EVERY_S = 1.0
 _LAG_WITHIN_S = 2.0  # well within the lease
@@ -58,9 +60,11 @@ async def record(
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     with Store(url) as store:
         await _patiently(stop, lambda: migrate(store))
+        has_recorded = False
         while not stop.is_set():
+            session = _Session(settings, broker, store, name, caught_up, on_progress)
             try:
-                await _Session(settings, broker, store, name, caught_up, on_progress).run(stop)
+                await session.run(stop)
             except RebuildWanted:
                 log.info("rebuild_begins", recorder=name)
                 await _patiently(stop, lambda: _clear(store, name, settings))
@@ -69,6 +73,12 @@ async def record(
             except StoreUnavailable as error:
                 log.warning("store_unavailable", error=str(error))
                 await _pause(stop, _RETRY_S)
+            except StoreRefused as error:
+                if not (has_recorded or session.began):  # it never worked: whoever started us is told at once
+                    raise
+                log.error("store_refused", error=str(error), again_after_s=_REFUSED_S)
+                await _pause(stop, _REFUSED_S)
+            has_recorded = has_recorded or session.began
     log.info("recorder_stopped", recorder=name)
 
 
@@ -95,12 +105,14 @@ class _Session:
         self._caught_up = caught_up
         self._on_progress = on_progress
         self._unreadable: Counter[str] = Counter()
+        self.began = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Wait for the lease, then record until `stop`."""
         recorder = await self._open(stop)
         if recorder is None:
             return
+        self.began = True
         client_id = f"fediwarden-audit-{self._name}"
         async with (
             AssignedReader(self._broker, RECORDED_TOPICS, starts=recorder.offsets, client_id=client_id) as reader,

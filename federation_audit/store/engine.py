@@ -14,6 +14,8 @@ _BUSY_S = 30.0
 _SQLITE_CACHE_KB = 65_536
 _CONNECT_S = 10
 _NO_RIGHT = ("28", "42501", "3D000")  # SQLSTATE: invalid authorization, insufficient privilege, no such database
+_NO_ENTRANCE = ("authentication failed", "does not exist", "not permitted to log in", "no pg_hba.conf entry")
+_TOO_LARGE = "54"  # SQLSTATE: program limit exceeded: waiting does not help
 _WAIT_FOR_IT = ("locked", "busy", "disk i/o", "interrupted")
 
 
@@ -132,12 +134,14 @@ def _as_ours(name: str, error: exc.DBAPIError) -> Exception:
     cause = error.orig
     said = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
     state = getattr(cause, "sqlstate", None) or ""
-    if state.startswith(_NO_RIGHT) or "readonly" in said or "unable to open" in said or "not a database" in said:
+    # psycopg names no state when it cannot connect at all.
+    refused = state.startswith(_NO_RIGHT) or (not state and any(word in said for word in _NO_ENTRANCE))
+    if refused or "readonly" in said or "unable to open" in said or "not a database" in said:
         return StoreRefused(
             f"{name}: {said}; check the setting audit.database, and that we may read, write and create tables there"
         )
-    # psycopg names no state when it cannot connect at all.
     passing = error.connection_invalidated or any(word in said.lower() for word in _WAIT_FOR_IT)
-    if passing or (isinstance(error, exc.OperationalError) and not said.startswith("no such")):
+    fault = said.startswith("no such") or state.startswith(_TOO_LARGE)
+    if passing or (isinstance(error, exc.OperationalError) and not fault):
         return StoreUnavailable(f"{name} does not answer: {said}")
     return error

@@ -40,6 +40,12 @@ FAILURES_DAYS: Final = 29
 """Failures count for as long as their topic keeps them, less a day for safety."""
 
 DECISIONS: Final = (Decision.ACCEPT, Decision.REVIEW, Decision.REJECT)
+LATEST: Final = 4_102_444_800_000
+"""What claims a time from 2100 on is nonsense, and left out: no database and no calendar takes every number."""
+
+INDEXED_MOST: Final = 2_000
+"""Bytes of a text that stands in an index: PostgreSQL takes 2,704."""
+
 FLAGGED_FROM: Final = 1
 PLACES: Final = tuple(Place)
 METHODS: Final = tuple(OriginMethod)
@@ -167,7 +173,7 @@ def normal_domain(text: str) -> str:
 def _take_verdict(facts: Facts, verdict: Message, horizon: int) -> None:
     assert isinstance(verdict, Verdict)
     at = verdict.judged_at
-    if at < horizon:
+    if not horizon <= at < LATEST:
         return
     media = MediaKey(verdict.tenant, verdict.sha256)
     if verdict.stage is Stage.OVERRIDE:
@@ -176,7 +182,7 @@ def _take_verdict(facts: Facts, verdict: Message, horizon: int) -> None:
         return
     stratum = StratumKey(_models(tuple(verdict.models.items())), _plain(verdict.policy), _plain(verdict.hash_list))
     rank = _RANK[verdict.decision]
-    rules = _plain(",".join(sorted({rule.name for rule in verdict.rules}))) if verdict.rules else ""
+    rules = _rules(frozenset(rule.name for rule in verdict.rules))
     judgement = Judgement(at, _plain(verdict.scan_id), rank, rules)
     key = (media, stratum)
     if (known := facts.judgements.get(key)) is None or known < judgement:
@@ -192,14 +198,14 @@ def _take_verdict(facts: Facts, verdict: Message, horizon: int) -> None:
 
 def _take_answer(facts: Facts, answer: Message, horizon: int) -> None:
     assert isinstance(answer, AnswerGiven)
-    if answer.answered_at >= horizon:
+    if horizon <= answer.answered_at < LATEST:
         _note(facts.marks, (MediaKey(answer.tenant, answer.sha256), mark_of_answer(answer)), answer.answered_at)
 
 
 def _take_enforcement(facts: Facts, report: Message, horizon: int) -> None:
     assert isinstance(report, EnforcementReported)
     at = report.enforced_at
-    if at < horizon:
+    if not horizon <= at < LATEST:
         return
     media = MediaKey(report.tenant, report.sha256)
     _note(facts.marks, (media, f"enforced:{report.outcome}"), at)
@@ -211,21 +217,21 @@ def _take_enforcement(facts: Facts, report: Message, horizon: int) -> None:
 def _take_failure(facts: Facts, failure: Message, horizon: int) -> None:
     assert isinstance(failure, ImageFailed)
     named = failure.tenant and len(failure.sha256) == hashlib.sha256().digest_size
-    if named and failure.failed_at >= horizon:
+    if named and horizon <= failure.failed_at < LATEST:
         media = MediaKey(_plain(failure.tenant), failure.sha256)
         _note(facts.marks, (media, f"failed:{_plain(failure.reason)[:100]}"), failure.failed_at)
 
 
 def _take_forgotten(facts: Facts, forgotten: Message, horizon: int) -> None:
     assert isinstance(forgotten, ActorForgotten)
-    if forgotten.forgotten_at >= horizon:
+    if horizon <= forgotten.forgotten_at < LATEST:
         _note(facts.forgotten, ActorKey(_plain(forgotten.key_id), forgotten.pseudonym), forgotten.forgotten_at)
 
 
 def _take_origin(facts: Facts, origin: Message, horizon: int) -> None:
     assert isinstance(origin, OriginObserved)
     at = origin.observed_at
-    if at < horizon:
+    if not horizon <= at < LATEST:
         return
     names: list[MediaKey | NameKey] = []
     if origin.sha256:
@@ -244,10 +250,12 @@ def _take_origin(facts: Facts, origin: Message, horizon: int) -> None:
 
 
 def _as_origin(origin: OriginObserved, subject: MediaKey | NameKey) -> Origin:
-    host, author, community, moment = origin.host, origin.author, origin.community, origin.moment
+    host, author, community = origin.host, origin.author, origin.community
+    moment = origin.moment if origin.moment and origin.moment.at < LATEST else None
     host_domain = normal_domain(host.domain) if host else ""
     author_domain = normal_domain(author.instance) if author else ""
     community_domain = normal_domain(community.instance) if community else ""
+    community_id = _plain(community.actor_id) if community and community_domain else ""
     actor = ActorKey(_plain(author.key_id), author.pseudonym) if author and author.pseudonym else None
     found = Origin(
         observed_at=origin.observed_at,
@@ -260,7 +268,7 @@ def _as_origin(origin: OriginObserved, subject: MediaKey | NameKey) -> Origin:
         author=author_domain,
         author_sure=_SURENESS[author.confidence] if author and author_domain else 0,
         actor=actor if author_domain else None,
-        community=_plain(community.actor_id) if community and community_domain else "",
+        community=community_id if len(community_id.encode()) <= INDEXED_MOST else "",  # that is no address
         community_instance=community_domain,
         community_sure=_SURENESS[community.confidence] if community and community_domain else 0,
         moment_at=moment.at if moment else None,
@@ -275,6 +283,18 @@ def _as_origin(origin: OriginObserved, subject: MediaKey | NameKey) -> Origin:
 def _note(latest: dict[Key, int], key: Key, at: int) -> None:
     if latest.get(key, -1) < at:
         latest[key] = at
+
+
+@lru_cache(maxsize=1_000)
+def _rules(names: frozenset[str]) -> str:
+    """Joined by comma, in order; those that are too many for an index are left out (`Flagging.detail` has them all)."""
+    text = ""
+    for name in sorted(names):
+        longer = f"{text},{_plain(name)}" if text else _plain(name)
+        if len(longer.encode()) > INDEXED_MOST:
+            break
+        text = longer
+    return text
 
 
 @lru_cache(maxsize=1_000)

@@ -22,6 +22,7 @@ from schemas.clock import now_ms
 from schemas.messages import Decision, Message, OriginObserved, Verdict
 from schemas.pseudonyms import Pseudonyms
 from schemas.topics import ANSWERS, ORIGINS, VERDICTS
+from tests.postgres import running_postgres
 from tests.processes import Pipeline, Process, environment_of_process, wait_until
 from tests.stores import TOPIC_OF, answered, content, judged, open_store, seen, sqlite_url, write
 
@@ -153,6 +154,49 @@ def test_killed_at_any_moment_the_store_counts_what_an_independent_tally_does(fr
     with Store(url) as store, open_store(sqlite_url(tmp_path / "other")) as other:
         write(other, messages)
         assert content(store) == content(other)
+
+
+def test_on_postgresql_kills_outages_and_rights_taken_away_change_no_count(fresh_kafka, tmp_path):
+    messages = invented(600, seed=4)
+    with running_postgres() as postgres, Pipeline(fresh_kafka, tmp_path, FEDIWARDEN_AUDIT__BATCH="15") as pipeline:
+        name = postgres.make_database("")
+        postgres.server.execute("CREATE ROLE audit LOGIN PASSWORD 'secret'")
+        url = postgres.server.url(name, user="audit", password="secret")
+
+        def start() -> Process:
+            return pipeline.start("audit", "record", FEDIWARDEN_AUDIT__DATABASE=url)
+
+        without_rights = start()
+        assert without_rights.wait() == 78, without_rights.log
+        assert "permission denied" in without_rights.log
+        assert "audit.database" in without_rights.log
+        assert "secret" not in without_rights.log
+        postgres.server.execute("GRANT CREATE ON SCHEMA public TO audit", database=name)
+
+        publish(fresh_kafka, messages[0::3])
+        killed = start()
+        killed.wait_for(lambda: recorded(url) >= 50, "under way")
+        killed.kill()
+
+        process = start()
+        publish(fresh_kafka, messages[1::3])
+        some = recorded(url) + 50
+        process.wait_for(lambda: recorded(url) >= some, "under way")
+        postgres.stop()
+        process.wait_for(lambda: "store_unavailable" in process.log, "without a database")
+        postgres.start()
+
+        process.wait_for(lambda: recorded(url) == 2 * len(messages) // 3, "at work again")
+        postgres.server.execute("ALTER TABLE media OWNER TO postgres", database=name)
+        publish(fresh_kafka, messages[2::3])
+        process.wait_for(lambda: "store_refused" in process.log, "without a right")
+        postgres.server.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON media TO audit", database=name)
+        process.wait_for(lambda: recorded(url) == len(messages), "at the end of the topics")
+        assert process.stop() == 0, process.log
+        assert counted(url) == tally(messages)
+        with Store(url) as store, open_store(sqlite_url(tmp_path / "other")) as other:
+            write(other, messages)
+            assert content(store) == content(other)
 
 
 def test_a_rebuild_gives_the_same_content_with_a_process_that_records_and_without(fresh_kafka, tmp_path):

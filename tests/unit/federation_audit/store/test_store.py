@@ -1,7 +1,6 @@
 """The store as a database: its tables, its lease, its transactions, what it says when something is wrong."""
 
 import sqlite3
-from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -32,7 +31,19 @@ from federation_audit.viewing.tables import METADATA as VIEWING
 from schemas.broker import Partition
 from schemas.messages import Decision
 from schemas.topics import VERDICTS
-from tests.stores import FAR_BACK, NOON, content, forgotten, judged, pseudonym, received, seen, sqlite_url, write
+from tests.stores import (
+    FAR_BACK,
+    NOON,
+    content,
+    forgotten,
+    judged,
+    open_store,
+    pseudonym,
+    received,
+    seen,
+    sqlite_url,
+    write,
+)
 
 
 def test_the_migrations_make_the_tables_that_the_code_declares(store):
@@ -127,11 +138,11 @@ def test_a_forgotten_actor_is_gone_also_from_what_is_read_later(store):
         assert read_instance(connection, "a.example").incidents == 2
 
 
-def test_what_an_actor_did_is_no_longer_in_the_file(store, database_url):
+def test_what_an_actor_did_is_no_longer_in_the_file(tmp_path):
     post = "https://a.example/comment/4711"
-    write(store, [seen(1, "a.example", actor="x", post=post)], [forgotten("x")])
-    store.close()
-    path = Path(database_url.removeprefix("sqlite:///"))
+    with open_store(sqlite_url(tmp_path)) as store:
+        write(store, [seen(1, "a.example", actor="x", post=post)], [forgotten("x")])
+    path = tmp_path / "audit.sqlite"
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     assert post.encode() not in path.read_bytes()
