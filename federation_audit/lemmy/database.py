@@ -96,6 +96,14 @@ class LemmyDatabase:
             parameters = self._parameters(images, home.base)
             return list(dict.fromkeys(await self._sweep(connection, home.shape, parameters)))
 
+    async def actor_of(self, local_user: int) -> str | None:
+        """The ActivityPub id of our own user of that number; None where there is none. Raises `LemmyDatabaseError`."""
+        async with self._asking, self._faults_named():
+            connection, home = await self._connect()
+            found = await connection.execute(queries.local_user(home.shape), {"local_user": local_user})
+            row = await found.fetchone()
+            return None if row is None else str(row[0])
+
     async def close(self) -> None:
         """Close the connection, if there is one."""
         async with self._asking:

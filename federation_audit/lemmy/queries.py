@@ -176,6 +176,11 @@ SELECT w.number, true, {place}, s.{ap}::text, NULL::float8, NULL::text, ai.domai
 FROM {wanted} JOIN site s ON s.{column} = w.form JOIN instance ai ON ai.id = s.instance_id
 """
 
+_LOCAL_USER = """
+SELECT a.{ap}::text
+FROM (SELECT person_id FROM local_user WHERE local_user.id = %(local_user)s LIMIT 1) AS u {uploader}
+"""
+
 _HOME = "SELECT s.{ap}::text FROM local_site l JOIN site s ON s.id = l.site_id LIMIT 1"
 
 
@@ -223,6 +228,11 @@ def avatars(shape: Shape) -> tuple[sql.Composed, ...]:
         _fill(statement, shape, column=sql.Identifier(column), place=sql.Literal(column))
         for statement, column in columns
     )
+
+
+def local_user(shape: Shape) -> sql.Composed:
+    """The ActivityPub id of one of our own Lemmy's users, by its number (`local_user`)."""
+    return _fill(_LOCAL_USER, shape)
 
 
 def home(shape: Shape) -> sql.Composed:

@@ -66,9 +66,8 @@ class Shape:
             "site": ("id", "instance_id", "icon", "banner", self.ap_id),
             "local_site": ("site_id",),
             self.uploads: ("pictrs_alias", self.published, *owner),
+            "local_user": ("id", "person_id"),
         }
-        if not self.uploads_by_person:
-            needed["local_user"] = ("id", "person_id")
         if private_messages:
             needed["private_message"] = text
         return needed

@@ -9,7 +9,7 @@ from schemas.topics import FRAMES_MAX_BYTES
 
 _READ_MOST_SIDE = 2048  # as the scanner: our gateway sends at most 512
 _COARSE = 24
-_FINE = 96
+_FINE = 64
 _SIDES = {"blurred": 256, "grey": 384, "plain": 512}
 _QUALITY = 85
 
@@ -17,7 +17,7 @@ _QUALITY = 85
 class Veil(StrEnum):
     """How a picture is shown, from the least to the most.
 
-    blurred: greyscale, at most 24 points across, which no sharpening brings back; grey: greyscale, at most 96 points
+    blurred: greyscale, at most 24 points across, which no sharpening brings back; grey: greyscale, at most 64 points
     across; plain: as it is, at most 512 pixels.
     """
 
@@ -58,7 +58,7 @@ def _veil(picture: Image.Image, how: Veil) -> Image.Image:
     # BOX: each point is the mean of what it covers. What was finer is gone; making it large again only smooths.
     few = picture.convert("L").resize(points, Image.Resampling.BOX)
     large = few.resize(size, Image.Resampling.BICUBIC)
-    return large.filter(ImageFilter.GaussianBlur(size[0] / points[0] if how is Veil.BLURRED else 1.5))
+    return large.filter(ImageFilter.GaussianBlur(size[0] / points[0] / (1 if how is Veil.BLURRED else 2)))
 
 
 def _within(size: tuple[int, int], side: int) -> tuple[int, int]:

@@ -118,6 +118,8 @@ def relay(
     """Stand between Lemmy and pict-rs, pass everything on, and learn where images come from."""
     import uvloop
 
+    from federation_audit.lemmy.database import LemmyDatabase
+    from federation_audit.lemmy.local_users import LocalUsers
     from fediwarden.logs import configure_logging
     from gateway.relay.service import run_relay
     from schemas.pseudonyms import Pseudonyms
@@ -125,7 +127,12 @@ def relay(
     settings = read_settings(config, nested_flags(data_dir=data_dir, relay__host=host, relay__port=port))
     configure_logging(settings.log, service="relay")
     pseudonyms = Pseudonyms.open(settings.actors_file)
-    uvloop.run(run_relay(settings.relay, settings.tenants, settings.kafka.broker_settings(), pseudonyms))
+    ask_actors = {
+        name: LocalUsers(LemmyDatabase(name, tenant.lemmy_database.get_secret_value(), settings.lemmy)).actor_of
+        for name, tenant in settings.tenants.items()
+        if tenant.lemmy_database is not None
+    }
+    uvloop.run(run_relay(settings.relay, settings.tenants, settings.kafka.broker_settings(), pseudonyms, ask_actors))
 
 
 def lemmy(

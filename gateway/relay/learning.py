@@ -14,6 +14,7 @@ from gateway.relay.reading_back import ReadingBack
 from gateway.relay.rejections import Failure, Rejections
 from gateway.relay.targets import Aim, Way, aim_of
 from gateway.relay.tokens import claims_of
+from gateway.relay.uploaders import Uploaders
 from gateway.replies import Scope
 from schemas.clock import now_ms
 from schemas.domains import NotADomain, domain_of, normalise_domain
@@ -38,7 +39,8 @@ _BACKGROUNDED_MOST = 2_000
 class Learner:
     """Learns for one tenant, whose software's users are those of `domain` (None: uploaders stay unknown).
 
-    `offer` takes what is learned, and says False where it had to let it drop.
+    `offer` takes what is learned, and says False where it had to let it drop. `uploaders` is told who uploads, where
+    there is somebody to ask for their ActivityPub ids.
     """
 
     def __init__(
@@ -53,7 +55,9 @@ class Learner:
         reading_back: ReadingBack,
         metrics: RelayMetrics,
         observer: str,
+        uploaders: Uploaders | None = None,
     ) -> None:
+        self._uploaders = uploaders
         self._tenant = tenant
         self._domain = domain
         self._pseudonyms = pseudonyms
@@ -202,6 +206,8 @@ class Learner:
         pseudonym = self._pseudonyms.pseudonym(f"local-user:{self._domain}:{claims.sub}")
         if pseudonym is None:
             return OriginAuthor(instance=self._domain, confidence=Confidence.LIKELY)
+        if self._uploaders is not None:
+            self._uploaders.note(pseudonym, claims.sub)
         return OriginAuthor(
             instance=self._domain,
             pseudonym=pseudonym.value,

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from time import monotonic
 
 import structlog
@@ -51,11 +51,18 @@ class Origins:
     """A bounded queue of origins and the task that publishes them.
 
     When the bound is reached, Kafka has been away for long: what comes then is dropped and counted. An origin lost is
-    an unknown origin; nothing else depends on it.
+    an unknown origin; nothing else depends on it. `settle` makes the last of an origin before it is published.
     """
 
-    def __init__(self, *, most: int, metrics: RelayMetrics) -> None:
+    def __init__(
+        self,
+        *,
+        most: int,
+        metrics: RelayMetrics,
+        settle: Callable[[OriginObserved], Awaitable[OriginObserved]] | None = None,
+    ) -> None:
         self._most = most
+        self._settle = settle
         self._metrics = metrics
         self._queue: deque[OriginObserved] = deque()
         self._in_hand = 0
@@ -106,6 +113,8 @@ class Origins:
 
     async def _publish_one(self, producer: Producer, origin: OriginObserved) -> None:
         key = origin.sha256 or (origin.url or origin.alias).encode()
+        if self._settle is not None:
+            origin = await self._settle(origin)
         try:
             await producer.publish(ORIGINS, origin, key=key)
             self._metrics.published.inc()

@@ -20,11 +20,12 @@ from gateway.relay.origins import Origins, Recent
 from gateway.relay.reading_back import ReadingBack
 from gateway.relay.rejections import Rejections
 from gateway.relay.settings import RelaySettings
+from gateway.relay.uploaders import AskActor, Uploaders
 from gateway.relay.upstream import Upstream
 from gateway.replies import Receive, Scope, Send
 from gateway.settings import TenantSettings
 from schemas.broker import BrokerError, BrokerSettings, Producer, Received, Tail, check_topics
-from schemas.messages import AnswerGiven
+from schemas.messages import AnswerGiven, OriginObserved
 from schemas.pseudonyms import Pseudonyms
 from schemas.topics import ANSWERS, ORIGINS
 
@@ -49,14 +50,16 @@ class Relay:
         tenants: Mapping[str, TenantSettings],
         broker: BrokerSettings,
         pseudonyms: Pseudonyms,
+        ask_actors: Mapping[str, AskActor] | None = None,
     ) -> None:
         self._settings = settings
         self._broker = broker
+        self._uploaders = {tenant: Uploaders(pseudonyms, ask) for tenant, ask in (ask_actors or {}).items()}
         self._ports = _ports_of(settings, tenants)
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._client_id = f"fediwarden-relay-{self.name}"
         self.metrics = RelayMetrics()
-        self._origins = Origins(most=settings.max_waiting, metrics=self.metrics)
+        self._origins = Origins(most=settings.max_waiting, metrics=self.metrics, settle=self._settle)
         self._rejections = Rejections(settle_s=settings.settle_s)
         self._producer = Producer(broker, client_id=self._client_id)
         self._publishing = False
@@ -87,6 +90,10 @@ class Relay:
             )
         )
 
+    async def _settle(self, origin: OriginObserved) -> OriginObserved:
+        uploaders = self._uploaders.get(origin.tenant)
+        return origin if uploaders is None else await uploaders.settle(origin)
+
     def _add(self, tenant: str, settings: TenantSettings, pseudonyms: Pseudonyms, recent: Recent) -> None:
         assert settings.pict_rs is not None, "only such tenants have a port"
         upstream = Upstream(settings.pict_rs, connect_within_s=self._settings.connect_within_s)
@@ -101,6 +108,7 @@ class Relay:
             reading_back=reading_back,
             metrics=self.metrics,
             observer=self.name,
+            uploaders=self._uploaders.get(tenant),
         )
         if settings.domain is None:
             log.warning("uploaders_stay_unknown", tenant=tenant, remedy=f"set tenants.{tenant}.domain")
@@ -291,13 +299,14 @@ async def run_relay(
     tenants: Mapping[str, TenantSettings],
     broker: BrokerSettings,
     pseudonyms: Pseudonyms,
+    ask_actors: Mapping[str, AskActor] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then end what is in flight and return. A second signal stops the waiting.
 
-    Kafka being away, or refusing us, is no reason to end. Raises `CannotStart`.
+    `ask_actors` has, by tenant, who knows the ActivityPub ids of its uploaders. Kafka being away, or refusing us, is no reason to end. Raises `CannotStart`.
     """
     allow_open_files()
-    relay = Relay(settings, tenants, broker, pseudonyms)
+    relay = Relay(settings, tenants, broker, pseudonyms, ask_actors)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, relay.stop)

@@ -42,9 +42,10 @@ REJECTED = submitted(file(2), KEYRING, scan_id="rejected")
 PATH = f"/picture/default/{SEEN.sha256.hex()}"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def pages(make_topics: Callable[[], BrokerSettings], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
-    """Pages on which pictures may be looked at, and an archive with one."""
+    """Pages on which pictures may be looked at, and an archive with one: made before there is a browser, whose driver
+    keeps this thread from running an event loop."""
     kafka = make_topics()
 
     async def archive() -> None:
