@@ -339,7 +339,6 @@ def review_area() -> Area:
             guarded=kept,
             reason=lambda rule: sentence_of(rule, sentences),
             stratum=stratum_in_words,
-            said_so=SAID_SO,
             tones=_TONES,
             **context,
         )
