@@ -5,7 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import idna
@@ -14,13 +14,14 @@ from markupsafe import Markup
 from starlette.responses import RedirectResponse, Response
 
 from federation_audit.assessing.assessor import Assessed
+from federation_audit.assessing.history import Look, read_history
 from federation_audit.assessing.traces import Deed, Trace, Traces, read_deeds, read_traces
 from federation_audit.cases import Removal
 from federation_audit.pages import figures
 from federation_audit.pages.cells import Cell, Day, Interval, Link, Listed, Mark, Outside, Said, Share
 from federation_audit.pages.failures import fail
 from federation_audit.pages.funnel import TONES, instance_path, level_word
-from federation_audit.pages.plots import Bar, draw_bars
+from federation_audit.pages.plots import Bar, Line, Spot, draw_bars, draw_course
 from federation_audit.pages.table import PAGE_ROWS, Column, Links, Rows, Selection, Table, take
 from federation_audit.pages.visits import Here, Visit
 from federation_audit.pages.waiting import InForce, read_decisions
@@ -39,6 +40,8 @@ CONFIRMED = {
     None: Mark("nobody yet", "plain"),
 }
 _CUT = 60
+_COURSE = timedelta(weeks=26)
+"""So far back goes the course of an instance's numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,11 @@ class Subject:
     def parts(self) -> tuple[ExposurePart, ...]:
         """The rows of exposure behind the numbers, the oldest first."""
         return () if self.found is None else self.assessed.assessment.open(self.domain)
+
+    @property
+    def looks(self) -> list[Look]:
+        """Its numbers week by week, the oldest first."""
+        return read_history(self.assessed, self.domain, self.assessed.assessment.at - _COURSE)
 
     @property
     def path(self) -> str:
@@ -121,6 +129,13 @@ class Group:
 
 Shown = tuple[Table[Any], Callable[[Subject], Sequence[Any]]]
 
+
+def _interval(look: Look) -> Cell:
+    if look.ratio is None or look.low is None or look.high is None:
+        return None
+    return Interval(look.ratio, look.low, look.high)
+
+
 NUMBERS: Table[Number] = Table(
     name="numbers",
     title="Numbers",
@@ -172,6 +187,29 @@ WEEKS: Table[Week] = Table(
             "What people did",
             lambda row: Listed([f"{each.day} {each.what} ({each.who})" for each in row.deeds]) if row.deeds else "",
         ),
+    ),
+)
+
+COURSE: Table[Look] = Table(
+    name="course",
+    title="Numbers in time",
+    order="-at",
+    empty="Nothing has been counted yet.",
+    columns=(
+        Column("at", "At the end of", lambda row: Day(row.at), sortable=True, starts="down"),
+        Column("images", "Images", lambda row: row.media, numeric=True),
+        Column("flagged", "Flagged", lambda row: row.flagged, numeric=True),
+        Column(
+            "ratio",
+            "Times the usual (90 % interval)",
+            _interval,
+            numeric=True,
+        ),
+        Column("since", "Evidence since", lambda row: Day(row.since)),
+        Column("recent", "Images since then", lambda row: row.recent_media, numeric=True),
+        Column("incidents", "Confirmed incidents", lambda row: row.incidents, numeric=True),
+        Column("independent", "Of them independent", lambda row: row.independent, numeric=True),
+        Column("e_value", "e-value", lambda row: row.e_value, numeric=True),
     ),
 )
 
@@ -240,8 +278,8 @@ def add_instance_routes(router: APIRouter) -> None:
             subject=subject,
             written=_written(subject.domain),
             mark=level_mark(subject.found),
-            plots=_week_plots(weeks),
-            behind=[_behind(subject, name) for name in BEHIND if name != "exposure"],
+            plots=_week_plots(weeks) + _course_plots(subject),
+            behind=[_behind(subject, name) for name in BEHIND if name not in ("exposure", "course")],
             people=None,
         )
 
@@ -433,6 +471,29 @@ def _week_plots(weeks: Sequence[Week]) -> list[tuple[str, str, Markup]]:
     return found
 
 
+def _course_plots(subject: Subject) -> list[tuple[str, str, Markup]]:
+    """The interval and the e-value in time: title, what it means, and the plot."""
+    looks = subject.looks
+    if subject.found is None or not looks:
+        return []
+    context = subject.found.context
+    plots = []
+    ratios = [Spot(each.at, each.ratio, each.low, each.high) for each in looks if each.ratio is not None]
+    if ratios:
+        says = f"Lately {figures.decimal(ratios[-1].value)} times the usual, over {len(ratios)} weeks."
+        lines = [Line(1.0, "usual"), Line(context.rules.ratio, f"{context.rules.ratio:g} times")]
+        plot = draw_course("Times the usual, with its interval", says, ratios, lines=lines)
+        plots.append(("Times the usual", f"with its {context.rules.interval * 100:.0f} % interval", plot))
+    values = [Spot(each.at, each.e_value) for each in looks]
+    lines = [Line(context.rules.restrict_e, "level 2")]
+    if not math.isinf(context.asked_log_e) and context.asked_log_e > math.log(context.rules.restrict_e * 1.5):
+        lines.append(Line(math.exp(min(context.asked_log_e, 700.0)), "level 3"))
+    says = f"Lately {figures.decimal(values[-1].value)}, over {len(values)} weeks. It begins anew with each quarter."
+    plot = draw_course("e-value", says, values, lines=lines, logarithmic=True)
+    plots.append(("e-value", "begins anew with each quarter", plot))
+    return plots
+
+
 def _removed(removal: Removal) -> Cell:
     """How many of the posts that were looked at again were gone; None where nobody has looked."""
     return f"{removal.removed:,} of {removal.looked_at:,}" if removal.looked_at else None
@@ -465,6 +526,7 @@ def _written(domain: str) -> str:
 BEHIND: dict[str, Shown] = {
     "exposure": (EXPOSURE, lambda subject: subject.parts),
     "weeks": (WEEKS, find_weeks),
+    "course": (COURSE, lambda subject: subject.looks),
     "incidents": (INCIDENTS, lambda subject: subject.traces.incidents),
     "accounts": (ACCOUNTS, lambda subject: _grouped(subject, lambda each: [each.account])),
     "communities": (COMMUNITIES, lambda subject: _grouped(subject, lambda each: each.communities)),

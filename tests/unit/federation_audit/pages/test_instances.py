@@ -27,7 +27,7 @@ from tests.pages import running_pages
 from tests.stores import removed, write
 from tests.unit.federation_audit.pages.test_pages import Visitor
 
-BEHIND = ("exposure", "weeks", "incidents", "accounts", "communities", "hosts")
+BEHIND = ("exposure", "weeks", "course", "incidents", "accounts", "communities", "hosts")
 
 
 @pytest.fixture(scope="module")
@@ -240,6 +240,17 @@ def test_one_instance_says_why_and_opens_its_numbers(viewer: Visitor, pages: Pag
     assert sum(float(str(row["tolerable"])) for row in decided) == pytest.approx(numbers["Tolerable"])
     weeks = rows_of(viewer, "/instances/bad.example/weeks")
     assert sum(int(str(row["images"])) for row in weeks) == found.triage.media
+
+
+def test_the_course_of_the_numbers_ends_with_those_of_now(viewer: Visitor, pages: Pages) -> None:
+    found = pages.site.assessor.newest().assessment["bad.example"]
+    course = rows_of(viewer, "/instances/bad.example/course")
+    assert len(course) > 5 and course[0]["e_value"] == pytest.approx(found.decision.e_value)
+    assert course[0]["at"] == found.context.at.isoformat() and course[0]["images"] == found.triage.media
+    text = viewer.get("/instances/bad.example").text
+    for title in ("Times the usual, with its interval", "e-value"):
+        plot = re.search(rf"<svg[^>]*><title>{title}</title>.*?</svg>", text, re.DOTALL)
+        assert plot and 0 < plot[0].count('class="spot"') <= len(course)
 
 
 def test_incidents_are_those_of_the_store_and_those_confirmed_those_assessed(viewer: Visitor, pages: Pages) -> None:
