@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from federation_audit.pages.settings import PagesSettings
+from federation_audit.reviewing.settings import ReviewSettings
 
 
 def _check_database(url: SecretStr | None) -> SecretStr | None:
@@ -43,6 +44,7 @@ class AuditSettings(BaseModel):
         " people have verified.",
     )
     pages: PagesSettings = Field(default_factory=PagesSettings, description="The web pages.")
+    review: ReviewSettings = Field(default_factory=ReviewSettings, description="The review queue.")
 
     @property
     def retention_days(self) -> int:

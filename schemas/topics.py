@@ -196,7 +196,7 @@ OVERRIDES = TopicSpec(
     "overrides",
     key="override id",
     messages=(OverrideSet,),
-    writers=("fediwarden", "gateway"),
+    writers=("fediwarden", "gateway", "federation_audit"),
     readers=("gateway", "enforcer"),
     partitions=1,
     cleanup="compact",

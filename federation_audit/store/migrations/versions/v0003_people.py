@@ -32,11 +32,35 @@ def upgrade() -> None:
         sa.Column("opinion", sa.String(length=16), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("answer", sa.String(length=32), server_default="", nullable=False),
+        sa.Column("opinion_before", sa.String(length=16), nullable=True),
+        sa.Column("at_before", sa.BigInteger(), nullable=True),
+        sa.Column("note_before", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("tenant", "sha256", "reviewer", name="reviews_of_medium"),
         sa.CheckConstraint("opinion IN ('confirm', 'dismiss', 'unsure')", name="reviews_opinion"),
     )
     op.create_index("reviews_of_reviewer", "reviews", ["reviewer", "at"], unique=False)
+    op.create_table(
+        "override_orders",
+        sa.Column("id", _ID, autoincrement=True, nullable=False),
+        sa.Column("answer", sa.String(length=32), nullable=False),
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("sha256", sa.LargeBinary(), nullable=False),
+        sa.Column("effect", sa.String(length=8), nullable=False),
+        sa.Column("kind", sa.String(length=8), nullable=False),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.Column("distance", sa.SmallInteger(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("ordered_by", sa.String(length=64), nullable=False),
+        sa.Column("ordered_at", sa.BigInteger(), nullable=False),
+        sa.Column("published_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+        sa.CheckConstraint("effect IN ('allow', 'deny', 'lift')", name="override_orders_effect"),
+    )
+    op.create_index("ix_override_orders_answer", "override_orders", ["answer"], unique=False)
+    op.create_index("ix_override_orders_published_at", "override_orders", ["published_at"], unique=False)
+    op.create_index("override_orders_of", "override_orders", ["tenant", "sha256"], unique=False)
     op.create_table(
         "addresses",
         sa.Column("domain", sa.Text(), nullable=False),
