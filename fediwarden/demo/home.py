@@ -126,6 +126,11 @@ class Home:
         return self.port + 1
 
     @property
+    def pages_url(self) -> str:
+        """The pages' address."""
+        return f"http://127.0.0.1:{self.pages_port}"
+
+    @property
     def log_file(self) -> Path:
         """What `fediwarden up` and all its services say."""
         return self.folder / "up.log"

@@ -60,7 +60,7 @@ class Outbox:
             parcels = list(_parcels(posts))
             drawing = asyncio.create_task(asyncio.to_thread(self._draw, parcels[0]))
             try:
-                for number, parcel in enumerate(parcels):
+                for number in range(len(parcels)):
                     files = await drawing
                     if number + 1 < len(parcels):  # while these are judged
                         drawing = asyncio.create_task(asyncio.to_thread(self._draw, parcels[number + 1]))
@@ -71,6 +71,10 @@ class Outbox:
                         await self._tell(client, files)
             finally:
                 drawing.cancel()
+
+    def redraw(self, posts: Sequence[Post]) -> dict[bytes, Post]:
+        """`posts` by the sha256 of their files, without sending them."""
+        return {hashlib.sha256(data).digest(): post for post, data, _ in self._draw(posts)}
 
     def _draw(self, posts: Sequence[Post]) -> list[tuple[Post, bytes, str]]:
         files = []

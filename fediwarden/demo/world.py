@@ -24,7 +24,7 @@ IMAGES: Final = 2_000
 IMAGES_LEAST: Final = 150
 SEED: Final = 20_26
 HOME: Final = "home.example"
-"""Our own instance, whose images everybody's become: never assessed."""
+"""Our own instance, whose people are never assessed."""
 
 IMAGE_HOST: Final = "pictures.example"
 FALSE_POSITIVES: Final = 0.01
@@ -120,7 +120,6 @@ _COMMUNITIES: Final = (
 _UNKNOWN: Final = (Deed(2, "", 41),)
 _HOSTED_ELSEWHERE: Final = 0.5
 _ANIMATED: Final = 0.015
-_COPIED: Final = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +151,7 @@ class Post:
 
     @property
     def image_url(self) -> str:
-        """Where the file lies."""
+        """Where the file lies; only of posts with a `host`."""
         return f"https://{self.host}/pictrs/image/{self.number}"
 
     def posted_at(self, now: datetime) -> datetime:
@@ -226,8 +225,9 @@ def is_waiting(post: Post) -> bool:
     )
 
 
-def expected_levels(posts: Sequence[Post], today: date) -> dict[str, Level]:
-    """What the audit's own statistics come to, as of the end of `today`, if the pipeline loses nothing.
+def expected_levels(posts: Sequence[Post], today: date, at: date) -> dict[str, Level]:
+    """What the audit's own statistics come to at the end of day `at`, if the pipeline loses nothing of a week that led
+    up to `today`.
 
     From the plan alone: the posts' days, and about as many false positives as the policy makes.
     """
@@ -256,15 +256,15 @@ def expected_levels(posts: Sequence[Post], today: date) -> dict[str, Level]:
     ]
     dismissed = round(FALSE_POSITIVES * sum(counts.values()))
     evidence = Evidence(incidents=incidents, reviews=[Reviews(stratum, 0, dismissed)], local_domains=frozenset({HOME}))
-    assessment = assess(ExposureTable.from_rows(rows), evidence, today)
+    assessment = assess(ExposureTable.from_rows(rows), evidence, at)
     return {each.instance: each.level for each in assessment}
 
 
-def limits_of(posts: Sequence[Post], today: date) -> list[str]:
-    """Why nobody, or not everybody who deserves it, can be recommended against today; plain sentences."""
+def limits_of(posts: Sequence[Post], today: date, at: date) -> list[str]:
+    """Why nobody can be recommended against at the end of day `at`, however bad they are; plain sentences."""
     said = []
-    begun = (today - quarter_start(today)).days
-    if begun < OLDEST:
+    begun = (at - quarter_start(at)).days
+    if today - timedelta(days=OLDEST) < quarter_start(at):
         said.append(
             f"Evidence begins anew with each quarter, and this one is {begun} days old: a recommendation asks for"
             f" {OLDEST} days between the first incident and the last. Nobody can be recommended against today."
@@ -272,7 +272,7 @@ def limits_of(posts: Sequence[Post], today: date) -> list[str]:
     few = sum(post.instance == "starfall.example" and not post.motif.forbidden for post in posts)
     if few < DEFAULT_RULES.least_media:
         said.append(
-            f"A recommendation asks for {DEFAULT_RULES.least_media} images of an instance, and starfall.example sends {few} in a week"
-            f" of this size; {IMAGES:,} images in all are enough."
+            f"A recommendation asks for {DEFAULT_RULES.least_media} images of an instance, and starfall.example sends"
+            f" {few} in a week of this size; {IMAGES:,} images in all are enough."
         )
     return said
