@@ -137,7 +137,7 @@ class _Demo:
         while _UP not in _read(self._home.log_file):
             if children.exits("up"):
                 raise DemoFailed(
-                    f"`fediwarden up` ended. The end of its log, {self._home.log_file}:\n{self._log_end()}"
+                    f"`fediwarden up` ended. See {self._home.log_file}:\n{self._log_end()}"
                 )
             await asyncio.sleep(_LOOK_EVERY_S)
 
