@@ -2,7 +2,7 @@
 
 Events are noted as they happen; `Alerts.send_due` tells them, several in one message, when the last message is long
 enough ago and it is not in the quiet hours. A message that does not get through is told again with the next one.
-Nothing here waits by itself: whoever runs the audit calls `send_due` every minute.
+Nothing here waits by itself: `federation_audit.alerting` calls `send_due` every minute.
 """
 
 from collections.abc import Awaitable, Callable
@@ -55,20 +55,36 @@ class AlertSent:
     reached: bool
 
 
-class Alerts:
-    """What waits to be told, and when it may be."""
+@dataclass(frozen=True, slots=True)
+class Told:
+    """When the last message was tried, and how many rows in the queue and expiring decisions were told of: what must be
+    known to go on after a restart."""
 
-    def __init__(self, settings: AlertSettings, notify: Notify) -> None:
+    last: datetime | None = None
+    waiting: int = 0
+    expiring: int = 0
+
+
+class Alerts:
+    """What waits to be told, and when it may be, after what has been `told`."""
+
+    def __init__(self, settings: AlertSettings, notify: Notify, told: Told | None = None) -> None:
         self._settings = settings
         self._notify = notify
         self._levels: dict[Level, int] = {}
         self._confirmed = 0
         self._waiting = 0
-        self._waiting_told = 0
+        told = told or Told()
+        self._waiting_told = told.waiting
         self._expiring = 0
-        self._expiring_told = 0
+        self._expiring_told = told.expiring
         self._links: dict[str, None] = {}
-        self._last: datetime | None = None
+        self._last = told.last
+
+    @property
+    def told(self) -> Told:
+        """What has been told by now."""
+        return Told(self._last, self._waiting_told, self._expiring_told)
 
     def note(self, event: Event) -> None:
         """Take `event` in; whether it is enough for an alert is for `send_due` to say."""

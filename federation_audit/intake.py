@@ -1,5 +1,7 @@
 """``POST /v1/origins``: other software says where an image came from.
 
+It shares a port with the pages, and must not take it from them: few requests at a time, each on its own connection.
+
 The body is JSON, ``{"origins": [...]}``, each as `Told` describes; nothing of a request is published unless all of it
 can be read. Actors are named by their ActivityPub id, which is made a pseudonym at once and kept nowhere.
 """
@@ -7,13 +9,14 @@ can be read. Actors are named by their ActivityPub id, which is made a pseudonym
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Annotated, Any, Self
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic import model_validator as check_model
+from starlette.exceptions import HTTPException
 
 from federation_audit.actors import NotAnActor, normalise_actor
 from schemas.broker import BrokerError
@@ -34,7 +37,10 @@ from schemas.pseudonyms import Pseudonyms
 BODY_MOST_BYTES = 256 << 10
 ORIGINS_MOST = 100
 _BODY_WITHIN_S = 10.0
+_AT_ONCE = 16
 _CLOCKS_DIFFER_MS = 300_000
+_CLOSE = {"connection": "close", "cache-control": "no-store"}
+_AGAIN = "send all of it again in a moment"
 
 Publish = Callable[[OriginObserved], Awaitable[None]]
 """Returns when the origin is kept; raises a `BrokerError` when it is not."""
@@ -152,18 +158,23 @@ def make_router(
     """The route ``POST /v1/origins``, for the tenants that have a token in `tokens`, to be mounted by a FastAPI app.
 
     Answers: 202 ``{"accepted": n, "notes": [...]}`` when all origins are published, else
-    ``{"error": {"code", "field", "message", "remedy"}}``: 401, 400 (no JSON), 408, 413, 422 (`field` names the part
-    that is wrong), 503 (Kafka is away; what was published already may be sent again: the same origin counts once).
-    A moment in the future is left out, which a note says.
+    ``{"error": {"code", "field", "message", "remedy"}}``: 404 (no tenant has a token), 401, 400 (no JSON), 408, 413,
+    422 (`field` names the part that is wrong), 503 (Kafka is away, or too many requests at once; what was published
+    already may be sent again: the same origin counts once). A moment in the future is left out, which a note says.
     """
     digests = [(tenant, _digest(token.get_secret_value())) for tenant, token in tokens.items()]
     router = APIRouter()
+    in_hand = 0
 
     @router.post("/v1/origins", status_code=202)
     async def take(request: Request) -> JSONResponse:
         """Say where images came from."""
+        nonlocal in_hand
+        in_hand += 1
         try:
             tenant = _identify(digests, request.headers.get("authorization", ""))
+            if in_hand > _AT_ONCE:
+                raise _Refused(503, "busy", f"{_AT_ONCE} requests are in hand", remedy=_AGAIN)
             body = _read(await _receive(request))
             now = clock()
             notes = [
@@ -171,21 +182,55 @@ def make_router(
                 for number, told in enumerate(body.origins)
                 if told.published_at is not None and _moment(told, now) is None
             ]
-            for told in body.origins:
-                await publish(_message(told, tenant, pseudonyms, now, observer))
+            await _all_of(publish(_message(told, tenant, pseudonyms, now, observer)) for told in body.origins)
         except _Refused as refused:
-            headers = {"www-authenticate": "Bearer"} if refused.status == 401 else {}
-            return JSONResponse({"error": refused.error}, refused.status, headers | {"connection": "close"})
+            return _answer_refused(refused)
         except BrokerError:
-            error = _Refused(503, "kafka_away", "Kafka does not take it now", remedy="send all of it again in a moment")
-            return JSONResponse({"error": error.error}, 503, {"retry-after": "1"})
-        return JSONResponse({"accepted": len(body.origins), "notes": notes}, 202)
+            return _answer_refused(_Refused(503, "kafka_away", "Kafka does not take it now", remedy=_AGAIN))
+        finally:
+            in_hand -= 1
+        return JSONResponse({"accepted": len(body.origins), "notes": notes}, 202, _CLOSE)
 
     return router
 
 
+def make_app(router: APIRouter) -> FastAPI:
+    """An application with nothing but `router`, whose errors look like the router's own."""
+    app = FastAPI(title="fediwarden", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.include_router(router)
+
+    async def by_status(_request: Request, error: Any) -> JSONResponse:
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "refused")
+        return _answer_refused(_Refused(error.status_code, code, str(error.detail), remedy="POST /v1/origins is here"))
+
+    app.add_exception_handler(HTTPException, by_status)
+    return app
+
+
+async def _all_of(publishing: Iterable[Awaitable[None]]) -> None:
+    for outcome in await asyncio.gather(*publishing, return_exceptions=True):
+        if outcome is not None:
+            raise outcome
+
+
+def _answer_refused(refused: _Refused) -> JSONResponse:
+    headers = dict(_CLOSE)
+    if refused.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    if refused.status == 503:
+        headers["retry-after"] = "1"
+    return JSONResponse({"error": refused.error}, refused.status, headers)
+
+
 def _identify(digests: list[tuple[str, bytes]], header: str) -> str:
     """The tenant whose token it is. Each is compared, in constant time."""
+    if not digests:
+        raise _Refused(
+            404,
+            "not_set_up",
+            "no origins are taken here",
+            remedy="set tenants.NAME.origins_token, such as FEDIWARDEN_TENANTS__DEFAULT__ORIGINS_TOKEN, and start anew",
+        )
     scheme, _, token = header.partition(" ")
     offered = _digest(token.strip())
     found = [tenant for tenant, digest in digests if hmac.compare_digest(digest, offered)]

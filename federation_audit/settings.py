@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
+from federation_audit.alert_settings import AlertSettings
 from federation_audit.pages.settings import PagesSettings
 from federation_audit.reviewing.settings import ReviewSettings
 
@@ -45,6 +46,9 @@ class AuditSettings(BaseModel):
     )
     pages: PagesSettings = Field(default_factory=PagesSettings, description="The web pages.")
     review: ReviewSettings = Field(default_factory=ReviewSettings, description="The review queue.")
+    alerts: AlertSettings = Field(
+        default_factory=AlertSettings, description="What is told to people who are not looking at the pages."
+    )
 
     @property
     def retention_days(self) -> int:

@@ -35,7 +35,9 @@ class ChildSpec:
 
     `environment` is added to ours; `output` takes stdout and stderr (made anew at each start), None leaves them ours;
     `stop_within_s` is how long it may take to leave after SIGTERM before it is killed; `explain` is asked for a
-    few words (the end of its log) when it has died.
+    few words (the end of its log) when it has died. `niceness` is how far it stands back for the others when there is
+    not processor enough for all (nice(2)). The rest goes on without one that is not `essential`: as it is configured
+    wrongly, it is tried again now and then, for what is wrong may lie elsewhere (the rights in a database).
     """
 
     name: str
@@ -44,6 +46,8 @@ class ChildSpec:
     output: Path | None = None
     stop_within_s: float = 20.0
     explain: Callable[[], str] | None = None
+    niceness: int = 0
+    essential: bool = True
 
 
 class Child:
@@ -51,7 +55,7 @@ class Child:
 
     def __init__(self, spec: ChildSpec) -> None:
         self.spec = spec
-        argv = [sys.executable, "-I", "-S", str(_TETHER), str(os.getpid()), *spec.argv]
+        argv = [sys.executable, "-I", "-S", str(_TETHER), str(os.getpid()), str(spec.niceness), *spec.argv]
         environment = {**os.environ, **spec.environment}
         if spec.output is None:
             self._process = subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
@@ -152,11 +156,13 @@ def _signal_name(number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """How long to wait before a restart: from `first_s` doubling to `most_s`, afresh after `reset_after_s` up."""
+    """How long to wait before a restart: from `first_s` doubling to `most_s`, afresh after `reset_after_s` up; and
+    `misconfigured_s` for a child that is configured wrongly, and that the rest can do without."""
 
     first_s: float = 0.5
     most_s: float = 30.0
     reset_after_s: float = 60.0
+    misconfigured_s: float = 60.0
 
 
 class ChildMisconfigured(Exception):
@@ -270,6 +276,12 @@ class Supervisor:
             why = {"explained": spec.explain()} if spec.explain else {}
             if code == EX_CONFIG:
                 log.error("child_misconfigured", child=spec.name, pid=child.pid, **why)
+                if not spec.essential:
+                    restarted = await self._restart(spec, self._backoff.misconfigured_s)
+                    if restarted is None:
+                        return
+                    child = restarted
+                    continue
                 self._failure = ChildMisconfigured(
                     f"{spec.name} cannot run as it is configured; its own lines above say why."
                 )

@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Self, get_args, get_origin
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -66,6 +66,22 @@ def _xdg(variable: str, fallback: str) -> Path:
     return (Path(base) if base else Path.home() / fallback) / "fediwarden"
 
 
+class UpSettings(BaseModel):
+    """What `fediwarden up` runs besides Kafka, gateway, scanners and enforcer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    audit: bool = Field(
+        True, description="Whether it runs the audit: `fediwarden audit record`, and the pages (`fediwarden audit`)."
+    )
+    lemmy: bool = Field(True, description="Whether it runs `fediwarden lemmy`, where a tenant has a lemmy_database.")
+    relay: bool = Field(
+        False,
+        description="Whether it runs `fediwarden relay` before the pict_rs of each tenant that has one. Lemmy's"
+        " pictrs.url has to point to it (docs/relay.md).",
+    )
+
+
 class Settings(BaseSettings):
     """All settings. Made from every source by `load_settings`; keyword arguments count as flags."""
 
@@ -97,6 +113,7 @@ class Settings(BaseSettings):
         description="Devices for the scanners of `fediwarden up`, in turn, such as cuda:0 and cuda:1; when empty,"
         " scanner.device for all of them.",
     )
+    up: UpSettings = Field(default_factory=UpSettings, description="What `fediwarden up` runs besides.")
     kafka: KafkaSettings = Field(default_factory=KafkaSettings, description="The embedded Kafka, or one of your own.")
     gateway: GatewaySettings = Field(default_factory=GatewaySettings, description="The HTTP side.")
     scanner: ScannerSettings = Field(default_factory=ScannerSettings, description="The side that judges.")
@@ -186,8 +203,27 @@ class Settings(BaseSettings):
     @property
     def gateway_url(self) -> str:
         """Where a program on this machine reaches the gateway."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.gateway.host, self.gateway.host)  # noqa: S104  # compared
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.gateway.port}"
+        return _local_url(self.gateway.host, self.gateway.port)
+
+    @property
+    def pages_url(self) -> str:
+        """Where a program on this machine reaches the audit's pages and its intake of origins."""
+        return _local_url(self.audit.pages.host, self.audit.pages.port)
+
+    @property
+    def origin_tokens(self) -> dict[str, SecretStr]:
+        """The tokens of those who tell origins, by tenant."""
+        return {name: each.origins_token for name, each in self.tenants.items() if each.origins_token is not None}
+
+    @property
+    def lemmy_databases(self) -> dict[str, SecretStr]:
+        """The databases to ask for origins, by tenant."""
+        return {name: each.lemmy_database for name, each in self.tenants.items() if each.lemmy_database is not None}
+
+
+def _local_url(host: str, port: int) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # compared
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _check_policies(policies: Mapping[str, Path], tenants: Mapping[str, TenantSettings]) -> None:

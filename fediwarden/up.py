@@ -1,5 +1,9 @@
 """`fediwarden up`: everything on one machine. Fetches what is missing, starts Kafka, enforcer, scanners and the
-gateway, and keeps them running until it is told to stop."""
+gateway, the audit, and what else the settings name, and keeps them running until it is told to stop.
+
+Images come first: what belongs to the audit starts beside the rest at a lower priority, nobody waits for it, and when
+it cannot run (a database that refuses us), images are judged all the same.
+"""
 
 import asyncio
 import fcntl
@@ -12,6 +16,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -32,13 +37,17 @@ from schemas.topics import SCANNERS, TOPICS
 log = structlog.get_logger("fediwarden.up")
 
 GATEWAY_PORT_REMEDY = "--port, FEDIWARDEN_GATEWAY__PORT"
+PAGES_PORT_REMEDY = "FEDIWARDEN_AUDIT__PAGES__PORT (or do without the audit: FEDIWARDEN_UP__AUDIT=false)"
+FIRST_ACCOUNT = "fediwarden users add NAME --role admin"
 _PROBE_EVERY_S = 0.05
 _PORT_PATIENCE_S = 2.0
 _NOTICE_EVERY_S = 15.0
 _HTTP_TIMEOUT_S = 2.0
 _GATEWAY_STOPS_WITHIN_MORE_S = 10.0
 _SCANNER_STOPS_WITHIN_S = 30.0
-_ENFORCER_STOPS_WITHIN_MORE_S = 15.0
+_STOPS_WITHIN_MORE_S = 15.0
+_AUDIT_STOPS_WITHIN_S = 30.0
+_ACCOUNTS_PATIENCE_S = 2.0
 
 Echo = Callable[[str], None]
 
@@ -59,6 +68,8 @@ async def run_up(settings: Settings, *, scanners: int | None = None, echo: Echo 
     """
     if settings.gateway.port == 0:
         raise SettingsError("gateway.port is 0 (any free one): `up` has to know where; choose one with --port")
+    if settings.up.audit and settings.audit.pages.port == 0:
+        raise SettingsError("audit.pages.port is 0 (any free one): `up` has to know where; choose one")
     say = echo or _write_line
     scanners = settings.scanners if scanners is None else scanners
     with disk_faults_named(settings.data_dir, remedy=DISK_REMEDY):
@@ -102,13 +113,8 @@ def hold_data_dir(directory: Path) -> Iterator[None]:
 
 
 async def _start(settings: Settings, scanners: int, children: Supervisor, say: Echo) -> None:
-    check_port(
-        settings.gateway.host,
-        settings.gateway.port,
-        purpose="the gateway",
-        remedy=GATEWAY_PORT_REMEDY,
-        patience_s=_PORT_PATIENCE_S,
-    )
+    for host, port, purpose, remedy in _ports(settings):
+        check_port(host, port, purpose=purpose, remedy=remedy, patience_s=_PORT_PATIENCE_S)
     if settings.kafka.embedded:  # before minutes of downloading, not after
         check_machine(settings.data_dir / "kafka", port=settings.kafka.port, min_free_gb=settings.kafka.min_free_gb)
     Keyring.load_or_create(settings.keys_file)
@@ -120,28 +126,77 @@ async def _start(settings: Settings, scanners: int, children: Supervisor, say: E
     else:
         await check_topics(broker, TOPICS)
     started_at = now_ms()
-    environment = environment_of(settings)
-    # Stopped after those whose verdicts it carries out.
-    enforcer_stops_within_s = settings.enforcer.stop_s + _ENFORCER_STOPS_WITHIN_MORE_S
-    children.start(_service("enforcer", "enforcer", environment, enforcer_stops_within_s))
-    names = ["scanner"] if scanners == 1 else [f"scanner-{number}" for number in range(1, scanners + 1)]
-    for number, name in enumerate(names):
-        its_own = environment_of(settings_of_scanner(settings, name, number))
-        children.start(_service(name, "scanner", its_own, _SCANNER_STOPS_WITHIN_S))
-    gateway_stops_within_s = settings.gateway.drain_s + _GATEWAY_STOPS_WITHIN_MORE_S
-    children.start(_service("gateway", "gateway", environment, gateway_stops_within_s))
+    asking = asyncio.create_task(asyncio.to_thread(_wants_first_account, settings))
+    for service in _services(settings, scanners):
+        children.start(service)
     await _await_services(settings, broker, scanners, started_at)
-    for line in describe(settings, scanners):
+    await asyncio.wait([asking], timeout=_ACCOUNTS_PATIENCE_S)
+    wants_first_account = asking.done() and asking.result()
+    for line in describe(settings, scanners, wants_first_account=wants_first_account):
         say(line)
 
 
-def _service(name: str, command: str, environment: dict[str, str], stop_within_s: float) -> ChildSpec:
-    return ChildSpec(
-        name=name,
-        argv=(sys.executable, "-P", "-m", "fediwarden", command),  # -P: not what lies in the current directory
-        environment=environment,
-        stop_within_s=stop_within_s,
-    )
+def _ports(settings: Settings) -> Iterator[tuple[str, int, str, str]]:
+    """The ports that have to be free: host, port, what for, what chooses another."""
+    yield settings.gateway.host, settings.gateway.port, "the gateway", GATEWAY_PORT_REMEDY
+    if settings.up.audit:
+        yield settings.audit.pages.host, settings.audit.pages.port, "the audit's pages", PAGES_PORT_REMEDY
+    if settings.up.relay:
+        relay, variable = settings.relay, "FEDIWARDEN_RELAY__"
+        yield relay.host, relay.health_port, "the relay's health", f"{variable}HEALTH_PORT"
+        for name, tenant in settings.tenants.items():
+            if tenant.pict_rs is not None:
+                port = relay.port if tenant.relay_port is None else tenant.relay_port
+                remedy = f"{variable}PORT" if tenant.relay_port is None else f"tenants.{name}.relay_port"
+                yield relay.host, port, f"the relay before {name}'s pict-rs", remedy
+
+
+def _services(settings: Settings, scanners: int) -> Iterator[ChildSpec]:
+    """What to run, in the order of starting. The last is stopped first: who writes to Kafka before who reads there."""
+    environment = environment_of(settings)
+
+    def service(name: str, command: str, stop_within_s: float, its_own: Settings | None = None) -> ChildSpec:
+        return ChildSpec(
+            name=name,
+            argv=(sys.executable, "-P", "-m", "fediwarden", *command.split()),  # -P: not what lies in this directory
+            environment=environment if its_own is None else environment_of(its_own),
+            stop_within_s=stop_within_s,
+        )
+
+    def aside(name: str, command: str, stop_within_s: float, niceness: int) -> ChildSpec:
+        return replace(service(name, command, stop_within_s), niceness=niceness, essential=False)
+
+    if settings.up.audit:
+        yield aside("recorder", "audit record", _AUDIT_STOPS_WITHIN_S, niceness=10)
+    # Stopped after those whose verdicts it carries out.
+    yield service("enforcer", "enforcer", settings.enforcer.stop_s + _STOPS_WITHIN_MORE_S)
+    names = ["scanner"] if scanners == 1 else [f"scanner-{number}" for number in range(1, scanners + 1)]
+    for number, name in enumerate(names):
+        yield service(name, "scanner", _SCANNER_STOPS_WITHIN_S, settings_of_scanner(settings, name, number))
+    if settings.up.lemmy and settings.lemmy_databases:
+        yield aside("lemmy", "lemmy", settings.lemmy.stop_s + _STOPS_WITHIN_MORE_S, niceness=10)
+    yield service("gateway", "gateway", settings.gateway.drain_s + _GATEWAY_STOPS_WITHIN_MORE_S)
+    if settings.up.audit:
+        yield aside("audit", "audit", _AUDIT_STOPS_WITHIN_S, niceness=5)
+    if settings.up.relay:
+        yield service("relay", "relay", settings.relay.drain_s + _STOPS_WITHIN_MORE_S)
+
+
+def _wants_first_account(settings: Settings) -> bool:
+    """Whether the pages run and nobody can log in yet. That a store does not answer is for the pages to say."""
+    if not settings.up.audit:
+        return False
+    if settings.audit.database is None and not (settings.data_dir / "audit.sqlite").exists():
+        return True
+    from federation_audit.accounts.users import is_anybody_there
+    from federation_audit.store.engine import Store
+    from federation_audit.store.errors import StoreError
+
+    try:
+        with Store(settings.audit_database) as store, store.reading() as connection:
+            return not is_anybody_there(connection)
+    except StoreError:
+        return False
 
 
 def settings_of_scanner(settings: Settings, name: str, number: int) -> Settings:
@@ -307,7 +362,7 @@ def _ask_ready(url: str) -> tuple[int | None, str]:
         connection.close()
 
 
-def describe(settings: Settings, scanners: int) -> list[str]:
+def describe(settings: Settings, scanners: int, *, wants_first_account: bool = False) -> list[str]:
     """What is where, and a line to try it with."""
     kafka = settings.kafka.broker_settings().bootstrap_servers
     where = (
@@ -321,12 +376,25 @@ def describe(settings: Settings, scanners: int) -> list[str]:
         f"  kafka     {kafka}  {where}".rstrip(),
         f"  scanners  {scanners}, with {', '.join(settings.scanner.models)}",
         f"  enforcer  {_enforcement(settings)}",
+        *_describe_audit(settings, wants_first_account=wants_first_account),
         f"  data      {settings.data_dir}",
         "Try it:",
         f"  curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' {url}/api/v1/scan/{_key(settings)}",
         "Ctrl-C stops everything.",
         "",
     ]
+
+
+def _describe_audit(settings: Settings, *, wants_first_account: bool) -> Iterator[str]:
+    if settings.up.relay:
+        before = [name for name, tenant in settings.tenants.items() if tenant.pict_rs is not None]
+        yield f"  relay     before the pict-rs of {', '.join(before)}; Lemmy's pictrs.url points to it (docs/relay.md)"
+    if settings.up.lemmy and settings.lemmy_databases:
+        yield f"  lemmy     asks the database of {', '.join(settings.lemmy_databases)}, read-only"
+    if settings.up.audit:
+        yield f"  audit     {settings.audit.pages.public_url or settings.pages_url}"
+        if wants_first_account:
+            yield f"            make the first account: {FIRST_ACCOUNT}"
 
 
 def _enforcement(settings: Settings) -> str:

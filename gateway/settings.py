@@ -46,6 +46,12 @@ def _check_admin_token(token: SecretStr | None) -> SecretStr | None:
     return _check_header(token)
 
 
+def _check_origins_token(token: SecretStr | None) -> SecretStr | None:
+    if token is not None and len(token.get_secret_value()) < _TOKEN_MIN:
+        raise ValueError(f"this token has at least {_TOKEN_MIN} characters; make one with: openssl rand -hex 24")
+    return _check_header(token)
+
+
 def _check_header(key: SecretStr | None) -> SecretStr | None:
     if key is not None and not all("!" <= each <= "~" for each in key.get_secret_value()):
         raise ValueError("an API key travels in a header: no spaces, only ASCII")
@@ -127,7 +133,11 @@ class TenantSettings(BaseModel):
         description="Where this tenant's Lemmy keeps its tables, such as postgresql://fediwarden:<password>@127.0.0.1/lemmy"
         " with a role that may read what docs/lemmy.md names; `fediwarden lemmy` asks there who posted an image.",
     )
-
+    origins_token: Annotated[SecretStr | None, AfterValidator(_check_origins_token)] = Field(
+        None,
+        description="Secret of software that tells where this tenant's images came from (POST /v1/origins of"
+        " `fediwarden audit`, docs/lemmy.md), as a bearer token. Unset, nobody may.",
+    )
     domain: Annotated[str | None, AfterValidator(_check_domain)] = Field(
         None,
         description="Domain of the server whose pict-rs this is, such as lemmy.example (`hostname` in Lemmy's"

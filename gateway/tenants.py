@@ -27,8 +27,8 @@ class Tenant:
 def check_tenants(tenants: Mapping[str, TenantSettings]) -> None:
     """Raise ValueError, naming the tenants at fault, unless every request has at most one tenant.
 
-    At fault are: no tenant at all, a name that messages cannot carry, a key used twice, and two tenants without a
-    key whose networks overlap.
+    At fault are: no tenant at all, a name that messages cannot carry, a key or a token for origins used twice, and two
+    tenants without a key whose networks overlap.
     """
     if not tenants:
         raise ValueError("tenants: at least one is needed; leave the section out to get 'default'")
@@ -44,6 +44,10 @@ def check_tenants(tenants: Mapping[str, TenantSettings]) -> None:
                 f"tenants.{name}: '__' and a '_' at the end would be split in FEDIWARDEN_TENANTS__... names"
             )
     for (one, first), (other, second) in combinations(tenants.items(), 2):
+        if first.origins_token is not None and first.origins_token == second.origins_token:
+            raise ValueError(
+                f"tenants.{one}.origins_token and tenants.{other}.origins_token are the same: give each its own"
+            )
         if first.key is not None and second.key is not None:
             if first.key.get_secret_value() == second.key.get_secret_value():
                 raise ValueError(f"tenants.{one}.key and tenants.{other}.key are the same: give each its own")

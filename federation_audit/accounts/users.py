@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, insert, inspect, select, update
 
 from federation_audit.accounts.actions import Actor, record
 from federation_audit.accounts.attempts import account_key
@@ -118,6 +118,13 @@ class Users:
             connection.execute(delete(ATTEMPTS).where(ATTEMPTS.c.account == account_key(user.id, user.name)))
             what = "own password changed" if by.name == user.name else "password set"
             record(connection, by, what, about=user.name, at=at)
+
+
+def is_anybody_there(connection: Connection) -> bool:
+    """Whether there is an account. In a database that has no tables yet there is none."""
+    if not inspect(connection).has_table(USERS.name):
+        return False
+    return connection.execute(_present().limit(1)).one_or_none() is not None
 
 
 def check_name(name: str) -> str:

@@ -1,4 +1,5 @@
-"""The ASGI application of the pages: areas, the guard before them, answers to failures."""
+"""The ASGI application of the pages: areas, the guard before them, answers to failures; and, beside the guard, what is
+for programs: below /v1/, where a token stands in place of a session, and no browser is expected."""
 
 import structlog
 from fastapi import Depends, FastAPI, Request
@@ -14,8 +15,8 @@ from federation_audit.pages.visits import needs
 log = structlog.get_logger("federation_audit.pages")
 
 
-def make_app(site: Site) -> ASGIApp:
-    """The application that serves the areas of `site`."""
+def make_app(site: Site, for_programs: ASGIApp | None = None) -> ASGIApp:
+    """The application that serves the areas of `site`, and below /v1/ `for_programs`."""
     # No description and no documentation pages: these are pages for people, and FastAPI's fetch scripts from elsewhere.
     app = FastAPI(title="fediwarden", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.site = site
@@ -29,11 +30,24 @@ def make_app(site: Site) -> ASGIApp:
         request.scope["app"] = app
         return explain(request, turned)
 
-    return Guard(_Edge(app), site.settings, explain_here)
+    guarded = Guard(_Edge(app), site.settings, explain_here)
+    return guarded if for_programs is None else _Fork(guarded, _Edge(for_programs))
 
 
 async def _alive(request: Request) -> Response:
     return PlainTextResponse("alive")
+
+
+class _Fork:
+    """Programs to the one side, browsers to the other."""
+
+    def __init__(self, browsers: ASGIApp, programs: ASGIApp) -> None:
+        self._browsers = browsers
+        self._programs = programs
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        programs = scope["type"] == "http" and scope["path"].startswith("/v1/")
+        await (self._programs if programs else self._browsers)(scope, receive, send)
 
 
 class _Edge:

@@ -3,16 +3,22 @@
 import asyncio
 import contextlib
 import logging
+import os
+import secrets
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
 
+from federation_audit import intake
 from federation_audit.accounts.database import Database
 from federation_audit.accounts.passwords import Passwords
+from federation_audit.alerting import make_runner
 from federation_audit.pages.account import account_area
 from federation_audit.pages.actions import actions_area
 from federation_audit.pages.app import make_app
@@ -21,6 +27,10 @@ from federation_audit.pages.settings import PagesSettings
 from federation_audit.pages.site import Area, Site, Surroundings
 from federation_audit.pages.style import style_area
 from federation_audit.pages.users import users_area
+from federation_audit.publishing import OriginPublisher
+from schemas.broker import BrokerUnavailable
+from schemas.messages import OriginObserved
+from schemas.pseudonyms import Pseudonyms
 
 log = structlog.get_logger("federation_audit.pages")
 
@@ -52,10 +62,15 @@ class Pages:
     ) -> None:
         self._settings = settings
         self.site = Site(settings, database, all_areas(), passwords, surroundings)
+        self._beside: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        for_programs = self._take_origins(self.site.surroundings)
+        runner = make_runner(self.site.surroundings.audit, database, self.site.assessor)
+        if runner is not None:
+            self._beside.append(runner.run)
         proxies = settings.trusted_proxies
         self._server = _Server(
             uvicorn.Config(
-                make_app(self.site),
+                make_app(self.site, for_programs),
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -70,6 +85,18 @@ class Pages:
             )
         )
         self._socket: socket.socket | None = None
+
+    def _take_origins(self, surroundings: Surroundings) -> FastAPI:
+        name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        tokens, broker = surroundings.origin_tokens, surroundings.broker
+        publish: intake.Publish = _refuse
+        if tokens:
+            assert broker is not None, "see Surroundings"
+            publisher = OriginPublisher(broker, client_id=f"fediwarden-intake-{name}")
+            publish = publisher.publish
+            self._beside.append(publisher.run)
+        pseudonyms = surroundings.pseudonyms or Pseudonyms({})
+        return intake.make_app(intake.make_router(tokens, publish, pseudonyms, observer=f"intake-{name}"))
 
     @property
     def url(self) -> str:
@@ -105,9 +132,13 @@ class Pages:
         """Serve until `stop`."""
         assert self._socket is not None, "listen() comes first"
         log.info("pages listening", url=self.url)
+        beside = [asyncio.create_task(run()) for run in self._beside]
         try:
             await self._server.serve(sockets=[self._socket])
         finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
             self._socket.close()
             log.info("pages stopped")
 
@@ -117,6 +148,10 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave signals to `run_pages`: uvicorn raises them again at its end, which spoils the exit code."""
         yield
+
+
+async def _refuse(_origin: OriginObserved) -> None:
+    raise BrokerUnavailable("nobody has a token for origins, so there is no connection to Kafka")
 
 
 async def run_pages(database: Database, surroundings: Surroundings) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fastapi import APIRouter
+from pydantic import SecretStr
 from starlette.requests import Request
 
 from federation_audit.accounts.database import Database
@@ -17,6 +18,7 @@ from federation_audit.pages.settings import PagesSettings
 from federation_audit.settings import AuditSettings
 from schemas.broker import BrokerSettings
 from schemas.keyring import Keyring
+from schemas.pseudonyms import Pseudonyms
 
 _MINUTE_MS = 60_000
 
@@ -38,13 +40,16 @@ class Area:
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What the pages know of the rest: the audit's settings, Kafka and the keys of frames where there are any, what
-    each rule means (`says` in the policies), and our own domains."""
+    each rule means (`says` in the policies), our own domains. `origin_tokens` are those, by tenant, of who may tell
+    origins; they need `broker`, and `pseudonyms` for the actors that are told of."""
 
     audit: AuditSettings = field(default_factory=AuditSettings)
     broker: BrokerSettings | None = None
     keyring: Keyring | None = None
     sentences: Mapping[str, str] = field(default_factory=dict)
     local_domains: frozenset[str] = frozenset()
+    origin_tokens: Mapping[str, SecretStr] = field(default_factory=dict)
+    pseudonyms: Pseudonyms | None = None
 
 
 class Site:

@@ -1,10 +1,11 @@
 """Numbers about the store as a whole."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, select
 
-from federation_audit.store.rows import put
+from federation_audit.store.rows import chunks, put
 from federation_audit.store.tables import STATE
 
 
@@ -21,6 +22,22 @@ def read_state(connection: Connection) -> State:
     """As it is."""
     rows = connection.execute(select(STATE))
     return State(**{name: value for name, value in rows if name in State._fields})
+
+
+def read_numbers(connection: Connection, prefix: str) -> dict[str, int]:
+    """The numbers whose names begin with `prefix`, by the rest of their names. No rebuild touches them."""
+    rows = connection.execute(select(STATE).where(STATE.c.name.startswith(prefix, autoescape=True)))
+    return {name.removeprefix(prefix): value for name, value in rows}
+
+
+def write_numbers(connection: Connection, prefix: str, numbers: Mapping[str, int | None]) -> None:
+    """Set numbers under `prefix`; None takes one out."""
+    assert prefix not in State._fields
+    gone = [prefix + name for name, value in numbers.items() if value is None]
+    for chunk in chunks(gone):
+        connection.execute(delete(STATE).where(STATE.c.name.in_(chunk)))
+    kept = [{"name": prefix + name, "value": value} for name, value in numbers.items() if value is not None]
+    put(connection, STATE, kept)
 
 
 def write_state(connection: Connection, **values: int) -> None:

@@ -35,7 +35,8 @@ def _bytes(name: str, **options: Any) -> Column[bytes]:
 
 
 STATE = Table("state", METADATA, _text("name", primary_key=True), _whole("value"))
-"""Numbers about the store: ``horizon`` (time), ``generation`` and ``wanted`` (which rebuild this is, which is due)."""
+"""Numbers about the store: ``horizon`` (time), ``generation`` and ``wanted`` (which rebuild this is, which is due); and
+``alerts/...``, what alerts have told."""
 
 LEASE = Table("lease", METADATA, _id(), _text("holder"), _whole("until"))
 """One row: who may write, and until when nobody else may."""

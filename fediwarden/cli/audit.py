@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fediwarden.cli import services
 from fediwarden.cli.options import ConfigOption, DataDirOption, JsonOption, nested_flags, read_settings
 from fediwarden.cli.tables import make_table, print_table
 from fediwarden.exits import FAILED
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from federation_audit.store.queries import InstanceCounts, Stratum
     from fediwarden.settings import Settings
 
-app = typer.Typer(help="Who sent what: record it, show it, make it anew, forget an actor.", no_args_is_help=True)
+app = typer.Typer()
+app.callback(invoke_without_command=True)(services.audit)
 
 _ROLES = {"author": "as author's instance", "community": "as community's instance", "host": "as image host"}
 
@@ -28,7 +30,7 @@ def record(data_dir: DataDirOption = None, config: ConfigOption = None) -> None:
     from fediwarden.logs import configure_logging
 
     settings = read_settings(config, nested_flags(data_dir=data_dir))
-    configure_logging(settings.log, service="audit")
+    configure_logging(settings.log, service="recorder")
     uvloop.run(run_recorder(settings.audit, settings.kafka.broker_settings(), settings.audit_database))
 
 

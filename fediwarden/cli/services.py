@@ -140,8 +140,7 @@ def lemmy(
     from schemas.pseudonyms import Pseudonyms
 
     settings = read_settings(config, nested_flags(data_dir=data_dir))
-    tenants = settings.tenants.items()
-    databases = {name: tenant.lemmy_database for name, tenant in tenants if tenant.lemmy_database is not None}
+    databases = settings.lemmy_databases
     if check:
         for tenant, home in uvloop.run(check_databases(settings.lemmy, databases)).items():
             typer.echo(f"tenants.{tenant}.lemmy_database: Lemmy {home.shape.version} at {home.base}, readable")
@@ -151,24 +150,40 @@ def lemmy(
     uvloop.run(run_lemmy(settings.lemmy, databases, settings.kafka.broker_settings(), pseudonyms))
 
 
-def audit_pages(
+def audit(
+    context: typer.Context,
     data_dir: DataDirOption = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on (setting audit.pages.host).")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on (setting audit.pages.port).")] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Serve the pages of the audit. `fediwarden users add NAME --role admin` makes the first account."""
+    """Who sent what. Without a subcommand: serve the pages, and take origins that other software tells.
+
+    `fediwarden users add NAME --role admin` makes the first account.
+    """
+    if context.invoked_subcommand is not None:
+        if any(given is not None for given in (data_dir, host, port, config)):
+            raise typer.BadParameter(f"write options behind the subcommand: audit {context.invoked_subcommand} ...")
+        return
     import uvloop
 
     from federation_audit.pages.service import run_pages
     from federation_audit.pages.site import Surroundings
     from federation_audit.store.migrating import open_store
     from fediwarden.logs import configure_logging
+    from schemas.pseudonyms import Pseudonyms
 
     pages = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     flags = nested_flags(data_dir=data_dir) | ({"audit": {"pages": pages}} if pages else {})
     settings = read_settings(config, flags)
-    configure_logging(settings.log, service="pages")
+    configure_logging(settings.log, service="audit")
     domains = frozenset(tenant.domain for tenant in settings.tenants.values() if tenant.domain)
-    surroundings = Surroundings(audit=settings.audit, broker=settings.kafka.broker_settings(), local_domains=domains)
+    tokens = settings.origin_tokens
+    surroundings = Surroundings(
+        audit=settings.audit,
+        broker=settings.kafka.broker_settings(),
+        local_domains=domains,
+        origin_tokens=tokens,
+        pseudonyms=Pseudonyms.open(settings.actors_file) if tokens else None,
+    )
     uvloop.run(run_pages(open_store(settings.audit_database), surroundings))
