@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from federation_audit.store.engine import Store
 from federation_audit.store.migrating import open_store
-from fediwarden.children import ChildSpec, Stopped, Supervisor
+from fediwarden.children import ChildMisconfigured, ChildSpec, Stopped, Supervisor
 from fediwarden.demo.home import ADMIN, LIST, REVIEWERS, Home
 from fediwarden.demo.outcome import faults_of, make_summary, read_arrived, read_findings
 from fediwarden.demo.reviewers import add_accounts, review
@@ -95,6 +95,8 @@ class _Demo:
                     await children.run()
             except Stopped:
                 self._code = FAILED if self._check else OK
+            except ChildMisconfigured as error:  # what it said is in the log, not above
+                raise DemoFailed(self._ended()) from error
             finally:
                 self._say("Stopping.")
                 await children.stop()
@@ -136,9 +138,7 @@ class _Demo:
     async def _await_up(self, children: Supervisor) -> None:
         while _UP not in _read(self._home.log_file):
             if children.exits("up"):
-                raise DemoFailed(
-                    f"`fediwarden up` ended. See {self._home.log_file}:\n{self._log_end()}"
-                )
+                raise DemoFailed(f"`fediwarden up` ended. See {self._home.log_file}:\n{self._log_end()}")
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _send_week(self, store: Store) -> None:
@@ -221,8 +221,9 @@ class _Demo:
         self._say("docs/demo.md says what there is to see. Ctrl-C stops everything; the data are in")
         self._say(str(home.folder))
 
-    def _log_end(self) -> str:
-        return "\n".join(_read(self._home.log_file).splitlines()[-_LOG_LINES:])
+    def _ended(self) -> str:
+        end = "\n".join(_read(self._home.log_file).splitlines()[-_LOG_LINES:])
+        return f"`fediwarden up` ended. The last lines of {self._home.log_file}:\n{end}"
 
 
 def _today() -> date:
