@@ -103,7 +103,7 @@ def make_summary(findings: Sequence[Finding]) -> "Table":
     """The findings as a table for the terminal, the highest level first."""
     from fediwarden.cli.tables import make_table
 
-    table = make_table("instance", "level", "images", "flagged", "confirmed", "what it is")
+    table = make_table("instance", "level", "images", "flagged", "incidents", "what it is")
     for each in sorted(findings, key=lambda each: (-(each.level if each.level is not None else -1), each.domain)):
         counts = (str(each.images), str(each.flagged), str(each.confirmed))
         table.add_row(each.domain, _shown(each.level), *counts, each.part)

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from federation_audit.store.engine import Store
 from federation_audit.store.migrating import open_store
 from fediwarden.children import ChildMisconfigured, ChildSpec, Stopped, Supervisor
+from fediwarden.cli.tables import print_table
 from fediwarden.demo.home import ADMIN, LIST, REVIEWERS, Home
 from fediwarden.demo.outcome import faults_of, make_summary, read_arrived, read_findings
 from fediwarden.demo.reviewers import add_accounts, review
@@ -158,7 +159,7 @@ class _Demo:
                     when = (self._home.began_at - timedelta(days=day)).strftime("%a %d %b")
                     progress.update(sending, description=f"posted on {when}")
                     if not progress.console.is_terminal:
-                        self._say(f"Images posted on {when}: from the {len(self._outbox.sent)}th of {len(self._week)}")
+                        self._say(f"  posted on {when} ({len(self._outbox.sent)} of {len(self._week)})")
                 progress.advance(sending)
 
             await self._outbox.send(self._week, show)
@@ -194,7 +195,7 @@ class _Demo:
     def _conclude(self, store: Store) -> None:
         findings = read_findings(store, self._week, self._home.began_at.date(), _today())
         self._say()
-        self._console.print(make_summary(findings))
+        print_table(make_summary(findings))
         self._say()
         self._say("Level 3: a recommendation to a person. 2: enough to write to its admins. 0: nothing can be said.")
         if not self._check:
