@@ -69,7 +69,10 @@ def chance_of(*parts: object) -> random.Random:
 def draw(motif: Motif, seed: int, copy: int = 0) -> Picture:
     """The `copy`th copy of a motif as a file; copy 0 is the drawing as it was made."""
     chance = chance_of(seed, "copy", motif, copy)
-    frames = [_alter(frame, copy, chance) for frame in render(motif, seed)]
+    frames = render(motif, seed)
+    if copy:
+        side, light = chance.randint(240, 400), chance.uniform(0.92, 1.08)
+        frames = [_alter(frame, side, light) for frame in frames]
     if len(frames) > 1:
         return _animate(frames)
     return _encode(frames[0], chance.choice(("JPEG", "JPEG", "PNG", "WEBP")), quality=chance.randint(70, 92))
@@ -144,22 +147,20 @@ _OUTLINES: Final[dict[Shape, list[Point]]] = {
 """Corners as (distance from the centre in radii, angle)."""
 
 
-def _alter(frame: Image.Image, copy: int, chance: random.Random) -> Image.Image:
-    if not copy:
-        return frame
-    side = chance.randint(240, 400)
-    altered = frame.resize((side, side), Image.Resampling.LANCZOS)
-    return ImageEnhance.Brightness(altered).enhance(chance.uniform(0.92, 1.08))
+def _alter(frame: Image.Image, side: int, light: float) -> Image.Image:
+    return ImageEnhance.Brightness(frame.resize((side, side), Image.Resampling.LANCZOS)).enhance(light)
 
 
 def _encode(frame: Image.Image, kind: str, quality: int) -> Picture:
     file = io.BytesIO()
-    options = {} if kind == "PNG" else {"quality": quality}
+    options = {"compress_level": 1} if kind == "PNG" else {"quality": quality, "method": 1}
     frame.save(file, kind, **options)
     return Picture(file.getvalue(), f"image/{kind.lower()}")
 
 
 def _animate(frames: list[Image.Image]) -> Picture:
     file = io.BytesIO()
-    frames[0].save(file, "WEBP", save_all=True, append_images=frames[1:], duration=_FRAME_MS, loop=0, quality=75)
+    frames[0].save(
+        file, "WEBP", save_all=True, append_images=frames[1:], duration=_FRAME_MS, loop=0, quality=75, method=1
+    )
     return Picture(file.getvalue(), "image/webp")

@@ -107,7 +107,7 @@ class Outbox:
                 workers.create_task(work())
 
     async def _await_verdict(self, client: httpx.AsyncClient, scan_id: str) -> None:
-        """Wait for a verdict that came too late for its answer: whoever goes on at once makes all the next late, too."""
+        """Wait for a verdict that came too late for its answer: who goes on at once makes the next late, too."""
         give_up_at = asyncio.get_running_loop().time() + _PATIENCE_S
         while asyncio.get_running_loop().time() < give_up_at:
             response = await client.get(f"{self.gateway}/v1/scans/{scan_id}")
