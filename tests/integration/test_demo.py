@@ -84,9 +84,9 @@ def test_a_small_week_comes_out_as_it_has_to_and_is_shown_again(tmp_path):
         password = re.search(r"^ +alice +(\S+)", said, re.MULTILINE)
         assert address and password
         with httpx.Client(base_url=address[1], follow_redirects=True) as browser:
-            proof = re.search(r'name="proof" value="([^"]+)"', browser.get("/login").text)
+            proof = re.search(r'name="csrf" value="([^"]+)"', browser.get("/login").text)
             assert proof
-            form = {"name": "alice", "password": password[1], "proof": proof[1]}
+            form = {"name": "alice", "password": password[1], "csrf": proof[1]}
             page = browser.post("/login", data=form, headers={"origin": address[1]})
             assert page.status_code == 200
             assert "alice" in page.text
