@@ -1,11 +1,13 @@
 """The demo's own data directory: its settings, its list of forbidden pictures, and a note of what is done."""
 
+import fcntl
 import io
 import json
 import os
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -96,6 +98,18 @@ class Home:
                 " or remove the directory, or use another: --data-dir."
             )
         return home
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep every other demo away from the directory. Raises `DemoRefused`."""
+        with (self.folder / "demo.lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DemoRefused(
+                    f"A demo runs in {self.folder} already, at {self.pages_url}. Stop it, or use another: --data-dir."
+                ) from None
+            yield
 
     def save(self) -> None:
         """Write the note, for the next run."""

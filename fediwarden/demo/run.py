@@ -26,6 +26,7 @@ from fediwarden.exits import FAILED, OK
 from fediwarden.settings import Settings, load_settings
 
 _UP = "fediwarden is up."  # the line with which `up` says that all its services are ready
+_FETCHING = "fetching "  # the lines of its downloads
 _STOP_WITHIN_S: Final = 90.0
 _LOOK_EVERY_S: Final = 0.5
 _STILL_S: Final = 180.0
@@ -47,9 +48,11 @@ def run_demo(data_dir: Path | None, images: int | None, *, check: bool, console:
     """
     console = console or Console(highlight=False, soft_wrap=True)
     with _directory(data_dir) as folder:
-        home = Home.open(folder, seed=SEED, images=images, default_images=IMAGES).with_ports()
-        home.configure()
-        return asyncio.run(_Demo(home, load_settings(), console, check=check).run())
+        home = Home.open(folder, seed=SEED, images=images, default_images=IMAGES)
+        with home.held():
+            home = home.with_ports()
+            home.configure()
+            return asyncio.run(_Demo(home, load_settings(), console, check=check).run())
 
 
 @contextmanager

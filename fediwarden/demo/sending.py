@@ -97,14 +97,18 @@ class Outbox:
                     client, f"{self.gateway}/api/v1/scan/IPADDR", content=data, headers={"content-type": media_type}
                 )
                 sent = Sent(post, hashlib.sha256(data).digest(), answer["answered_by"], answer["accepted"])
-                self.sent.append(sent)
                 if sent.answered_by in _UNJUDGED:
                     await self._await_verdict(client, answer["scan_id"])
+                self.sent.append(sent)
                 on_sent(sent)
 
-        async with asyncio.TaskGroup() as workers:
-            for _ in range(_AT_ONCE):
-                workers.create_task(work())
+        workers = [asyncio.create_task(work()) for _ in range(_AT_ONCE)]
+        try:
+            await asyncio.gather(*workers)
+        finally:  # the first that fails ends them all
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
 
     async def _await_verdict(self, client: httpx.AsyncClient, scan_id: str) -> None:
         """Wait for a verdict that came too late for its answer: who goes on at once makes the next late, too."""

@@ -48,6 +48,19 @@ def test_a_directory_with_other_data_is_refused_and_left_alone(tmp_path):
     assert [each.name for each in tmp_path.iterdir()] == ["keys.json"]
 
 
+def test_two_at_a_time_are_refused(tmp_path):
+    with begin(tmp_path).held(), pytest.raises(DemoRefused, match=r"runs in .* already"), begin(tmp_path).held():
+        pass
+    with begin(tmp_path).held():
+        pass
+
+
+def test_a_directory_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DemoRefused, match="--data-dir"):
+        begin(tmp_path / "file" / "demo")
+
+
 @pytest.mark.parametrize("note", ["", "{", "[]", '{"format": 1}', '{"format": 1, "began_at": "yesterday"}'])
 def test_a_damaged_note_is_refused_by_name(tmp_path, note):
     (tmp_path / "demo.json").write_text(note)
