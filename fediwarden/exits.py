@@ -22,6 +22,7 @@ CODES: Final = {
     "federation_audit.pages.service.CannotServe": CONFIGURATION,
     "fediwarden.settings.SettingsError": CONFIGURATION,
     "fediwarden.children.ChildMisconfigured": CONFIGURATION,
+    "fediwarden.demo.home.DemoRefused": CONFIGURATION,
     "gateway.listening.CannotStart": CONFIGURATION,
     "federation_audit.store.errors.SchemaTooNew": CONFIGURATION,
     "federation_audit.store.errors.SchemaTooOld": CONFIGURATION,

@@ -10,6 +10,7 @@ import typer
 
 from fediwarden.cli import (
     audit,
+    demo,
     doctor,
     keys,
     ledger,
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 
 app.command("up")(services.up)
+app.command("demo")(demo.demo)
 app.command("gateway")(services.gateway)
 app.command("scanner")(services.scanner)
 app.command("enforcer")(services.enforcer)

@@ -1,0 +1,1 @@
+"""`fediwarden demo`: an invented fediverse, whose images go through the real pipeline."""
