@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup gpu dev up test test-all check bench test-faults test-pictrs test-synapse lock clean
+.PHONY: help setup gpu dev up demo test test-all check bench test-faults test-pictrs test-synapse lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -36,6 +36,9 @@ dev: $(DEV) ## The same, with everything that tests and checks need
 
 up: $(RUNTIME) ## Start Kafka, gateway and scanner (ARGS="--port 14061" and the like)
 	@$(BIN)/fediwarden up $(ARGS)
+
+demo: $(RUNTIME) ## A week of an invented fediverse through the real pipeline, and the pages that show who is bad
+	@$(BIN)/fediwarden demo $(ARGS)
 
 test: $(DEV) ## Run the whole suite but for the parts against a real pict-rs and a real Synapse
 	$(PYTEST) -m "not pictrs and not synapse" $(ARGS)
