@@ -62,6 +62,8 @@ CONFIRMED_BY: Final = {
     Confirmation.HASH: "a verified hash list",
 }
 
+_SAYS: Final = 'The rule "{}" of this instance fired.'
+
 _Key = tuple[int, int, int]  # actor, day, cluster
 
 
@@ -96,8 +98,8 @@ def build_case(
 ) -> Case:
     """The case of `domain` (in the form of `schemas.domains`) from `since` up to and with `until`, for `tenant`.
 
-    Its incidents are those of media that are flagged now or confirmed, without dismissed ones; what is confirmed is what
-    was when `assessed` was made. `case_links` gives the address of an incident's page from tenant and sha256 (hex),
+    Its incidents are those of media that are flagged now or confirmed, without dismissed ones; confirmed is what was so
+    when `assessed` was made. `case_links` gives the address of an incident's page from tenant and sha256 (hex),
     `sentences` what each rule means, by its name. Raises `ValueError` as `Case` does. Of an instance that nothing is
     known of there is a case without incidents.
     """
@@ -149,9 +151,7 @@ class _Found:
     posts: dict[str, _Post] = field(default_factory=dict)
     posted_at: int | None = None
 
-    def told(
-        self, tenant: str, case_links: Callable[[str, str], str] | None, sentences: Mapping[str, str]
-    ) -> Incident:
+    def told(self, tenant: str, case_links: Callable[[str, str], str] | None, sentences: Mapping[str, str]) -> Incident:
         sha256s = sorted(bytes(row.sha256).hex() for row in self.media)
         names = sorted({rule["name"] for row in self.media for rule in json.loads(row.detail)["rules"]})
         return Incident(
@@ -163,7 +163,7 @@ class _Found:
             posts=tuple(sorted(self.posts)),
             sha256s=tuple(sha256s),
             pdqs=tuple(sorted(self.pdqs)),
-            rules=tuple(RuleHit(name, sentences.get(name, f'The rule "{name}" of this instance fired.')) for name in names),
+            rules=tuple(RuleHit(name, sentences.get(name, _SAYS.format(name))) for name in names),
             lists=tuple(sorted(self.lists)),
             posted_at=None if self.posted_at is None else _moment(self.posted_at),
             judged_at=_moment(min(row.flagged_at for row in self.media)),

@@ -203,10 +203,12 @@ def _read_periods(connection: Connection, strata: Collection[int]) -> tuple[npt.
     )
     query = select(*columns).where(among(connection, PERIODS.c.stratum_id, strata))
     parts = [np.empty((0, len(columns)), dtype=np.int64)]
-    with connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query) as result:
-        for rows in result.partitions():
-            flat = np.fromiter(itertools.chain.from_iterable(rows), np.int64, count=len(rows) * len(columns))
-            parts.append(flat.reshape(-1, len(columns)))
+    result = connection.execute(query)
+    assert result.cursor is not None
+    while rows := result.cursor.fetchmany(_ROWS_AT_ONCE):  # the driver's tuples: a million Row objects cost seconds
+        flat = np.fromiter(itertools.chain.from_iterable(rows), np.int64, count=len(rows) * len(columns))
+        parts.append(flat.reshape(-1, len(columns)))
+    result.close()
     return tuple(np.concatenate(parts).T.copy())
 
 
