@@ -26,7 +26,7 @@ def up(
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Start everything on this machine: Kafka, gateway, scanners, enforcer. Ctrl-C stops it."""
+    """Start everything on this machine: Kafka, gateway, scanners, enforcer, audit. Ctrl-C stops it."""
     from fediwarden.logs import configure_logging
     from fediwarden.up import run_up
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import fediwarden.up
+from federation_audit.pages.site import Surroundings
 from fediwarden import cli
 from fediwarden.children import Stopped
 from fediwarden.cli import scan
@@ -67,6 +68,7 @@ def test_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         "scanner",
         "enforcer",
         "lemmy",
+        "audit",
         "scan",
         "ledger",
         "topics",
@@ -162,6 +164,33 @@ def test_up_starts_as_many_scanners_as_the_flag_says_else_as_the_settings_do(mon
     assert _run(monkeypatch, "up") == 0
     assert _run(monkeypatch, "up", "--scanners", "0") == 0
     assert started == [1, 2, 3, 0]
+
+
+def test_audit_alone_is_the_pages_and_its_options_do_not_get_lost_before_a_subcommand(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served = []
+
+    async def serve(_store: object, surroundings: Surroundings) -> None:
+        pages = surroundings.audit.pages
+        served.append((pages.host, pages.port, sorted(surroundings.origin_tokens)))
+
+    monkeypatch.setattr("federation_audit.pages.service.run_pages", serve)
+    monkeypatch.setenv("FEDIWARDEN_TENANTS__DEFAULT__ORIGINS_TOKEN", "a-token-of-the-tests")
+    assert _run(monkeypatch, "audit", "--port", "14999", "--host", "localhost") == 0
+    assert served == [("localhost", 14999, ["default"])]
+    assert _run(monkeypatch, "audit", "--port", "14999", "instances") == 2
+    assert "behind the subcommand" in capsys.readouterr().err
+    assert len(served) == 1
+    assert _run(monkeypatch, "pages") == 2
+
+
+def test_up_names_the_port_that_it_has_to_know(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FEDIWARDEN_AUDIT__PAGES__PORT", "0")
+    assert _run(monkeypatch, "up") == 78
+    assert capsys.readouterr().err.startswith("fediwarden: audit.pages.port is 0")
 
 
 def test_up_refuses_more_scanners_than_the_setting_allows(

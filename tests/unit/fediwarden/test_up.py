@@ -1,9 +1,9 @@
-"""What `up` tells its scanners."""
+"""What `up` runs, and what it tells its scanners."""
 
 from pathlib import Path
 
 from fediwarden.settings import Settings, environment_of
-from fediwarden.up import settings_of_scanner
+from fediwarden.up import _ports, _services, describe, settings_of_scanner
 from scanner.settings import ScannerSettings
 
 VARIABLE = "FEDIWARDEN_SCANNER__INSTANCE"
@@ -35,3 +35,34 @@ def test_scanners_take_the_devices_in_turn(tmp_path):
     assert devices(scanner_devices=("cuda:0", "cuda:1")) == ["cuda:0", "cuda:1", "cuda:0"]
     assert devices(scanner=ScannerSettings(device="cuda")) == ["cuda", "cuda", "cuda"]
     assert devices() == [None, None, None]
+
+
+def names(settings: Settings, scanners: int = 1) -> list[str]:
+    return [each.name for each in _services(settings, scanners)]
+
+
+def test_the_audit_runs_beside_the_rest_and_relay_and_lemmy_where_they_are_set_up(tmp_path):
+    bare = Settings(data_dir=tmp_path)
+    assert names(bare, 2) == ["recorder", "enforcer", "scanner-1", "scanner-2", "gateway", "audit"]
+    tenant = {"pict_rs": "http://127.0.0.1:8080", "lemmy_database": "postgresql://warden@127.0.0.1/lemmy"}
+    every = Settings(data_dir=tmp_path, tenants={"a": tenant}, up={"relay": True})
+    assert names(every) == ["recorder", "enforcer", "scanner", "lemmy", "gateway", "audit", "relay"]
+    none = Settings(data_dir=tmp_path, tenants={"a": tenant}, up={"audit": False, "lemmy": False})
+    assert names(none) == ["enforcer", "scanner", "gateway"]
+
+    aside = {each.name for each in _services(every, 1) if not each.essential}
+    assert aside == {"recorder", "audit", "lemmy"} == {each.name for each in _services(every, 1) if each.niceness}
+    assert [port for _, port, _, _ in _ports(every)] == [14051, 14052, 14054, 14053]
+    assert [port for _, port, _, _ in _ports(none)] == [14051]
+
+
+def test_what_up_prints_names_the_pages_and_how_to_make_the_first_account(tmp_path):
+    settings = Settings(data_dir=tmp_path)
+    told = "\n".join(describe(settings, 1, wants_first_account=True))
+    assert "audit     http://127.0.0.1:14052" in told
+    assert "make the first account: fediwarden users add NAME --role admin" in told
+    assert "first account" not in "\n".join(describe(settings, 1))
+    public = Settings(data_dir=tmp_path, audit={"pages": {"public_url": "https://audit.example"}})
+    assert "audit     https://audit.example" in "\n".join(describe(public, 1))
+    off = Settings(data_dir=tmp_path, up={"audit": False})
+    assert not any(line.startswith("  audit") for line in describe(off, 1))

@@ -125,3 +125,15 @@ def test_a_body_limit_above_the_room_for_all_bodies_is_a_settings_error() -> Non
 def test_a_name_that_an_environment_variable_would_split_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"tenants.{name}"):
         check_tenants({name: TenantSettings()})
+
+
+def test_the_same_token_for_origins_twice_is_a_settings_error_that_does_not_show_it() -> None:
+    token = "a-token-that-is-secret"
+    tenants = {
+        name: TenantSettings.model_validate({"key": f"the-key-of-{name}", "origins_token": token}) for name in "ab"
+    }
+    with pytest.raises(ValueError, match=r"tenants\.a\.origins_token and tenants\.b\.origins_token") as raised:
+        check_tenants(tenants)
+    assert token not in str(raised.value)
+    with pytest.raises(ValidationError, match="16 characters"):
+        TenantSettings.model_validate({"origins_token": "short"})
