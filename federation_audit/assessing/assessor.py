@@ -2,15 +2,25 @@
 
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+
+import structlog
 
 from federation_audit.accounts.database import Database
 from federation_audit.assessing.reading import Known, read_known
 from federation_audit.statistics.assessment import Assessment, assess
 from federation_audit.statistics.rules import DEFAULT_RULES, Rules
+from federation_audit.store.errors import StoreError
 from schemas.clock import now_ms
+
+log = structlog.get_logger("federation_audit.assessing")
+
+
+def today_utc() -> date:
+    """The day that it is."""
+    return datetime.now(UTC).date()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +47,14 @@ class Assessor:
         verified_lists: Collection[str] = (),
         local_domains: Collection[str] = (),
         rules: Rules = DEFAULT_RULES,
+        today: Callable[[], date] = today_utc,
     ) -> None:
         self._database = database
         self._every_s = every_s
         self._verified_lists = frozenset(verified_lists)
         self._local_domains = frozenset(local_domains)
         self._rules = rules
+        self._today = today
         self._making = threading.Lock()
         self._newest: Assessed | None = None
         self._made = 0.0
@@ -51,7 +63,8 @@ class Assessor:
         """The newest assessment. Raises what the database does, when there is none yet."""
         newest = self._newest
         if newest is None:
-            return self.refresh()
+            with self._making:
+                return self._newest or self._make(None)
         if time.monotonic() - self._made > self._every_s and self._making.acquire(blocking=False):
             threading.Thread(target=self._make_and_release, name="assessing", daemon=True).start()
         return newest
@@ -64,13 +77,16 @@ class Assessor:
     def _make_and_release(self) -> None:
         try:
             self._make(None)
+        except StoreError as error:
+            log.warning("the assessment could not be made anew; the one before stands", error=str(error))
+            self._made = time.monotonic()
         finally:
             self._making.release()
 
     def _make(self, at: date | None) -> Assessed:
         with self._database.reading() as connection:
             known = read_known(connection, verified_lists=self._verified_lists, local_domains=self._local_domains)
-        day = at or datetime.now(UTC).date()
+        day = at or self._today()
         self._newest = Assessed(assess(known.table, known.evidence, day, self._rules), known, now_ms())
         self._made = time.monotonic()
         return self._newest
