@@ -96,7 +96,7 @@ def build_case(
 ) -> Case:
     """The case of `domain` (in the form of `schemas.domains`) from `since` up to and with `until`, for `tenant`.
 
-    Its incidents are those of media that are flagged now or confirmed, without dismissed ones; what is confirmed is what
+    Its incidents are those of media that are flagged now or confirmed, without dismissed ones; confirmed is what
     was when `assessed` was made. `case_links` gives the address of an incident's page from tenant and sha256 (hex),
     `sentences` what each rule means, by its name. Raises `ValueError` as `Case` does. Of an instance that nothing is
     known of there is a case without incidents.
