@@ -8,11 +8,10 @@ reasons, ratio and counts of images are of the assessment, which counts the imag
 
 import hashlib
 import json
-import statistics
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, select
@@ -32,6 +31,7 @@ from federation_audit.cases import (
     RuleHit,
 )
 from federation_audit.deciding.tables import ADDRESSES
+from federation_audit.presence.reading import removal_of
 from federation_audit.presence.tables import PRESENCES
 from federation_audit.statistics.events import Confirmation
 from federation_audit.statistics.levels import InstanceAssessment
@@ -129,7 +129,7 @@ class _Post:
     """A post's address, and what became of it."""
 
     url: str
-    posted_at: int | None
+    known_at: int = 0
     looked_at: int | None = None
     state: Presence = Presence.UNKNOWN
     gone_at: int | None = None
@@ -304,9 +304,7 @@ class _Reading:
         if row.moment_at is not None:
             found.posted_at = row.moment_at if found.posted_at is None else min(found.posted_at, row.moment_at)
         if row.post_url:
-            post = found.posts.setdefault(row.post_url, _Post(row.post_url, row.moment_at))
-            if row.moment_at is not None:
-                post.posted_at = row.moment_at if post.posted_at is None else min(post.posted_at, row.moment_at)
+            found.posts.setdefault(row.post_url, _Post(row.post_url))
 
     def _texts(self, numbers: Collection[int]) -> dict[int, str]:
         found: dict[int, str] = {}
@@ -320,10 +318,11 @@ class _Reading:
         for incident in self.incidents.values():
             for url, post in incident.posts.items():
                 posts[hashlib.sha256(url.encode()).digest()].append(post)
-        columns = [PRESENCES.c[name] for name in ("digest", "state", "looked_at", "gone_at")]
+        columns = [PRESENCES.c[name] for name in ("digest", "state", "known_at", "looked_at", "gone_at")]
         for row in rows_by_bytes(self._connection, columns, PRESENCES.c.digest, posts.keys()):
             for post in posts[bytes(row.digest)]:
-                post.state, post.looked_at, post.gone_at = Presence(row.state), row.looked_at, row.gone_at
+                post.state, post.known_at = Presence(row.state), row.known_at
+                post.looked_at, post.gone_at = row.looked_at, row.gone_at
 
 
 def _assessment(assessed: Assessed, domain: str) -> InstanceAssessment | None:
@@ -365,14 +364,7 @@ def _counts(assessed: Assessed, domain: str, since: date, until: date, confirmed
 
 def _removal(confirmed: Iterable[_Found]) -> Removal:
     posts = {url: post for each in confirmed for url, post in each.posts.items() if post.looked_at is not None}
-    gone = [post for post in posts.values() if post.state is Presence.GONE]
-    took = [
-        max(0, post.gone_at - post.posted_at)
-        for post in gone
-        if post.gone_at is not None and post.posted_at is not None
-    ]
-    median = timedelta(milliseconds=statistics.median(took)) if took else None
-    return Removal(looked_at=len(posts), removed=len(gone), median=median)
+    return removal_of(None if post.gone_at is None else post.gone_at - post.known_at for post in posts.values())
 
 
 def _contacts(connection: Connection, domain: str) -> tuple[Contact, ...]:

@@ -116,7 +116,7 @@ def _new_posts(connection: Connection, media: Collection[int], now: int, waiting
     counted = (
         select(PRESENCES.c.domain, func.count()).where(PRESENCES.c.next_at.is_not(None)).group_by(PRESENCES.c.domain)
     )
-    waiting: dict[str, int] = dict(connection.execute(counted).tuples().all())
+    waiting: dict[str, int] = {row[0]: row[1] for row in connection.execute(counted)}
     found: dict[str, Post] = {}
     for some in chunks(media):
         for row in connection.execute(_young(connection, some, now - WATCHED_MS, waiting_most)):

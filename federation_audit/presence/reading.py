@@ -1,8 +1,9 @@
 """What is known of posts at their origin."""
 
 import statistics
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import timedelta
+from math import inf
 
 from sqlalchemy import Connection, select
 
@@ -13,22 +14,26 @@ from federation_audit.store.rows import chunks
 _IN_ONE_STATEMENT = 500
 
 
-def read_removal(connection: Connection, domain: str) -> Removal:
-    """How many posts of an author's instance were looked at with an answer, how many were gone, and how long that took.
+def removal_of(looked_at: Iterable[int | None]) -> Removal:
+    """What posts that were looked at come to: for each the time, in milliseconds, that its removal took at most, from
+    `known_at` to `gone_at` of its row; None for one that was still there.
 
-    The time of a post that is gone runs from when it was known (`posts.Post`) to the look that first found it gone: it
-    took that long at most. One that was there when last looked at counts as longer than any, so that there is a median
-    only where more than half are gone.
+    One that is still there counts as longer than any: there is a median only where more than half are gone.
     """
-    query = select(PRESENCES.c.state, PRESENCES.c.known_at, PRESENCES.c.gone_at).where(
-        PRESENCES.c.domain == domain, PRESENCES.c.state != Presence.UNKNOWN.value
-    )
-    times = [
-        float("inf") if row.gone_at is None else max(0, row.gone_at - row.known_at) for row in connection.execute(query)
-    ]
-    gone = sum(time != float("inf") for time in times)
+    times = [inf if time is None else max(0, time) for time in looked_at]
+    gone = sum(time != inf for time in times)
     median = timedelta(milliseconds=statistics.median(times)) if 2 * gone > len(times) else None
     return Removal(len(times), gone, median)
+
+
+def read_removal(connection: Connection, domain: str) -> Removal:
+    """`removal_of` the posts of an author's instance that were looked at with an answer."""
+    query = select(PRESENCES.c.known_at, PRESENCES.c.gone_at).where(
+        PRESENCES.c.domain == domain, PRESENCES.c.state != Presence.UNKNOWN.value
+    )
+    return removal_of(
+        None if gone_at is None else gone_at - known_at for known_at, gone_at in connection.execute(query)
+    )
 
 
 def read_presence(connection: Connection, urls: Collection[str]) -> dict[str, Presence]:

@@ -155,9 +155,17 @@ def origin(certificates: tuple[ssl.SSLContext, ssl.SSLContext]) -> Iterator[Orig
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(sqlite_url(tmp_path)) as opened:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """In SQLite; in PostgreSQL for tests that say so by `in_both`."""
+    url = sqlite_url(tmp_path)
+    if getattr(request, "param", "sqlite") == "postgresql":
+        postgres = request.getfixturevalue("postgres")
+        url = postgres.server.url(postgres.make_database(""))
+    with open_store(url) as opened:
         yield opened
+
+
+in_both = pytest.mark.parametrize("store", ["sqlite", "postgresql"], indirect=True)
 
 
 class Clock:
@@ -334,6 +342,7 @@ def test_a_look_that_tells_nothing_leaves_what_an_earlier_one_found(store, looke
     assert len(origin.asked) < 60
 
 
+@in_both
 def test_an_instance_is_asked_by_one_connection_and_once_a_minute_and_others_beside_it(store, looker, clock, origin):
     incident(store, *(post(origin, f"{n}", host=host, actor=f"{n}") for n in range(4) for host in (HERE, "localhost")))
     clock.now = NOON + HOUR_MS
@@ -390,6 +399,7 @@ def _end(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+@in_both
 def test_only_posts_of_confirmed_images_at_their_authors_own_instance_are_looked_at(store, looker, clock, origin):
     message = post(origin, "message").model_copy(update={"place": Place.MESSAGE})
     banner = post(origin, "banner").model_copy(update={"place": Place.BANNER})
@@ -417,6 +427,7 @@ def test_only_posts_of_confirmed_images_at_their_authors_own_instance_are_looked
     assert sorted(origin.names) == ["list", "x"]
 
 
+@in_both
 def test_a_confirmation_that_is_taken_back_takes_the_post_with_it(store, looker, clock, origin):
     incident(store, post(origin, "x"))
     look(looker, clock)
@@ -427,6 +438,7 @@ def test_a_confirmation_that_is_taken_back_takes_the_post_with_it(store, looker,
     assert rows(store) == []
 
 
+@in_both
 def test_what_is_kept_of_a_post_goes_when_its_author_is_forgotten_and_when_its_time_is_over(
     store, looker, clock, origin
 ):
@@ -472,6 +484,7 @@ def test_clocks_that_are_wrong_make_no_removal_slow_fast_or_early(store, looker,
     asyncio.run(looker.turn())
 
 
+@in_both
 def test_of_an_instance_that_floods_no_more_is_looked_at_than_can_be(store, clock, origin, certificates):
     many = [post(origin, f"{n}", actor=f"{n}", at=NOON + n) for n in range(30)]
     incident(store, *many, post(origin, "other", host="localhost"))
@@ -484,6 +497,7 @@ def test_of_an_instance_that_floods_no_more_is_looked_at_than_can_be(store, cloc
     assert removal(store).removed == 30
 
 
+@in_both
 def test_survivors_count_so_that_there_is_a_median_only_where_more_than_half_are_gone(store, looker, clock, origin):
     assert removal(store, "never-met.example") == Removal(0, 0, None)
     incident(store, *(post(origin, name) for name in "abcd"))

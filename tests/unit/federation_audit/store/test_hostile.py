@@ -6,7 +6,7 @@ import pytest
 
 from federation_audit.assessing.reading import read_known
 from federation_audit.store.engine import Store
-from federation_audit.store.errors import StoreRefused, StoreUnavailable
+from federation_audit.store.errors import StoreRefused
 from federation_audit.store.facts import Role
 from federation_audit.store.migrating import migrate
 from federation_audit.store.queries import Count, read_incidents, read_instance, read_instances, read_origins
@@ -15,8 +15,8 @@ from schemas.broker import Partition
 from schemas.domains import NotADomain, normalise_domain
 from schemas.messages import Confidence, Decision, OriginCommunity
 from schemas.topics import DAY_MS, VERDICTS
-from tests.postgres import Postgres, running_postgres
-from tests.stores import FAR_BACK, NOON, answered, content, judged, open_store, received, seen, write
+from tests.postgres import Postgres
+from tests.stores import FAR_BACK, NOON, answered, content, judged, received, seen, write
 
 REJECT = Decision.REJECT
 
@@ -178,22 +178,3 @@ def test_rights_that_are_missing_are_named_with_the_setting_and_enough_once_gran
         store.close()
         with pytest.raises(StoreRefused, match="not permitted to log in"):
             write(store)
-
-
-def test_a_database_that_goes_away_loses_nothing_and_is_used_again():
-    partition = Partition(VERDICTS, 0)
-    with running_postgres() as postgres:
-        url = postgres.server.url(postgres.make_database(""))
-        with open_store(url) as store:
-            recorder = write(store, [judged(1, REJECT), seen(1, "a.example")])
-            recorder.record([], {partition: 7})
-            postgres.stop()
-            with pytest.raises(StoreUnavailable, match="does not answer"):
-                recorder.record(received([judged(2, REJECT), seen(2, "a.example")]), {partition: 9})
-            with pytest.raises(StoreUnavailable, match="does not answer"):
-                Recorder(store, holder="test", retention_days=FAR_BACK)
-            postgres.start()
-            again = Recorder(store, holder="test", retention_days=FAR_BACK)
-            assert again.offsets == {partition: 7}
-            again.record(received([judged(2, REJECT), seen(2, "a.example")]), {partition: 9})
-            assert count(store, "a.example") == Count(2, 2)
