@@ -201,11 +201,11 @@ def _look(here: Visit, medium: Medium, how: Veil, *, reason: str, frame: int) ->
     Raises `ViewRefused` or `NoFrames`: then nothing is to be shown.
     """
     settings, around = _settings(here), here.site.surroundings
-    limits = {"plain": settings.plain, "most_a_day": settings.most_a_day}
+    plain, most_a_day = settings.plain, settings.most_a_day
     if medium.hidden is not None:
         raise NoFrames(_WHY[medium.hidden])
     with here.site.database.reading() as connection:
-        check_view(connection, here.user.name, medium, how, at=here.now_ms, **limits)
+        check_view(connection, here.user.name, medium, how, at=here.now_ms, plain=plain, most_a_day=most_a_day)
     assert around.broker is not None and around.keyring is not None
     frames = open_frames(around.broker, around.keyring, medium)
     number = min(frame, len(frames.jpegs) - 1)
@@ -223,7 +223,8 @@ def _look(here: Visit, medium: Medium, how: Veil, *, reason: str, frame: int) ->
             reason=reason,
             frame=number,
             at=here.now_ms,
-            **limits,
+            plain=plain,
+            most_a_day=most_a_day,
         )
     return picture, number, len(frames.jpegs)
 

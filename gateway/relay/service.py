@@ -303,7 +303,8 @@ async def run_relay(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then end what is in flight and return. A second signal stops the waiting.
 
-    `ask_actors` has, by tenant, who knows the ActivityPub ids of its uploaders. Kafka being away, or refusing us, is no reason to end. Raises `CannotStart`.
+    `ask_actors` has, by tenant, who knows the ActivityPub ids of its uploaders. Kafka being away, or refusing us, is no
+    reason to end. Raises `CannotStart`.
     """
     allow_open_files()
     relay = Relay(settings, tenants, broker, pseudonyms, ask_actors)
