@@ -140,9 +140,14 @@ class _Demo:
             self._say_farewell()
 
     async def _await_up(self, children: Supervisor) -> None:
-        while _UP not in _read(self._home.log_file):
+        shown = 0
+        while _UP not in (said := _read(self._home.log_file)):
             if children.exits("up"):
-                raise DemoFailed(f"`fediwarden up` ended. See {self._home.log_file}:\n{self._log_end()}")
+                raise DemoFailed(self._ended())
+            downloads = [line for line in said.splitlines() if line.startswith(_FETCHING)]
+            for line in downloads[shown:]:
+                self._say(f"  {line}")
+            shown = len(downloads)
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _send_week(self, store: Store) -> None:

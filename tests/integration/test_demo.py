@@ -22,7 +22,7 @@ WITHIN_S = 280.0
 class Running:
     """One `fediwarden demo`, with what it prints in a file."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, **environment: str) -> None:
         self.output = folder.with_name(f"{folder.name}-{time.monotonic_ns()}.txt")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("FEDIWARDEN_")}
         with self.output.open("wb") as output:
@@ -36,7 +36,8 @@ class Running:
                     "FEDIWARDEN_CACHE_DIR": str(cache_dir()),
                     "FEDIWARDEN_KAFKA__JAVA_OPTIONS": json.dumps(java_options()),
                     "FEDIWARDEN_GATEWAY__PORT": "1",  # somebody's real setting, which is no business of the demo's
-                },
+                }
+                | environment,
             )
 
     def __enter__(self) -> "Running":
@@ -92,3 +93,11 @@ def test_a_small_week_comes_out_as_it_has_to_and_is_shown_again(tmp_path):
             assert "alice" in page.text
         demo.process.send_signal(signal.SIGINT)
         assert demo.end() == 0
+
+
+def test_when_the_services_do_not_start_their_own_words_are_shown(tmp_path):
+    with Running(tmp_path / "demo", FEDIWARDEN_KAFKA__MIN_FREE_GB="1000000") as demo:
+        assert demo.end() == 1
+        assert "`fediwarden up` ended" in demo.text
+        assert "MIN_FREE_GB" in demo.text  # the remedy that `up` names
+        assert "Traceback" not in demo.text
