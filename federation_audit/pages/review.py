@@ -200,7 +200,11 @@ def _settled_table(links: bool) -> Table[Settled]:
             Column(
                 "notes",
                 "Notes",
-                lambda each: Listed([Said(f"{one.reviewer}: {one.note}") for one in each.reviews if one.note]),
+                lambda each: (
+                    Listed([Said(f"{one.reviewer}: {one.note}") for one in each.reviews if one.note])
+                    if any(one.note for one in each.reviews)
+                    else ""
+                ),
             ),
             Column("tenant", "Tenant", lambda each: each.tenant, sortable=True),
         ),
