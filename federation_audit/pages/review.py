@@ -200,7 +200,11 @@ def _settled_table(links: bool) -> Table[Settled]:
             Column(
                 "notes",
                 "Notes",
-                lambda each: Listed([Said(f"{one.reviewer}: {one.note}") for one in each.reviews if one.note]),
+                lambda each: (
+                    Listed([Said(f"{one.reviewer}: {one.note}") for one in each.reviews if one.note])
+                    if any(one.note for one in each.reviews)
+                    else ""
+                ),
             ),
             Column("tenant", "Tenant", lambda each: each.tenant, sortable=True),
         ),
@@ -219,17 +223,18 @@ def review_area() -> Area:
         with here.site.database.reading() as connection:
             context = _context(here, connection)
             confirmed = confirmed_by_instance(here.site)
-            waiting = read_waiting(
+            part, total = read_waiting(
                 connection,
                 here.user.name,
                 verified_lists=here.site.surroundings.audit.verified_lists,
                 evidence=with_evidence(here.site),
                 tenant=selection.term("tenant"),
                 author=selection.term("q"),
+                start=selection.start,
+                size=selection.size,
             )
-            part = waiting[selection.start : selection.start + selection.size]
             shown = _shown(here.site, part, read_details(connection, part), confirmed, selection.start)
-        rows = Rows(shown, len(waiting))
+        rows = Rows(shown, total)
         at = query.get("at", "")
         return here.show(
             "review.html",

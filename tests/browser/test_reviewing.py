@@ -73,7 +73,7 @@ def test_two_reviewers_work_the_queue_by_keyboard_until_an_incident_is_confirmed
 
 def test_rows_are_selected_and_answered_together_by_keyboard(log_in: LogIn) -> None:
     page = log_in("reviewer")
-    page.goto("/review?q=drawings")
+    page.goto("/review?q=hostile")
     rows = page.locator("section.table tbody tr")
     before = rows.count()
     for _ in range(3):

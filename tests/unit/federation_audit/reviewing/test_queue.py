@@ -50,7 +50,7 @@ def fill(store):
 
 def queue(store, who="alice", **options):
     with store.reading() as connection:
-        return read_waiting(connection, who, **options)
+        return read_waiting(connection, who, **options)[0]
 
 
 def numbers(rows):
@@ -82,6 +82,7 @@ def test_rows_are_clusters_in_a_tenant_the_oldest_first(store):
     assert rows[1].name == min(sha(1), sha(2))
     assert numbers(queue(store))[-1] == [6], "of a list that nobody verified, people judge the hits"
     assert numbers(queue(store, tenant="other")) == [[3]]
+    assert numbers(queue(store, verified_lists=(LIST,), start=1, size=2)) == [[1, 2], [3]]
     assert numbers(queue(store, author="BAD.ex")) == [[1, 2], [4]]
     with store.reading() as connection:
         assert count_waiting(connection, verified_lists=(LIST,)) == 4
@@ -90,7 +91,8 @@ def test_rows_are_clusters_in_a_tenant_the_oldest_first(store):
 def test_a_row_says_where_its_images_come_from_and_how_many_look_like_them(store):
     fill(store)
     with store.reading() as connection:
-        rows = read_waiting(connection, "alice", verified_lists=(LIST,))
+        rows, total = read_waiting(connection, "alice", verified_lists=(LIST,))
+        assert total == 4
         calm, bad, other, _ = read_details(connection, rows)
     assert (bad.images, bad.near, bad.accounts) == (2, 2, 2)
     assert bad.authors == {"bad.example": 2} and bad.communities == {"town.example"} and bad.hosts == {"host.example"}
