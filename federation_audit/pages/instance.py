@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from itertools import dropwhile
 from typing import Any
 
 import idna
@@ -68,8 +69,9 @@ class Subject:
 
     @property
     def looks(self) -> list[Look]:
-        """Its numbers week by week, the oldest first."""
-        return read_history(self.assessed, self.domain, self.assessed.assessment.at - _COURSE)
+        """Its numbers week by week, the oldest first, from when there was anything to count."""
+        looks = read_history(self.assessed, self.domain, self.assessed.assessment.at - _COURSE)
+        return list(dropwhile(lambda look: not look.media and not look.incidents, looks))
 
     @property
     def path(self) -> str:
@@ -304,6 +306,21 @@ def level_mark(found: InstanceAssessment | None) -> Mark:
     return Mark("not assessed") if found is None else Mark(level_word(found.level), TONES[found.level])
 
 
+def is_comparable(of: InstanceAssessment) -> bool:
+    """Whether it sent enough images, and enough is known of others, to say how many times the usual it is flagged."""
+    return of.context.prior.learnt and of.triage.media >= of.context.rules.least_media
+
+
+def show_ratio(of: InstanceAssessment) -> Cell:
+    """How many times the usual it is flagged, with the interval; None where that cannot be said."""
+    return Interval(of.triage.ratio, of.triage.low, of.triage.high) if is_comparable(of) else None
+
+
+def show_chance(of: InstanceAssessment) -> Cell:
+    """How probably that is more than twice; None where it cannot be said."""
+    return Share(of.triage.chance, coarse=True) if is_comparable(of) else None
+
+
 def find_numbers(subject: Subject) -> list[Number]:
     """The numbers of an assessed instance, each with what it says and where its rows are."""
     found, path = subject.found, subject.path
@@ -324,14 +341,14 @@ def find_numbers(subject: Subject) -> list[Number]:
         Number("Usual", triage.expected, "So many flags an ordinary instance with these images has.", exposure),
         Number(
             "Times the usual",
-            Interval(triage.ratio, triage.low, triage.high),
+            show_ratio(found),
             f"Lately: what is {rules.half_life_days:.0f} days old counts half. With a probability of"
             f" {rules.interval * 100:.0f} % it lies between the two ends.",
             exposure,
         ),
         Number(
             f"More than {rules.ratio:g} times the usual",
-            Share(triage.chance, coarse=True),
+            show_chance(found),
             f"How probable that is; above {rules.watch_chance * 100:.0f} % it is worth a look.",
         ),
         Number(

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from federation_audit.accounts.roles import Role
 from federation_audit.assessing.assessor import Assessed
-from federation_audit.pages.cells import Cell, Interval, Link, Mark, Share
+from federation_audit.pages.cells import Cell, Link, Mark
 from federation_audit.pages.figures import utc
 from federation_audit.pages.funnel import (
     TONES,
@@ -20,7 +20,7 @@ from federation_audit.pages.funnel import (
     level_word,
     make_funnel,
 )
-from federation_audit.pages.instance import add_instance_routes
+from federation_audit.pages.instance import add_instance_routes, is_comparable, show_chance, show_ratio
 from federation_audit.pages.site import Area
 from federation_audit.pages.table import Column, Filter, Rows, Selection, Table
 from federation_audit.pages.visits import Here
@@ -56,11 +56,6 @@ def show_decision(decision: InForce | None, now: int) -> Cell:
     return word if decision.until is None else f"{word}, until {utc(decision.until)[:10]}"
 
 
-def show_ratio(of: InstanceAssessment) -> Cell:
-    """How many times the usual it is flagged, with the interval."""
-    return Interval(of.triage.ratio, of.triage.low, of.triage.high)
-
-
 TABLE: Table[InstanceRow] = Table(
     name="instances",
     title="Instances",
@@ -93,7 +88,7 @@ TABLE: Table[InstanceRow] = Table(
         Column(
             "chance",
             "More than twice the usual",
-            lambda row: Share(row.of.triage.chance, coarse=True),
+            lambda row: show_chance(row.of),
             sortable=True,
             starts="down",
             numeric=True,
@@ -172,7 +167,7 @@ def _choose(
         found.sort(key=lambda each: each.instance, reverse=selection.down)
     elif selection.order == "chance":
         found.sort(key=lambda each: each.instance)
-        found.sort(key=lambda each: each.triage.chance, reverse=selection.down)
+        found.sort(key=lambda each: each.triage.chance if is_comparable(each) else -1.0, reverse=selection.down)
     elif not selection.down:
         found.sort(key=lambda each: (each.level, each.instance))
     part = found[selection.start : selection.start + selection.size]

@@ -108,8 +108,7 @@ def draw_course(
         def height(value: float) -> float:
             return FRAME.up(min(value / ticks[-1], 1.0))
 
-    parts = [_rules(ticks, height, figures.decimal)]
-    parts.extend(_line(line, height) for line in lines)
+    parts = [_rules(ticks, height, figures.count_short)]
     days = [spot.at.toordinal() for spot in spots]
     first, span = (min(days), max(max(days) - min(days), 1)) if days else (0, 1)
     xs = [FRAME.across((day - first) / span) if len(days) > 1 else FRAME.across(0.5) for day in days]
@@ -121,6 +120,7 @@ def draw_course(
     if len(band) > 1:
         outline = [(x, top) for x, _, top in band] + [(x, bottom) for x, bottom, _ in reversed(band)]
         parts.append(Markup('<polygon class="band" points="{}"/>').format(_points(outline)))
+    parts.extend(_line(line, height, to_right=bool(place % 2)) for place, line in enumerate(lines))
     line = [(x, height(spot.value)) for x, spot in zip(xs, spots, strict=True)]
     parts.append(Markup('<polyline class="course" points="{}"/>').format(_points(line)))
     for (x, y), spot in zip(line, spots, strict=True):
@@ -167,11 +167,21 @@ def _rules(ticks: Iterable[float], height: Callable[[float], float], write: Call
     )
 
 
-def _line(line: Line, height: Callable[[float], float]) -> Markup:
+def _line(line: Line, height: Callable[[float], float], *, to_right: bool) -> Markup:
+    """With its word at one end, so that two lines that lie close do not write over each other."""
     y = height(line.value)
     return Markup(
-        '<line class="limit" x1="{}" x2="{}" y1="{}" y2="{}"/><text class="word" x="{}" y="{}">{}</text>'
-    ).format(units(FRAME.left), units(FRAME.right), units(y), units(y), units(FRAME.left + 3), units(y - 3), line.word)
+        '<line class="limit" x1="{}" x2="{}" y1="{}" y2="{}"/><text class="word{}" x="{}" y="{}">{}</text>'
+    ).format(
+        units(FRAME.left),
+        units(FRAME.right),
+        units(y),
+        units(y),
+        " last" if to_right else "",
+        units(FRAME.right - 3 if to_right else FRAME.left + 3),
+        units(y - 3),
+        line.word,
+    )
 
 
 def _ends(labels: Sequence[str]) -> Markup:

@@ -17,6 +17,7 @@ from federation_audit.store.engine import Store
 from federation_audit.store.errors import StoreError
 from federation_audit.store.migrating import check_schema
 from federation_audit.store.queries import read_instances, read_offsets
+from federation_audit.store.state import read_state
 from schemas.broker import AssignedReader, BrokerSettings, Partition, Producer
 from schemas.clock import now_ms
 from schemas.messages import Decision, Message, OriginObserved, Verdict
@@ -105,6 +106,12 @@ def recorded(url: str) -> int:
         return 0
 
 
+def lag(url: str) -> int:
+    """How many records the recorder says it has yet to read, -1 while it does not know."""
+    with Store(url) as store, store.reading() as connection:
+        return read_state(connection).lag
+
+
 def counted(url: str) -> dict[str, tuple[int, int]]:
     with Store(url) as store, store.reading() as connection:
         return {each.domain: (each.now.exposed, each.now.flagged) for each in read_instances(connection)}
@@ -148,6 +155,7 @@ def test_killed_at_any_moment_the_store_counts_what_an_independent_tally_does(fr
         process = pipeline.start("audit", "record")
         ends = sum(asyncio.run(ends_of(fresh_kafka)).values())
         process.wait_for(lambda: recorded(url) == ends, "at the end of the topics")
+        process.wait_for(lambda: lag(url) == 0, "known to have read everything")
         assert process.stop() == 0, process.log
     assert ends == len(messages)
     assert counted(url) == tally(messages)

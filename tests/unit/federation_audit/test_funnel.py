@@ -33,3 +33,12 @@ def test_one_ordinary_instance_in_five_hundred_lies_outside():
     counts = rng.poisson(expected * rng.gamma(4.0, 1 / 4.0, 50_000))
     outer = draw_limits(expected, 4.0)[1]
     assert np.mean((counts < outer.low) | (counts > outer.high)) <= 0.002 + 0.0006
+
+
+@pytest.mark.parametrize("shape", [None, 4.0])
+def test_smooth_limits_lie_within_one_count_of_the_exact_ones_and_do_not_jump(shape):
+    expected = np.geomspace(0.2, 2_000.0, 400)
+    for exact, smooth in zip(draw_limits(expected, shape), draw_limits(expected, shape, smooth=True), strict=True):
+        for whole, line in ((exact.low, smooth.low), (exact.high, smooth.high)):
+            assert (line <= whole + 1e-9).all() and (line >= np.maximum(whole - 1.0, 0.0) - 1e-9).all()
+            assert (np.diff(line) >= -1e-6).all()

@@ -2,14 +2,29 @@ import csv
 import io
 import json
 import re
+from datetime import date, timedelta
 
 import pytest
 from starlette.responses import Response
 
 from federation_audit.pages import figures
-from federation_audit.pages.cells import Interval, Link, Listed, Mark, Moment, Said, Share, as_field, as_html, as_plain
+from federation_audit.pages.cells import (
+    Day,
+    Interval,
+    Link,
+    Listed,
+    Mark,
+    Moment,
+    Outside,
+    Said,
+    Share,
+    as_field,
+    as_html,
+    as_plain,
+)
 from federation_audit.pages.cookies import Jar, check_token, make_token, read_cookies
 from federation_audit.pages.exports import export, guard_field
+from federation_audit.pages.plots import Bar, Line, Spot, draw_bars, draw_course, nice_ticks
 from federation_audit.pages.settings import PagesSettings
 from federation_audit.pages.table import Column, Filter, Links, Rows, Table, select_rows, take
 from federation_audit.pages.text import plain_text, show_text
@@ -227,3 +242,51 @@ def test_templates_have_no_styles_and_no_scripts_in_them() -> None:
         text = template.read_text()
         assert not re.search(r"\sstyle=|<style|\son[a-z]+=|javascript:|https?://|\|safe", text), template.name
         assert len(re.findall(r"<script\b", text)) == len(re.findall(r"<script src=", text))
+
+
+def test_addresses_elsewhere_are_text_and_only_web_pages_get_a_link_that_tells_them_nothing() -> None:
+    shown = as_html(Outside('https://far.example/"><script>alert(1)</script>'), NOW)
+    assert "<script>" not in shown and shown.count("<a ") == 1 and 'rel="noreferrer noopener nofollow"' in shown
+    for address in ("javascript:alert(1)", "data:text/html,x", "//far.example/x", " https://far.example", "=1+1", ""):
+        assert "<a " not in as_html(Outside(address), NOW)
+        assert as_plain(Outside(address)) == address
+
+
+def test_days_and_probabilities_as_cells() -> None:
+    day = Day(date(2026, 11, 1))
+    assert (as_plain(day), as_field(day)) == ("2026-11-01", "2026-11-01") and "2026-11-01</time>" in as_html(day, NOW)
+    assert as_html(Share(0.00001, coarse=True), NOW) == "under 0.1\u00a0%"
+    assert as_html(Share(0.99995, coarse=True), NOW) == "over 99.9\u00a0%"
+    assert as_html(Share(0.43, coarse=True), NOW) == as_html(Share(0.43), NOW)
+    assert as_plain(Share(0.00001, coarse=True)) == 0.00001
+
+
+@pytest.mark.parametrize("highest", [0.0, 0.3, 1.0, 3.0, 7.0, 10.0, 99.0, 101.0, 12_345.0, 3e9, float("inf")])
+def test_ticks_are_few_whole_and_reach_to_the_top(highest: float) -> None:
+    ticks = nice_ticks(highest)
+    assert 2 <= len(ticks) <= 7 and ticks[0] == 0.0 and all(tick == int(tick) for tick in ticks)
+    assert ticks[-1] >= highest or highest == float("inf")
+
+
+def test_bars_are_as_high_as_their_values_and_say_them() -> None:
+    bars = [Bar(f"day {n}", n, f"day {n}: <{n}>") for n in (0, 5, 10)]
+    plot = draw_bars("Bars & more", "What there is", bars)
+    heights = [float(each) for each in re.findall(r'<rect[^>]*height="([\d.]+)"', plot)]
+    assert len(heights) == 2 and heights[1] == pytest.approx(2 * heights[0], rel=0.01)
+    assert "<title>day 5: &lt;5&gt;</title>" in plot and "<title>Bars &amp; more</title>" in plot
+    assert "<desc>What there is</desc>" in plot and "style=" not in plot
+    assert "<rect" not in draw_bars("None", "Nothing", [])
+
+
+def test_a_course_keeps_to_its_frame_whatever_it_is_given() -> None:
+    start = date(2026, 1, 5)
+    values = (0.0, 1e-9, 3.0, 1e300, float("inf"))
+    for logarithmic in (False, True):
+        spots = [Spot(start + timedelta(weeks=n), value, value / 2, value * 2) for n, value in enumerate(values)]
+        if not logarithmic:
+            spots = spots[:3]
+        plot = draw_course("Course", "Says", spots, lines=[Line(20.0, "level 2")], logarithmic=logarithmic)
+        assert "nan" not in plot and "inf" not in re.sub(r"<title>.*?</title>", "", plot)
+        for y in re.findall(r'cy="(-?[\d.]+)"', plot):
+            assert 0.0 <= float(y) <= 132.0
+    assert "<polyline" in draw_course("One", "Says", [Spot(start, 1.0)])

@@ -25,10 +25,11 @@ from federation_audit.store.errors import (
 from federation_audit.store.migrating import check_schema, migrate
 from federation_audit.store.queries import forgotten_at, read_incidents, read_instance, read_offsets
 from federation_audit.store.recorder import Recorder
-from federation_audit.store.state import write_state
+from federation_audit.store.state import read_state, write_state
 from federation_audit.store.tables import METADATA
 from federation_audit.viewing.tables import METADATA as VIEWING
 from schemas.broker import Partition
+from schemas.clock import now_ms
 from schemas.messages import Decision
 from schemas.topics import VERDICTS
 from tests.stores import (
@@ -103,6 +104,19 @@ def test_a_lease_that_is_over_goes_to_whoever_asks(store, monkeypatch):
     Recorder(store, holder="other", retention_days=FAR_BACK)
     monkeypatch.setattr(lease, "LEASE_MS", 60_000)
     first.record([], {})
+
+
+def test_how_far_the_recorder_is_stands_with_the_rows_and_is_no_content(store):
+    recorder = write(store, [judged(1)])
+    with store.reading() as connection:
+        assert read_state(connection)[-2:] == (0, -1)
+    before, content_before = now_ms(), content(store)
+    recorder.record([], {}, lag=12)
+    recorder.record([], {})
+    with store.reading() as connection:
+        state = read_state(connection)
+    assert state.lag == 12 and before <= state.recorded_at <= now_ms()
+    assert content(store) == content_before
 
 
 def test_a_rebuild_clears_what_messages_made_and_gives_the_same_content(store):
