@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from federation_audit.pages.settings import PagesSettings
+from federation_audit.sending.settings import ContactSettings, MailSettings, TargetSettings
 
 
 def _check_database(url: SecretStr | None) -> SecretStr | None:
@@ -43,6 +44,11 @@ class AuditSettings(BaseModel):
         " people have verified.",
     )
     pages: PagesSettings = Field(default_factory=PagesSettings, description="The web pages.")
+    mail: MailSettings = Field(default_factory=MailSettings, description="Reports by mail.")
+    contacts: ContactSettings = Field(
+        default_factory=ContactSettings, description="Asking other instances for their contacts."
+    )
+    targets: TargetSettings = Field(default_factory=TargetSettings, description="Where decisions can be sent to.")
 
     @property
     def retention_days(self) -> int:

@@ -29,9 +29,7 @@ def write_down_cleanup(connection: Connection, actor: Actor, domain: str, *, day
     check_day(day, at, "day")
     if any(each.day == day for each in cleanups_of(connection, name)):
         raise NotDecided(f"That it cleaned up on {day} is written down already.", "day")
-    connection.execute(
-        insert(REMEDIATIONS).values(domain=name, day=as_day(day), noted_by=actor.name[:64], noted_at=at)
-    )
+    connection.execute(insert(REMEDIATIONS).values(domain=name, day=as_day(day), noted_by=actor.name[:64], noted_at=at))
     record(connection, actor, "cleanup noted", about=name, at=at, detail={"day": day.isoformat()})
 
 

@@ -104,7 +104,9 @@ class StoreJournal:
                 )
                 record(connection, self._actor, "sending begun", about=self._domain, at=at, detail=_named(plan))
         except IntegrityError as error:
-            raise NotConfirmed("this was confirmed and sent before; one confirmation is good for one sending") from error
+            raise NotConfirmed(
+                "this was confirmed and sent before; one confirmation is good for one sending"
+            ) from error
 
     def _finish(self, sent: Sent) -> None:
         at = self._now()
