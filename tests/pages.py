@@ -9,9 +9,13 @@ from pathlib import Path
 from federation_audit.accounts.actions import Actor
 from federation_audit.accounts.passwords import Passwords
 from federation_audit.accounts.roles import Role
+from federation_audit.assessing.assessor import Assessor
 from federation_audit.pages.service import Pages
 from federation_audit.pages.settings import PagesSettings
+from federation_audit.pages.site import Surroundings
+from federation_audit.settings import AuditSettings
 from federation_audit.store.migrating import open_store
+from tests.fediverse import LIST, RULES, copy_filled
 
 WORDS = "four plain words here"
 """Everybody's password."""
@@ -25,10 +29,37 @@ def cheap_passwords() -> Passwords:
 
 
 @contextmanager
-def running_pages(folder: Path, settings: PagesSettings | None = None) -> Iterator[Pages]:
-    """Pages with an admin, a reviewer and a viewer of those names, whose password is `WORDS`."""
-    database = open_store(f"sqlite:///{folder / 'audit.sqlite'}")
-    pages = Pages(settings or PagesSettings(port=0), database, passwords=cheap_passwords())
+def running_pages(
+    folder: Path,
+    settings: PagesSettings | None = None,
+    *,
+    filled: bool = False,
+    reviewed: bool = True,
+    surroundings: Surroundings | None = None,
+) -> Iterator[Pages]:
+    """Pages with an admin, a reviewer and a viewer of those names, whose password is `WORDS`.
+
+    With `filled` they are over a copy of the invented fediverse of `tests.fediverse`, with its `reviewed` or without,
+    assessed at its day; `surroundings` are then by default those that know its rules and its list.
+    """
+    url = f"sqlite:///{folder / 'audit.sqlite'}"
+    today = None
+    if filled:
+        url, world = copy_filled(folder, reviewed=reviewed)
+        today = world.today
+        audit = AuditSettings(verified_lists=(LIST.partition("@")[0],))
+        surroundings = surroundings or Surroundings(audit=audit, sentences=RULES)
+    database = open_store(url)
+    pages = Pages(settings or PagesSettings(port=0), database, passwords=cheap_passwords(), surroundings=surroundings)
+    if today is not None:
+        told = pages.site.surroundings
+        pages.site.assessor = Assessor(
+            database,
+            every_s=told.audit.assess_every_s,
+            verified_lists=told.audit.verified_lists,
+            local_domains=told.local_domains,
+            today=lambda: today,
+        )
     for role in Role:
         pages.site.users.add(role.value, role, WORDS, by=TEST, must_change=False)
     pages.listen()

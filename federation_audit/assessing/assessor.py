@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
@@ -11,6 +11,11 @@ from federation_audit.assessing.reading import Known, read_known
 from federation_audit.statistics.assessment import Assessment, assess
 from federation_audit.statistics.rules import DEFAULT_RULES, Rules
 from schemas.clock import now_ms
+
+
+def today_utc() -> date:
+    """The day that it is."""
+    return datetime.now(UTC).date()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +42,14 @@ class Assessor:
         verified_lists: Collection[str] = (),
         local_domains: Collection[str] = (),
         rules: Rules = DEFAULT_RULES,
+        today: Callable[[], date] = today_utc,
     ) -> None:
         self._database = database
         self._every_s = every_s
         self._verified_lists = frozenset(verified_lists)
         self._local_domains = frozenset(local_domains)
         self._rules = rules
+        self._today = today
         self._making = threading.Lock()
         self._newest: Assessed | None = None
         self._made = 0.0
@@ -70,7 +77,7 @@ class Assessor:
     def _make(self, at: date | None) -> Assessed:
         with self._database.reading() as connection:
             known = read_known(connection, verified_lists=self._verified_lists, local_domains=self._local_domains)
-        day = at or datetime.now(UTC).date()
+        day = at or self._today()
         self._newest = Assessed(assess(known.table, known.evidence, day, self._rules), known, now_ms())
         self._made = time.monotonic()
         return self._newest
