@@ -123,9 +123,10 @@ def decide(
     return _taken(connection.execute(select(DECISIONS).where(DECISIONS.c.id == made)).one())
 
 
-def withdraw(connection: Connection, actor: Actor, number: int, *, at: int) -> Taken:
-    """End a decision before its time, or let go one that is due. Raises `NotThere`."""
-    row = connection.execute(select(DECISIONS).where(DECISIONS.c.id == number)).one_or_none()
+def withdraw(connection: Connection, actor: Actor, number: int, *, of: str, at: int) -> Taken:
+    """End a decision on the domain `of` before its time, or let go one that is due. Raises `NotThere`."""
+    query = select(DECISIONS).where(DECISIONS.c.id == number, DECISIONS.c.domain == of)
+    row = connection.execute(query).one_or_none()
     taken = None if row is None else _taken(row)
     if taken is None or taken.ended_at is not None or not _end(connection, taken, at):
         raise NotThere("This decision is over already; reload the page.")

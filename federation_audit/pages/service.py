@@ -16,7 +16,10 @@ from federation_audit.accounts.passwords import Passwords
 from federation_audit.pages.account import account_area
 from federation_audit.pages.actions import actions_area
 from federation_audit.pages.app import make_app
+from federation_audit.pages.decisions import decisions_area
+from federation_audit.pages.downloads import downloads_area
 from federation_audit.pages.entrance import entrance_area
+from federation_audit.pages.outgoing import outgoing_area
 from federation_audit.pages.settings import PagesSettings
 from federation_audit.pages.site import Area, Site, Surroundings
 from federation_audit.pages.style import style_area
@@ -36,7 +39,16 @@ class CannotServe(Exception):
 
 def all_areas() -> list[Area]:
     """The parts of the pages in the order of the navigation. The first that a role may see is its start page."""
-    return [entrance_area(), account_area(), style_area(), users_area(), actions_area()]
+    return [
+        entrance_area(),
+        account_area(),
+        style_area(),
+        decisions_area(),
+        downloads_area(),
+        outgoing_area(),
+        users_area(),
+        actions_area(),
+    ]
 
 
 class Pages:

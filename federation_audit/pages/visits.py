@@ -29,6 +29,12 @@ SAID = {
     "elsewhere": "Your other sessions were ended.",
     "look": "Saved in this browser.",
     "logout": "You are logged out.",
+    "decided": "The decision is written down. Nothing was blocked or sent by it.",
+    "withdrawn": "The decision is over. What was blocked elsewhere may be blocked there still.",
+    "kept": "Kept.",
+    "cleaned": "Kept. It counts in the next assessment, within minutes.",
+    "sent": "It was taken.",
+    "once": "This was confirmed before, and sent once. It was not sent again.",
 }
 """What a page says after a form was done; the address carries the word, never the sentence."""
 

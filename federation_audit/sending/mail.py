@@ -139,7 +139,8 @@ class Mail:
         except (smtplib.SMTPException, OSError) as error:
             server.close()
             raise SideUnreachable(
-                f"{where} does not do what audit.mail.security = {settings.security.value} needs ({type(error).__name__})"
+                f"{where} does not do what audit.mail.security = {settings.security.value} needs"
+                f" ({type(error).__name__})"
             ) from error
         return server
 
