@@ -1,6 +1,6 @@
 """What leaves the house: the report, the plan of a sending, its confirmation, and what was sent."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
@@ -16,8 +16,9 @@ from federation_audit.cases import ContactKind, Judged
 from federation_audit.deciding.decisions import decisions_in_force
 from federation_audit.deciding.letters import write_down_letter
 from federation_audit.exports.coop import incident_id
-from federation_audit.exports.export import NotExpressible
+from federation_audit.exports.export import LeftOut, NotExpressible
 from federation_audit.exports.fediseer import Opinion
+from federation_audit.exports.lemmy import blocked_domain
 from federation_audit.pages.asking import run_within
 from federation_audit.pages.caseload import Shown, read_all_judged, read_judged
 from federation_audit.pages.cells import Cell, Link, Mark, Moment, Said, Tone
@@ -124,7 +125,7 @@ class Outgoing:
         assessed = here.site.assessor.newest()
         try:
             wish = wanted.wish(here.user.name, here.now_ms)
-            cases = self._cases(here, assessed, domain)
+            cases, left_out = self._cases(here, assessed, domain)
             plan = run_within(_drafts(here).draft(wish, cases))
         except (NotSent, NotExpressible, NothingToReport) as error:
             return not_sent(here, domain, str(error), base)
@@ -143,6 +144,7 @@ class Outgoing:
             assessed=self._shown.keep(assessed),
             domain=domain,
             base=base,
+            left_out=left_out,
             before=[(each, outcome_of(each)) for each in before if outcome_of(each) != ABANDONED],
         )
 
@@ -156,7 +158,7 @@ class Outgoing:
             if not 0 <= here.now_ms - wanted.at <= _GOOD_FOR_MS:
                 raise Changed("it was shown too long ago: look at it again")
             wish = wanted.wish(here.user.name, wanted.at)
-            cases = self._cases(here, self._shown.find(wanted.assessed, here.site.assessor), domain)
+            cases, _ = self._cases(here, self._shown.find(wanted.assessed, here.site.assessor), domain)
             now = datetime.fromtimestamp(here.now_ms / 1000, UTC)
             confirmation = Confirmation(here.user.name, now, wanted.digest)
             sent = run_within(_drafts(here).send(wish, cases, confirmation, wanted.nonce, journal))
@@ -171,11 +173,22 @@ class Outgoing:
             return here.goto(f"/sent/{wanted.digest}")
         return here.goto(f"/sent/{sent.digest}", "sent" if sent.outcome is Outcome.ACCEPTED else "")
 
-    def _cases(self, here: Visit, assessed: Assessed, domain: str) -> Sequence[Judged]:
+    def _cases(self, here: Visit, assessed: Assessed, domain: str) -> tuple[list[Judged], list[LeftOut]]:
+        """The case of `domain`; for '' all that Lemmy can block, and what it cannot. Raises `NotSent`: there is none."""
         with here.site.database.reading() as connection:
             if domain:
-                return [read_judged(here.site, connection, assessed, domain, here.now_ms)]
-            return decided_cases(here, connection, assessed)
+                return [read_judged(here.site, connection, assessed, domain, here.now_ms)], []
+            cases, left_out = [], []
+            for each in decided_cases(here, connection, assessed):
+                try:
+                    blocked_domain(each)
+                except NotExpressible as error:
+                    left_out.append(LeftOut(each.case.domain, str(error)))
+                else:
+                    cases.append(each)
+        if not cases:
+            raise NotSent("no decision in force is to defederate, and Lemmy can say nothing else")
+        return cases, left_out
 
 
 def decided_cases(here: Visit, connection: Connection, assessed: Assessed) -> list[Judged]:
@@ -327,7 +340,7 @@ def _drafts(here: Visit) -> Drafts:
     return Drafts(audit.mail, audit.targets)
 
 
-def _follow(here: Visit, domain: str) -> Any:
+def _follow(here: Visit, domain: str) -> Callable[[Connection, Sent, int], None]:
     """What follows from a sending, in the transaction of its last entry: a mail that was taken is a letter."""
 
     def then(connection: Connection, sent: Sent, at: int) -> None:

@@ -117,7 +117,8 @@ from tests.unit.federation_audit.samples import NOW, judged
 async def main(url, address, jwt):
     side = Lemmy10(address, jwt, answer_within_s=600.0)
     plan = replace(await side.plan(judged()), nonce="one")
-    await dispatch(plan, Confirmation("ada", NOW, plan.digest), side, StoreJournal(Store(url), Actor("ada"), "bad.example"), at=NOW)
+    journal = StoreJournal(Store(url), Actor("ada"), "bad.example")
+    await dispatch(plan, Confirmation("ada", NOW, plan.digest), side, journal, at=NOW)
 
 asyncio.run(main(*sys.argv[1:]))
 """
