@@ -49,7 +49,7 @@ class Visitor:
 
     def hidden(self) -> dict[str, str]:
         """The hidden fields of the form that confirms a plan."""
-        form = re.search(r'<form class="stack" method="post" action="[^"]*/confirm">(.*?)</form>', self.page, re.S)
+        form = re.search(r'<form class="stack" method="post" action="[^"]*/confirm">(.*?)</form>', self.page, re.DOTALL)
         assert form, self.page
         return dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form[1]))
 
@@ -280,7 +280,7 @@ def test_what_people_write_of_an_instance_is_on_its_page_and_goes_back_to_where_
     text = admin.get(at).text
     for said in ("asked in the admins&#39; room", "Matrix, to @root", "no answer yet", "2026-01-05", "abuse@elder"):
         assert said in text, said
-    number = re.search(r'letters/answered">.*?name="number" value="(\d+)"', text, re.S)
+    number = re.search(r'letters/answered">.*?name="number" value="(\d+)"', text, re.DOTALL)
     assert number
     answer = admin.post(f"{at}/letters/answered", {"number": number[1], "day": "2026-01-01"})
     assert answer.status_code == 422 and "cannot have come before" in answer.text
