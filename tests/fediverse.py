@@ -14,20 +14,20 @@
 
 Who is in it (`LEVELS` says the level of each after `fill` with reviews; the rest is at 0):
 
-bad.example        300 images; 6 confirmed incidents, 5 accounts, 35 days, three of them clusters of near-duplicates
+bad.example        300 images; 7 confirmed incidents (one of tenant `SECOND`), 5 accounts, 35 days, near-duplicates
 raid.example       210 images; 4 confirmed incidents by 4 accounts within 3 days
 small.example      60 images; 2 confirmed incidents
-drawings.example   220 images, one in six flagged, dismissed or not looked at
+drawings.example   220 images, one in four flagged, dismissed or not looked at
 flooded.example    800 harmless images, and 8 bad ones by one account
 new.example        14 images, one flagged, since two days
 listed.example     205 images, one of which is on the list `LIST` (no reviewer looked)
 hostile.example    6 images of post addresses and communities that want to break pages; some flagged
 xn--bcher-kva.example, tiny0..tiny4.example   few images
-TREES              ordinary ones: 205 images or more each, one in a hundred flagged; mostly dismissed, some not reviewed
+TREES              ordinary ones: 205 images each, 0 to 6 flagged; mostly dismissed, some not reviewed
 pixhost.example    nobody's instance: a host that a third of all pictures lie on
 
 Besides: images whose author's instance is not known; second tenant `SECOND`; answers of every kind, some never judged,
-some judged late; failures; files removed, absent and not removed. Days reach 70 back from `today`.
+some judged late; failures; files removed, absent and not removed. Days reach from 70 before `today` to one before it.
 """
 
 import hashlib
@@ -70,36 +70,9 @@ from schemas.messages import (
 from schemas.topics import DAY_MS
 from tests.stores import FAR_BACK, open_store, pdq, pseudonym, received, sha, sqlite_url
 
-TREES = tuple(
-    f"{name}.example"
-    for name in [
-        "alder",
-        "ash",
-        "aspen",
-        "beech",
-        "birch",
-        "box",
-        "cedar",
-        "cherry",
-        "chestnut",
-        "cypress",
-        "elder",
-        "elm",
-        "fir",
-        "hazel",
-        "holly",
-        "hornbeam",
-        "juniper",
-        "larch",
-        "laurel",
-        "lime",
-        "maple",
-        "medlar",
-        "oak",
-        "pine",
-        "spruce",
-    ]
-)
+_TREES = """alder ash aspen beech birch box cedar cherry chestnut cypress elder elm fir hazel holly hornbeam juniper
+larch laurel lime maple medlar oak pine poplar rowan spruce willow yew"""
+TREES = tuple(f"{name}.example" for name in _TREES.split())
 LEVELS = {"bad.example": 3, "raid.example": 2, "small.example": 2, "drawings.example": 1}
 SECOND = "second"
 """The other tenant; most is for "default"."""
@@ -224,10 +197,11 @@ class _World:
         self._chance = random.Random(6)
         self._number = 0
         self._midnight = round(datetime(*filled.today.timetuple()[:3], tzinfo=UTC).timestamp() * 1000)
+        self.settled = self._midnight - _HOUR_MS
 
     def invent(self) -> None:
         for place, name in enumerate(TREES):
-            self.harmless(name, 205, community=TREES[place // 2])
+            self.harmless(name, 205, flagged=(2, 0, 1, 4, 2, 3, 6)[place % 7] / 205, community=TREES[place // 2])
         self.harmless("bad.example", 288)
         for number in range(6):  # days 36, 29, 22, 15, 8, 1 before today
             looks = 3 if number % 2 == 0 else 1
@@ -238,7 +212,7 @@ class _World:
         self.harmless("small.example", 58)
         for number in range(2):
             self.bad("small.example", f"small{number}", days=20 - 9 * number)
-        self.harmless("drawings.example", 220, flagged=0.17)
+        self.harmless("drawings.example", 220, flagged=0.25)
         self.harmless("flooded.example", 800)
         for number in range(8):
             self.bad("flooded.example", "flooder", days=20 - number)
@@ -259,7 +233,7 @@ class _World:
         """Evenly over the days; so many flagged, for nothing, which most reviewers see."""
         wrong = {round((place + 0.5) / flagged) for place in range(round(count * flagged))} if flagged else set()
         for number in range(count):
-            back = days - number * (days + 1) // count
+            back = days - number * days // count
             decision = Decision.ACCEPT
             if number in wrong:
                 decision = Decision.REJECT if self._number % 2 else Decision.REVIEW
@@ -310,7 +284,7 @@ class _World:
         self._number += 1
         image = self._number
         sha256 = sha(image)
-        at = self._midnight - days * DAY_MS + self._chance.randrange(2, 22) * _HOUR_MS + number * 60_000
+        at = self._midnight - days * DAY_MS + self._chance.randrange(2, 16) * _HOUR_MS + number * 60_000
         late = image % 97 == 0
         judged_at = at + (5 * _HOUR_MS if late else 2_000)
         fetched = image % 3 == 0
@@ -379,7 +353,7 @@ class _World:
         """Fetched for views, and from whom nobody knows; three flagged, one of which two instances may have sent."""
         for number in range(120):
             self._number += 1
-            at = self._midnight - number % 60 * DAY_MS + _HOUR_MS
+            at = self._midnight - (number % 60 + 1) * DAY_MS + _HOUR_MS
             decision = Decision.REJECT if number in (11, 51, 91) else Decision.ACCEPT
             self.messages.append(self._verdict(self._number, decision, at))
             self.messages.append(self._answer(self._number, AnsweredBy.VERDICT, at, decision, "default"))
@@ -395,7 +369,7 @@ class _World:
     def second(self) -> None:
         """The other tenant's pictures, one of them bad.example's."""
         for number in range(40):
-            sha256 = self.picture(TREES[number % 5], f"second {number}", number, Decision.ACCEPT, tenant=SECOND)
+            sha256 = self.picture(TREES[number % 5], f"second {number}", number + 1, Decision.ACCEPT, tenant=SECOND)
             self.filled.second.append(sha256)
         sha256 = self.picture("bad.example", "bad1", 10, Decision.REJECT, tenant=SECOND)
         self.filled.second.append(sha256)
@@ -411,7 +385,7 @@ class _World:
         )
         for number in range(30):
             self._number += 1
-            at = self._midnight - number % 15 * DAY_MS
+            at = self._midnight - (number % 15 + 1) * DAY_MS
             kind = kinds[number % len(kinds)]
             self.messages.append(self._answer(self._number, kind, at, Decision.ACCEPT, "default"))
             if number % 10 == 0:
@@ -520,8 +494,8 @@ class _World:
 
 
 def _review_all(store: Store, world: _World) -> None:
-    """What alice and bob said an hour after noon; carol disagrees here and there."""
-    at = world._midnight + 13 * _HOUR_MS
+    """What alice and bob said late yesterday; carol disagrees here and there."""
+    at = world.settled
     filled = world.filled
     for domain, files in filled.confirmed.items():
         if not domain.startswith("listed by"):

@@ -6,11 +6,16 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
+import structlog
+
 from federation_audit.accounts.database import Database
 from federation_audit.assessing.reading import Known, read_known
 from federation_audit.statistics.assessment import Assessment, assess
 from federation_audit.statistics.rules import DEFAULT_RULES, Rules
+from federation_audit.store.errors import StoreError
 from schemas.clock import now_ms
+
+log = structlog.get_logger("federation_audit.assessing")
 
 
 def today_utc() -> date:
@@ -58,7 +63,8 @@ class Assessor:
         """The newest assessment. Raises what the database does, when there is none yet."""
         newest = self._newest
         if newest is None:
-            return self.refresh()
+            with self._making:
+                return self._newest or self._make(None)
         if time.monotonic() - self._made > self._every_s and self._making.acquire(blocking=False):
             threading.Thread(target=self._make_and_release, name="assessing", daemon=True).start()
         return newest
@@ -71,6 +77,9 @@ class Assessor:
     def _make_and_release(self) -> None:
         try:
             self._make(None)
+        except StoreError as error:
+            log.warning("the assessment could not be made anew; the one before stands", error=str(error))
+            self._made = time.monotonic()
         finally:
             self._making.release()
 

@@ -68,16 +68,52 @@ class ExposureTable:
         names = sorted({name for name in instances if name is not None})
         kinds = sorted(set(strata))
         name_at: dict[str | None, int] = {name: place for place, name in enumerate(names)}
+        name_at[None] = len(names)
+        kind_at = {kind: place for place, kind in enumerate(kinds)}
+        return cls.from_codes(
+            instances=[*names, None],
+            strata=kinds,
+            instance=np.array([name_at[name] for name in instances], dtype=np.int64),
+            stratum=np.array([kind_at[kind] for kind in strata], dtype=np.int64),
+            first=np.array([day.toordinal() for day in first], dtype=np.int64),
+            last=np.array([day.toordinal() for day in last], dtype=np.int64),
+            media=np.array(media, dtype=np.float64),
+            flagged=np.array(flagged, dtype=np.float64),
+            busiest=None if busiest is None else np.array(busiest, dtype=np.float64),
+        )
+
+    @classmethod
+    def from_codes(
+        cls,
+        *,
+        instances: Sequence[str | None],
+        strata: Sequence[Stratum],
+        instance: npt.NDArray[Any],
+        stratum: npt.NDArray[Any],
+        first: npt.NDArray[Any],
+        last: npt.NDArray[Any],
+        media: npt.NDArray[Any],
+        flagged: npt.NDArray[Any],
+        busiest: npt.NDArray[Any] | None = None,
+    ) -> Self:
+        """The table of arrays of one length: `instance` and `stratum` hold places in `instances` and `strata`, which
+        need no order; `first` and `last` are `date.toordinal`. Raises `InvalidEvidence`."""
+        used = {instances[place] for place in np.unique(instance)}
+        names = sorted({name for name in used if name is not None})
+        kinds = sorted({strata[place] for place in np.unique(stratum)})
+        name_at: dict[str | None, int] = {name: place for place, name in enumerate(names)}
         name_at[None] = UNATTRIBUTED
         kind_at = {kind: place for place, kind in enumerate(kinds)}
+        instance_places = np.array([name_at.get(name, UNATTRIBUTED) for name in instances], dtype=np.int64)
+        stratum_places = np.array([kind_at.get(kind, -1) for kind in strata], dtype=np.int64)
         columns: dict[str, npt.NDArray[Any]] = {
-            "instance": np.array([name_at[name] for name in instances], dtype=np.int64),
-            "stratum": np.array([kind_at[kind] for kind in strata], dtype=np.int64),
-            "first": np.array([day.toordinal() for day in first], dtype=np.int64),
-            "last": np.array([day.toordinal() for day in last], dtype=np.int64),
-            "media": np.array(media, dtype=np.float64),
-            "flagged": np.array(flagged, dtype=np.float64),
-            "busiest": np.array(busiest if busiest is not None else [0] * len(media), dtype=np.float64),
+            "instance": instance_places[instance],
+            "stratum": stratum_places[stratum],
+            "first": np.asarray(first, dtype=np.int64),
+            "last": np.asarray(last, dtype=np.int64),
+            "media": np.asarray(media, dtype=np.float64),
+            "flagged": np.asarray(flagged, dtype=np.float64),
+            "busiest": np.zeros(len(media)) if busiest is None else np.asarray(busiest, dtype=np.float64),
         }
         _check(columns)
         order = np.lexsort(tuple(columns[key] for key in reversed(columns)))

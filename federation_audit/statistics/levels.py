@@ -171,8 +171,12 @@ def _find_level(
 
 
 def _is_contradictory(decided: Decision) -> bool:
-    """More incidents than images: the counts do not belong together."""
-    return len(decided.incidents) > decided.media
+    """Incidents of more pictures than there are images: the counts do not belong together."""
+    return _pictures(decided) > decided.media
+
+
+def _pictures(decided: Decision) -> int:
+    return len({incident.cluster for incident in decided.incidents})
 
 
 def _missing_for_restrict(decided: Decision, rules: Rules) -> Iterable[str]:
@@ -204,8 +208,9 @@ def _reasons(of: InstanceAssessment) -> Iterable[str]:
     count = len(decided.incidents)
     if _is_contradictory(decided):
         yield (
-            f"Insufficient: {_many(count, 'confirmed incident')} but {_many(decided.media, 'image')} counted since"
-            f" {decided.since}; the counts do not belong together, rebuild the audit."
+            f"Insufficient: {_many(count, 'confirmed incident')} of {_many(_pictures(decided), 'picture')} but"
+            f" {_many(decided.media, 'image')} counted since {decided.since}: the pictures were first seen before, or"
+            " the audit is to be rebuilt."
         )
         return
     if not decided.media and not of.triage.media:

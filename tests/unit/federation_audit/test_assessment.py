@@ -194,7 +194,7 @@ def test_what_is_dated_later_than_the_moment_is_not_seen():
 def test_incidents_without_images_are_counts_that_do_not_belong_together():
     found = assess_rows(ordinary(), Evidence(incidents(5, instance="ghost.example")))["ghost.example"]
     assert found.level is Level.INSUFFICIENT
-    assert "the counts do not belong together" in found.reasons[0]
+    assert "the audit is to be rebuilt" in found.reasons[0]
 
 
 def test_mostly_unattributed_exposure_and_one_busy_account_weaken_everything():
