@@ -2,24 +2,13 @@
 
 import threading
 import time
-from collections.abc import Iterable
-from datetime import date, timedelta
 from typing import Final
-from urllib.parse import quote
-
-from sqlalchemy import Connection, select
 
 from federation_audit.assessing.assessor import Assessed, Assessor
-from federation_audit.assessing.case import build_case
-from federation_audit.cases import Judged, Level
-from federation_audit.deciding.decisions import decision_in_force
+from federation_audit.cases import Level
+from federation_audit.deciding.caseload import Caseload
 from federation_audit.pages.cells import Mark, Tone
 from federation_audit.pages.site import Site
-from federation_audit.store.identities import TextKind
-from federation_audit.store.tables import EVIDENCE, TEXTS
-
-DAYS: Final = 90
-"""How far back a case goes, unless its instance has cleaned up since."""
 
 LEVELS: Final[dict[Level, tuple[str, Tone, str]]] = {
     Level.INSUFFICIENT: ("insufficient", "plain", "The evidence carries no action against this instance."),
@@ -53,45 +42,10 @@ def level_of(assessed: Assessed, domain: str) -> Level:
     return Level.INSUFFICIENT if found is None else Level(int(found.level))
 
 
-def since_of(assessed: Assessed, domain: str) -> date:
-    """From when on a case of `domain` is about."""
-    back = assessed.assessment.at - timedelta(days=DAYS)
-    found = assessed.assessment.instances.get(domain)
-    if found is None or found.decision.remediation is None:
-        return back
-    return max(back, found.decision.since)
-
-
-def read_judged(site: Site, connection: Connection, assessed: Assessed, domain: str, at: int) -> Judged:
-    """The case of `domain`, with the decision in force at `at`."""
-    taken = decision_in_force(connection, domain, at)
-    public = site.settings.public_url
-    case = build_case(
-        connection,
-        assessed,
-        domain,
-        since=since_of(assessed, domain),
-        until=assessed.assessment.at,
-        link=f"{public}/instances/{quote(domain, safe='')}" if public else "",
-    )
-    return Judged(case, None if taken is None else taken.for_case())
-
-
-def read_all_judged(
-    site: Site, connection: Connection, assessed: Assessed, domains: Iterable[str], at: int
-) -> list[Judged]:
-    """The cases of `domains`, by domain."""
-    return [read_judged(site, connection, assessed, domain, at) for domain in sorted(domains)]
-
-
-def flagged_domains(connection: Connection) -> list[str]:
-    """Every instance that a flagged image came from, by name."""
-    query = (
-        select(TEXTS.c.text)
-        .where(TEXTS.c.kind == int(TextKind.INSTANCE), TEXTS.c.id.in_(select(EVIDENCE.c.instance_id)))
-        .order_by(TEXTS.c.text)
-    )
-    return list(connection.scalars(query))
+def caseload_of(site: Site) -> Caseload:
+    """What makes the cases of these pages."""
+    known = site.surroundings
+    return Caseload(known.sentences, known.tenant_domains, site.settings.public_url or "")
 
 
 class Shown:

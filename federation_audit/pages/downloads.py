@@ -10,11 +10,12 @@ from starlette.responses import Response
 
 from federation_audit.accounts.roles import Role
 from federation_audit.cases import Judged
+from federation_audit.deciding.caseload import flagged_domains
 from federation_audit.exports.coop import CoopTypes
 from federation_audit.exports.export import Export, LeftOut
 from federation_audit.exports.formats import Exporter, ExportFormat, make_export
-from federation_audit.pages.caseload import flagged_domains, read_all_judged
-from federation_audit.pages.outgoing import as_file, decided_cases
+from federation_audit.pages.caseload import caseload_of
+from federation_audit.pages.outgoing import as_file
 from federation_audit.pages.people import ACTIONS
 from federation_audit.pages.site import Area
 from federation_audit.pages.visits import Here, Visit
@@ -78,7 +79,7 @@ def downloads_area() -> Area:
     def show(here: Here) -> Response:
         assessed = here.site.assessor.newest()
         with here.site.database.reading() as connection:
-            decided = decided_cases(here, connection, assessed)
+            decided = caseload_of(here.site).decided(connection, assessed, here.now_ms)
         exporter = exporter_of(here)
         audit = here.site.surroundings.audit
         ways = ready_ways(audit.mail, audit.targets)
@@ -119,8 +120,8 @@ def _cases(here: Visit, connection: Connection, form: ExportFormat) -> list[Judg
     """What a format is made from: decisions in force, for the evidence all instances with flagged images."""
     assessed = here.site.assessor.newest()
     if form is ExportFormat.EVIDENCE:
-        return read_all_judged(here.site, connection, assessed, flagged_domains(connection), here.now_ms)
-    return decided_cases(here, connection, assessed)
+        return caseload_of(here.site).all_judged(connection, assessed, flagged_domains(connection), here.now_ms)
+    return caseload_of(here.site).decided(connection, assessed, here.now_ms)
 
 
 def _offer(form: ExportFormat, decided: list[Judged], exporter: Exporter) -> Offer:

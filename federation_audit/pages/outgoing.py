@@ -1,5 +1,6 @@
 """What leaves the house: the report, the plan of a sending, its confirmation, and what was sent."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
@@ -12,15 +13,15 @@ from starlette.responses import Response
 
 from federation_audit.accounts.roles import Role
 from federation_audit.assessing.assessor import Assessed
+from federation_audit.assessing.case import read_tenants
 from federation_audit.cases import ContactKind, Judged
-from federation_audit.deciding.decisions import decisions_in_force
 from federation_audit.deciding.letters import write_down_letter
 from federation_audit.exports.coop import incident_id
 from federation_audit.exports.export import LeftOut, NotExpressible
 from federation_audit.exports.fediseer import Opinion
 from federation_audit.exports.lemmy import blocked_domain
 from federation_audit.pages.asking import run_within
-from federation_audit.pages.caseload import Shown, read_all_judged, read_judged
+from federation_audit.pages.caseload import Shown, caseload_of
 from federation_audit.pages.cells import Cell, Link, Mark, Moment, Said, Tone
 from federation_audit.pages.decisions import known_domain, must_be, path_of
 from federation_audit.pages.people import ACTIONS, people_of
@@ -96,6 +97,7 @@ class Wanted(BaseModel):
     to: Annotated[str, Field(max_length=1_000)] = ""
     opinion: Annotated[str, Field(max_length=20)] = Opinion.HESITATION.value
     incident: Annotated[str, Field(max_length=100)] = ""
+    tenant: Annotated[str, Field(max_length=200)] = ""
     nonce: Annotated[str, Field(max_length=64)] = ""
     at: int = 0
     assessed: int = 0
@@ -125,7 +127,7 @@ class Outgoing:
         assessed = here.site.assessor.newest()
         try:
             wish = wanted.wish(here.user.name, here.now_ms)
-            cases, left_out = self._cases(here, assessed, domain)
+            cases, left_out = self._cases(here, assessed, domain, wanted.tenant)
             plan = run_within(_drafts(here).draft(wish, cases))
         except (NotSent, NotExpressible, NothingToReport) as error:
             return not_sent(here, domain, str(error), base)
@@ -158,7 +160,7 @@ class Outgoing:
             if not 0 <= here.now_ms - wanted.at <= _GOOD_FOR_MS:
                 raise Changed("it was shown too long ago: look at it again")
             wish = wanted.wish(here.user.name, wanted.at)
-            cases, _ = self._cases(here, self._shown.find(wanted.assessed, here.site.assessor), domain)
+            cases, _ = self._cases(here, self._shown.find(wanted.assessed, here.site.assessor), domain, wanted.tenant)
             now = datetime.fromtimestamp(here.now_ms / 1000, UTC)
             confirmation = Confirmation(here.user.name, now, wanted.digest)
             sent = run_within(_drafts(here).send(wish, cases, confirmation, wanted.nonce, journal))
@@ -173,13 +175,14 @@ class Outgoing:
             return here.goto(f"/sent/{wanted.digest}")
         return here.goto(f"/sent/{sent.digest}", "sent" if sent.outcome is Outcome.ACCEPTED else "")
 
-    def _cases(self, here: Visit, assessed: Assessed, domain: str) -> tuple[list[Judged], list[LeftOut]]:
-        """The case of `domain`; for '' all that Lemmy can block, and what it cannot. Raises `NotSent`: there is none."""
+    def _cases(self, here: Visit, assessed: Assessed, domain: str, tenant: str) -> tuple[list[Judged], list[LeftOut]]:
+        """The case of `domain`; for '' all that Lemmy can block, and what it cannot. Raises `NotSent`: none at all."""
+        caseload = caseload_of(here.site)
         with here.site.database.reading() as connection:
             if domain:
-                return [read_judged(here.site, connection, assessed, domain, here.now_ms)], []
+                return [caseload.judged(connection, assessed, domain, here.now_ms, tenant=tenant)], []
             cases, left_out = [], []
-            for each in decided_cases(here, connection, assessed):
+            for each in caseload.decided(connection, assessed, here.now_ms):
                 try:
                     blocked_domain(each)
                 except NotExpressible as error:
@@ -189,12 +192,6 @@ class Outgoing:
         if not cases:
             raise NotSent("no decision in force is to defederate, and Lemmy can say nothing else")
         return cases, left_out
-
-
-def decided_cases(here: Visit, connection: Connection, assessed: Assessed) -> list[Judged]:
-    """The cases of all decisions that are in force."""
-    domains = [each.domain for each in decisions_in_force(connection, here.now_ms)]
-    return read_all_judged(here.site, connection, assessed, domains, here.now_ms)
 
 
 def not_sent(here: Visit, domain: str, why: str, base: str) -> Response:
@@ -215,7 +212,7 @@ def outgoing_area() -> Area:
     @router.get("/decisions/{domain}/report", response_model=None)
     def report(here: Here, domain: str) -> Response:
         name = known_domain(domain)
-        judged = _judged(here, name)
+        judged, tenant, tenants = _judged(here, name)
         try:
             text, fault = in_sight(as_text(make_report(judged.case, answer_to=_answer_to(here)))), ""
         except NothingToReport as error:
@@ -229,6 +226,9 @@ def outgoing_area() -> Area:
             fault=fault,
             case=judged.case,
             unconfirmed=len(judged.case.incidents) - len(judged.case.confirmed),
+            tenant=tenant,
+            tenants=tenants,
+            domains=defaultdict(str, here.site.surroundings.tenant_domains),
             people=people,
             mails=[each for each in people["addresses"] if each.kind is ContactKind.MAIL],
             can_mail=Way.MAIL in people["ways"],
@@ -239,7 +239,7 @@ def outgoing_area() -> Area:
         name = known_domain(domain)
         if style not in _STYLES:
             raise HTTPException(404)
-        case = _judged(here, name).case
+        case = _judged(here, name)[0].case
         try:
             made = make_report(case, answer_to=_answer_to(here))
         except NothingToReport as error:
@@ -253,13 +253,14 @@ def outgoing_area() -> Area:
     def send(here: Here, domain: str) -> Response:
         must_be(here, Role.ADMIN)
         name = known_domain(domain)
-        judged = _judged(here, name)
+        judged, tenant, _ = _judged(here, name)
         audit = here.site.surroundings.audit
         return here.page(
             "send.html",
             f"Send what was decided on {name}",
             domain=name,
             judged=judged,
+            tenant=tenant,
             word=ACTIONS[judged.action][0],
             base=path_of(name),
             ready={each.value for each in ready_ways(audit.mail, audit.targets)},
@@ -324,10 +325,15 @@ def as_file(content: bytes, media: str, name: str) -> Response:
     return Response(content, media_type=media, headers={"content-disposition": f'attachment; filename="{name}"'})
 
 
-def _judged(here: Visit, domain: str) -> Judged:
+def _judged(here: Visit, domain: str) -> tuple[Judged, str, list[str]]:
+    """The case, for the tenant that ``?tenant=`` names or the most concerned one, and all that there are."""
     assessed = here.site.assessor.newest()
     with here.site.database.reading() as connection:
-        return read_judged(here.site, connection, assessed, domain, here.now_ms)
+        tenants = read_tenants(connection, assessed, domain)
+        asked = here.request.query_params.get("tenant", "")
+        tenant = asked if asked in tenants else next(iter(tenants), "default")
+        judged = caseload_of(here.site).judged(connection, assessed, domain, here.now_ms, tenant=tenant)
+    return judged, tenant, tenants
 
 
 def _answer_to(here: Visit) -> str:

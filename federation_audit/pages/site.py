@@ -38,13 +38,14 @@ class Area:
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What the pages know of the rest: the audit's settings, Kafka and the keys of frames where there are any, what
-    each rule means (`says` in the policies), and our own domains."""
+    each rule means (`says` in the policies), our own domains, and which of them a tenant is."""
 
     audit: AuditSettings = field(default_factory=AuditSettings)
     broker: BrokerSettings | None = None
     keyring: Keyring | None = None
     sentences: Mapping[str, str] = field(default_factory=dict)
     local_domains: frozenset[str] = frozenset()
+    tenant_domains: Mapping[str, str] = field(default_factory=dict)
 
 
 class Site:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fediwarden.cli import audit_export
 from fediwarden.cli.options import ConfigOption, DataDirOption, JsonOption, nested_flags, read_settings
 from fediwarden.cli.tables import make_table, print_table
 from fediwarden.exits import FAILED
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from fediwarden.settings import Settings
 
 app = typer.Typer(help="Who sent what: record it, show it, make it anew, forget an actor.", no_args_is_help=True)
+audit_export.register(app)
 
 _ROLES = {"author": "as author's instance", "community": "as community's instance", "host": "as image host"}
 

@@ -169,6 +169,11 @@ def audit_pages(
     flags = nested_flags(data_dir=data_dir) | ({"audit": {"pages": pages}} if pages else {})
     settings = read_settings(config, flags)
     configure_logging(settings.log, service="pages")
-    domains = frozenset(tenant.domain for tenant in settings.tenants.values() if tenant.domain)
-    surroundings = Surroundings(audit=settings.audit, broker=settings.kafka.broker_settings(), local_domains=domains)
+    domains = {name: tenant.domain for name, tenant in settings.tenants.items() if tenant.domain}
+    surroundings = Surroundings(
+        audit=settings.audit,
+        broker=settings.kafka.broker_settings(),
+        local_domains=frozenset(domains.values()),
+        tenant_domains=domains,
+    )
     uvloop.run(run_pages(open_store(settings.audit_database), surroundings))

@@ -1,4 +1,4 @@
-"""Decisions, reports, exports and sending through the pages, over the invented fediverse and stand-ins of the others."""
+"""Decisions, reports, exports and sending through the pages, over the invented fediverse and stand-ins."""
 
 import csv
 import io
