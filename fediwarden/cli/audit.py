@@ -1,24 +1,20 @@
 """``audit``: who sent what. The process that records it, and what it knows."""
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fediwarden.cli import audit_export
 from fediwarden.cli.options import ConfigOption, DataDirOption, JsonOption, nested_flags, read_settings
-from fediwarden.cli.tables import make_table, print_table
 from fediwarden.exits import FAILED
 
 if TYPE_CHECKING:
     from federation_audit.store.engine import Store
-    from federation_audit.store.queries import InstanceCounts, Stratum
     from fediwarden.settings import Settings
 
 app = typer.Typer(help="Who sent what: record it, show it, make it anew, forget an actor.", no_args_is_help=True)
 audit_export.register(app)
-
-_ROLES = {"author": "as author's instance", "community": "as community's instance", "host": "as image host"}
 
 
 @app.command("record")
@@ -98,24 +94,18 @@ def forget(
 
 @app.command("instances")
 def instances(data_dir: DataDirOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show the author's instances: images judged, flagged now, incidents. By name: counts alone say nothing."""
-    from federation_audit.store.queries import read_instances, read_strata
+    """Show the author's instances: level, how they compare, and why. By level, then by name: counts say nothing."""
+    from fediwarden.cli.instances import Everybody
 
     settings = read_settings(config, nested_flags(data_dir=data_dir))
-    with _store(settings) as store, store.reading() as connection:
-        found, strata = read_instances(connection), read_strata(connection)
+    with _store(settings) as store:
+        everybody = Everybody.read(store, settings)
     if as_json:
         import json
 
-        typer.echo(json.dumps([_as_plain(each, strata) for each in found], indent=2))
-        return
-    if not found:
-        typer.echo("No image that was judged has a known author's instance yet.")
-        return
-    table = make_table("instance", "images", "flagged", "incidents")
-    for each in found:
-        table.add_row(each.domain, str(each.now.exposed), str(each.now.flagged), str(each.incidents))
-    print_table(table)
+        typer.echo(json.dumps(everybody.as_plain(), indent=2))
+    else:
+        everybody.print()
 
 
 @app.command("instance")
@@ -125,9 +115,9 @@ def instance(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what is known of one instance, as author's, as community's, and as image host. Exit code 1: nothing."""
-    from federation_audit.store.facts import Role
-    from federation_audit.store.queries import read_incidents, read_instance, read_strata
+    """Show what is known of one instance: its level and why, incidents, and counts as author's, as community's, and as
+    image host. Exit code 1: nothing."""
+    from fediwarden.cli.instances import OneInstance
     from schemas.domains import NotADomain, normalise_domain
 
     try:
@@ -135,27 +125,15 @@ def instance(
     except NotADomain as error:
         raise typer.BadParameter(str(error)) from error
     settings = read_settings(config, nested_flags(data_dir=data_dir))
-    with _store(settings) as store, store.reading() as connection:
-        strata = read_strata(connection)
-        found = {role: read_instance(connection, name, Role[role.upper()]) for role in _ROLES}
-        incidents = read_incidents(connection, name)
+    with _store(settings) as store:
+        one = OneInstance.read(store, settings, name)
     if as_json:
         import json
 
-        plain: dict[str, Any] = {role: _as_plain(each, strata) for role, each in found.items()}
-        plain["incidents"] = [
-            {
-                "actor": None if each.actor is None else {"key": each.actor[0], "pseudonym": each.actor[1].hex()},
-                "day": _day(each.day),
-                "cluster": each.cluster.hex(),
-                "images": [sha256.hex() for sha256 in each.media],
-            }
-            for each in incidents
-        ]
-        typer.echo(json.dumps(plain, indent=2))
+        typer.echo(json.dumps(one.as_plain(), indent=2))
     else:
-        _print_instance(name, found, strata)
-    if not any(each.now.exposed for each in found.values()):
+        one.print()
+    if not one.is_known:
         raise typer.Exit(FAILED)
 
 
@@ -166,45 +144,3 @@ def _store(settings: "Settings") -> "Store":
     store = Store(settings.audit_database)
     check_schema(store)
     return store
-
-
-def _as_plain(each: "InstanceCounts", strata: "dict[int, Stratum]") -> dict[str, Any]:
-    return {
-        "domain": each.domain,
-        "images": each.now.exposed,
-        "flagged": each.now.flagged,
-        "incidents": each.incidents,
-        "strata": [
-            {
-                "models": strata[number].models,
-                "policy": strata[number].policy,
-                "hash_list": strata[number].hash_list,
-                "images": count.exposed,
-                "flagged": count.flagged,
-            }
-            for number, count in sorted(each.strata.items())
-        ],
-    }
-
-
-def _print_instance(name: str, found: "dict[str, InstanceCounts]", strata: "dict[int, Stratum]") -> None:
-    typer.echo(name)
-    for role, each in found.items():
-        if not each.now.exposed:
-            typer.echo(f"{_ROLES[role]}: nothing known")
-            continue
-        incidents = f", {each.incidents} incidents" if role == "author" else ""
-        typer.echo(f"{_ROLES[role]}: {each.now.exposed} images judged, {each.now.flagged} flagged now{incidents}")
-        table = make_table("  judged by", "images", "flagged")
-        for number, count in sorted(each.strata.items()):
-            stratum = strata[number]
-            by = f"list {stratum.hash_list}" if stratum.is_list else f"{stratum.policy}, {', '.join(stratum.models)}"
-            table.add_row(f"  {by}", str(count.exposed), str(count.flagged))
-        print_table(table)
-
-
-def _day(day: int) -> str:
-    from datetime import date
-
-    epoch = date(1970, 1, 1).toordinal()
-    return date.fromordinal(epoch + day).isoformat()

@@ -1,0 +1,386 @@
+"""A case (`federation_audit.cases`) from what the store knows of one instance.
+
+**Which tenant.** A case speaks for one tenant, as its posts and hashes are what came to that one. `read_tenants` says
+which there are, those with the most confirmed images first; without a tenant, `build_case` takes the first of them.
+Whoever sends a report asks a person where there are several: what a report tells is then what that tenant saw. Level,
+reasons, ratio and counts of images are of the assessment, which counts the images of all tenants.
+"""
+
+import hashlib
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, select
+
+from federation_audit.assessing.assessor import Assessed
+from federation_audit.assessing.reading import read_hosts
+from federation_audit.cases import (
+    Case,
+    Contact,
+    ContactKind,
+    Counts,
+    Incident,
+    Level,
+    Presence,
+    Ratio,
+    Removal,
+    RuleHit,
+)
+from federation_audit.deciding.tables import ADDRESSES
+from federation_audit.presence.tables import PRESENCES
+from federation_audit.statistics.events import Confirmation
+from federation_audit.statistics.levels import InstanceAssessment
+from federation_audit.store.attributing import SURE_FROM
+from federation_audit.store.facts import FLAGGED_FROM
+from federation_audit.store.identities import TextKind
+from federation_audit.store.periods import as_date
+from federation_audit.store.queries import instance_id, read_strata
+from federation_audit.store.rows import among, chunks, rows_by_bytes
+from federation_audit.store.tables import (
+    ACTORS,
+    EVIDENCE,
+    FLAGS,
+    JOINS,
+    JUDGEMENTS,
+    LOOKS,
+    MEDIA,
+    ORIGINS,
+    TEXTS,
+)
+from schemas.topics import DAY_MS
+
+ORIGINS_MOST: Final = 20_000
+"""Origins of a case that are looked at for posts and communities, the newest first: one image may have a million."""
+
+CONFIRMED_BY: Final = {
+    Confirmation.REVIEWERS: "two reviewers",
+    Confirmation.HASH: "a verified hash list",
+}
+
+_Key = tuple[int, int, int]  # actor, day, cluster
+
+
+def read_tenants(connection: Connection, assessed: Assessed, domain: str) -> list[str]:
+    """The tenants that flagged images of `domain` came to: most confirmed first, then most flagged, then by name."""
+    number = instance_id(connection, domain)
+    if number is None:
+        return []
+    query = (
+        select(TEXTS.c.text, MEDIA.c.sha256)
+        .join(MEDIA, MEDIA.c.tenant_id == TEXTS.c.id)
+        .where(MEDIA.c.id.in_(select(EVIDENCE.c.media_id).where(EVIDENCE.c.instance_id == number)))
+    )
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for tenant, sha256 in connection.execute(query):
+        counts[tenant][0] += (tenant, bytes(sha256)) in assessed.known.confirmed
+        counts[tenant][1] += 1
+    return sorted(counts, key=lambda tenant: (-counts[tenant][0], -counts[tenant][1], tenant))
+
+
+def build_case(
+    connection: Connection,
+    assessed: Assessed,
+    domain: str,
+    *,
+    since: date,
+    until: date,
+    tenant: str | None = None,
+    link: str = "",
+    case_links: Callable[[str, str], str] | None = None,
+    sentences: Mapping[str, str] | None = None,
+) -> Case:
+    """The case of `domain` (in the form of `schemas.domains`) from `since` up to and with `until`, for `tenant`.
+
+    Its incidents are those of media that are flagged now or confirmed, without dismissed ones; what is confirmed is what
+    was when `assessed` was made. `case_links` gives the address of an incident's page from tenant and sha256 (hex),
+    `sentences` what each rule means, by its name. Raises `ValueError` as `Case` does. Of an instance that nothing is
+    known of there is a case without incidents.
+    """
+    if tenant is None:
+        tenant = next(iter(read_tenants(connection, assessed, domain)), "default")
+    found = _Reading(connection, assessed, domain, tenant, since, until)
+    found.read()
+    confirmed = [each for each in found.incidents.values() if each.confirmed_by]
+    return Case(
+        domain=domain,
+        tenant=tenant,
+        since=since,
+        until=until,
+        level=_level(assessed, domain),
+        reasons=_reasons(assessed, domain),
+        counts=_counts(assessed, domain, since, until, confirmed),
+        ratio=_ratio(assessed, domain),
+        removal=_removal(confirmed),
+        incidents=tuple(each.told(tenant, case_links, sentences or {}) for each in found.incidents.values()),
+        contacts=_contacts(connection, domain),
+        link=link,
+    )
+
+
+@dataclass(slots=True)
+class _Post:
+    """A post's address, and what became of it."""
+
+    url: str
+    posted_at: int | None
+    looked_at: int | None = None
+    state: Presence = Presence.UNKNOWN
+    gone_at: int | None = None
+
+
+@dataclass(slots=True)
+class _Found:
+    """What is known of an incident."""
+
+    day: int
+    actor: str
+    media: list[Row[Any]]
+    confirmed_by: str
+    hosts: set[str] = field(default_factory=set)
+    own: str = ""
+    pdqs: set[str] = field(default_factory=set)
+    lists: set[str] = field(default_factory=set)
+    communities: set[str] = field(default_factory=set)
+    posts: dict[str, _Post] = field(default_factory=dict)
+    posted_at: int | None = None
+
+    def told(
+        self, tenant: str, case_links: Callable[[str, str], str] | None, sentences: Mapping[str, str]
+    ) -> Incident:
+        sha256s = sorted(bytes(row.sha256).hex() for row in self.media)
+        names = sorted({rule["name"] for row in self.media for rule in json.loads(row.detail)["rules"]})
+        return Incident(
+            case_link="" if case_links is None else case_links(tenant, sha256s[0]),
+            day=as_date(self.day),
+            actor=self.actor,
+            image_host=self.own if self.own in self.hosts else min(self.hosts, default=""),
+            communities=tuple(sorted(self.communities)),
+            posts=tuple(sorted(self.posts)),
+            sha256s=tuple(sha256s),
+            pdqs=tuple(sorted(self.pdqs)),
+            rules=tuple(RuleHit(name, sentences.get(name, f'The rule "{name}" of this instance fired.')) for name in names),
+            lists=tuple(sorted(self.lists)),
+            posted_at=None if self.posted_at is None else _moment(self.posted_at),
+            judged_at=_moment(min(row.flagged_at for row in self.media)),
+            presence=self._presence(),
+            confirmed_by=self.confirmed_by,
+        )
+
+    def _presence(self) -> Presence:
+        """Up where one post is; gone where all are."""
+        states = {post.state for post in self.posts.values()}
+        if Presence.UP in states:
+            return Presence.UP
+        return Presence.GONE if states == {Presence.GONE} else Presence.UNKNOWN
+
+
+class _Reading:
+    """Reads the incidents of one instance and tenant."""
+
+    def __init__(
+        self, connection: Connection, assessed: Assessed, domain: str, tenant: str, since: date, until: date
+    ) -> None:
+        self._connection = connection
+        self._known = assessed.known
+        self._domain = domain
+        self._tenant = tenant
+        self._since, self._until = since, until
+        self.incidents: dict[_Key, _Found] = {}
+        self._of_medium: dict[int, list[_Key]] = defaultdict(list)
+
+    def read(self) -> None:
+        """Fill `incidents`, the oldest first."""
+        number = instance_id(self._connection, self._domain)
+        if number is None:
+            return
+        self._find_incidents(number)
+        self._add_looks_and_lists()
+        self._add_hosts()
+        self._add_origins(number)
+        self._add_presences()
+
+    def _find_incidents(self, number: int) -> None:
+        tenant_id = select(TEXTS.c.id).where(TEXTS.c.kind == int(TextKind.TENANT), TEXTS.c.text == self._tenant)
+        query = (
+            select(EVIDENCE.c.actor_id, EVIDENCE.c.day, FLAGS, MEDIA.c.sha256)
+            .join(FLAGS, FLAGS.c.media_id == EVIDENCE.c.media_id)
+            .join(MEDIA, MEDIA.c.id == EVIDENCE.c.media_id)
+            .where(EVIDENCE.c.instance_id == number, MEDIA.c.tenant_id == tenant_id.scalar_subquery())
+        )
+        rows = [row for row in self._connection.execute(query) if self._counts(row)]
+        named = {row.cluster_id for row in rows if row.actor_id}
+        behind: dict[_Key, list[Row[Any]]] = defaultdict(list)
+        for row in rows:
+            here = self._since <= as_date(row.day) <= self._until
+            if here and (row.actor_id or row.cluster_id not in named):
+                behind[row.actor_id, row.day, row.cluster_id].append(row)
+        actors = self._actors({actor for actor, _, _ in behind})
+        found = {
+            key: _Found(key[1], actors.get(key[0], ""), its, self._confirmed_by(its), own=self._domain)
+            for key, its in behind.items()
+        }
+        for key in sorted(found, key=lambda key: (key[1], found[key].actor, min(bytes(r.sha256) for r in behind[key]))):
+            self.incidents[key] = found[key]
+            for row in behind[key]:
+                self._of_medium[row.media_id].append(key)
+
+    def _counts(self, row: Row[Any]) -> bool:
+        medium = (self._tenant, bytes(row.sha256))
+        return medium in self._known.confirmed or bool(row.now and medium not in self._known.dismissed)
+
+    def _confirmed_by(self, rows: Iterable[Row[Any]]) -> str:
+        how = {self._known.confirmed.get((self._tenant, bytes(row.sha256))) for row in rows}
+        if Confirmation.REVIEWERS in how:
+            return CONFIRMED_BY[Confirmation.REVIEWERS]
+        return CONFIRMED_BY[Confirmation.HASH] if Confirmation.HASH in how else ""
+
+    def _actors(self, numbers: Collection[int]) -> dict[int, str]:
+        """Short pseudonyms: the key's name, and as much of the pseudonym as tells a case's actors apart."""
+        found: dict[int, str] = {}
+        for chunk in chunks(numbers):
+            for row in self._connection.execute(select(ACTORS).where(among(self._connection, ACTORS.c.id, chunk))):
+                found[row.id] = f"{row.key_id}-{bytes(row.pseudonym).hex()[:8]}"
+        return found
+
+    def _add_looks_and_lists(self) -> None:
+        lists = {number: each.hash_list for number, each in read_strata(self._connection).items() if each.hash_list}
+        for chunk in chunks(self._of_medium):
+            looks = select(LOOKS.c.media_id, LOOKS.c.pdq).where(among(self._connection, LOOKS.c.media_id, chunk))
+            for medium, pdq in self._connection.execute(looks):
+                for key in self._of_medium[medium]:
+                    self.incidents[key].pdqs.add(bytes(pdq).hex())
+            hits = select(JUDGEMENTS.c.media_id, JUDGEMENTS.c.stratum_id).where(
+                among(self._connection, JUDGEMENTS.c.media_id, chunk), JUDGEMENTS.c.decision >= FLAGGED_FROM
+            )
+            for medium, stratum in self._connection.execute(hits):
+                if stratum in lists:
+                    for key in self._of_medium[medium]:
+                        self.incidents[key].lists.add(lists[stratum])
+
+    def _add_hosts(self) -> None:
+        for medium, hosts in read_hosts(self._connection, self._of_medium).items():
+            for key in self._of_medium[medium]:
+                self.incidents[key].hosts |= hosts
+
+    def _add_origins(self, number: int) -> None:
+        columns = (
+            ORIGINS.c.actor_id,
+            ORIGINS.c.moment_at,
+            ORIGINS.c.observed_at,
+            ORIGINS.c.post_url,
+            ORIGINS.c.community_id,
+            ORIGINS.c.community_instance_id,
+        )
+        sure = (ORIGINS.c.author_instance_id == number, ORIGINS.c.author_confidence >= SURE_FROM)
+        rows: list[Row[Any]] = []
+        for chunk in chunks(self._of_medium):
+            own = select(ORIGINS.c.subject_id.label("media_id"), *columns).where(
+                among(self._connection, ORIGINS.c.subject_id, chunk), *sure
+            )
+            joined = (
+                select(JOINS.c.media_id, *columns)
+                .join(JOINS, JOINS.c.name_id == ORIGINS.c.subject_id)
+                .where(among(self._connection, JOINS.c.media_id, chunk), *sure)
+            )
+            for query in (own, joined):
+                newest = query.order_by(ORIGINS.c.observed_at.desc(), ORIGINS.c.id).limit(ORIGINS_MOST - len(rows))
+                rows.extend(self._connection.execute(newest))
+        texts = self._texts({text for row in rows for text in (row.community_id, row.community_instance_id)})
+        for row in rows:
+            at = row.observed_at if row.moment_at is None else min(row.moment_at, row.observed_at)
+            for key in self._of_medium[row.media_id]:
+                if key[:2] == (row.actor_id, at // DAY_MS):
+                    self._add_origin(self.incidents[key], row, texts)
+
+    def _add_origin(self, found: _Found, row: Row[Any], texts: Mapping[int, str]) -> None:
+        community = texts.get(row.community_id) or texts.get(row.community_instance_id)
+        if community:
+            found.communities.add(community)
+        if row.moment_at is not None:
+            found.posted_at = row.moment_at if found.posted_at is None else min(found.posted_at, row.moment_at)
+        if row.post_url:
+            post = found.posts.setdefault(row.post_url, _Post(row.post_url, row.moment_at))
+            if row.moment_at is not None:
+                post.posted_at = row.moment_at if post.posted_at is None else min(post.posted_at, row.moment_at)
+
+    def _texts(self, numbers: Collection[int]) -> dict[int, str]:
+        found: dict[int, str] = {}
+        for chunk in chunks(numbers):
+            query = select(TEXTS.c.id, TEXTS.c.text).where(among(self._connection, TEXTS.c.id, chunk))
+            found.update((row.id, row.text) for row in self._connection.execute(query))
+        return found
+
+    def _add_presences(self) -> None:
+        posts: dict[bytes, list[_Post]] = defaultdict(list)
+        for incident in self.incidents.values():
+            for url, post in incident.posts.items():
+                posts[hashlib.sha256(url.encode()).digest()].append(post)
+        columns = [PRESENCES.c[name] for name in ("digest", "state", "looked_at", "gone_at")]
+        for row in rows_by_bytes(self._connection, columns, PRESENCES.c.digest, posts.keys()):
+            for post in posts[bytes(row.digest)]:
+                post.state, post.looked_at, post.gone_at = Presence(row.state), row.looked_at, row.gone_at
+
+
+def _assessment(assessed: Assessed, domain: str) -> InstanceAssessment | None:
+    return assessed.assessment.instances.get(domain)
+
+
+def _level(assessed: Assessed, domain: str) -> Level:
+    found = _assessment(assessed, domain)
+    return Level.INSUFFICIENT if found is None else Level(int(found.level))
+
+
+def _reasons(assessed: Assessed, domain: str) -> tuple[str, ...]:
+    found = _assessment(assessed, domain)
+    return ("Insufficient: no image of this instance has been counted.",) if found is None else found.reasons
+
+
+def _ratio(assessed: Assessed, domain: str) -> Ratio | None:
+    """None where it would say nothing: few images, or nobody knows what is usual."""
+    found = _assessment(assessed, domain)
+    if found is None or not found.context.prior.learnt or found.triage.media < found.context.rules.least_media:
+        return None
+    return Ratio(found.triage.ratio, found.triage.low, found.triage.high)
+
+
+def _counts(assessed: Assessed, domain: str, since: date, until: date, confirmed: Sequence[_Found]) -> Counts:
+    """Of all weeks that `since` to `until` touch; actors and days are of the case's confirmed incidents."""
+    known = _assessment(assessed, domain) is not None
+    parts = assessed.assessment.open(domain) if known else ()
+    here = [part for part in parts if part.first <= until and part.last >= since]
+    actors = {each.actor for each in confirmed if each.actor}
+    return Counts(
+        exposure=sum(part.media for part in here),
+        flagged=sum(part.flagged for part in here),
+        expected=sum(part.expected for part in here),
+        actors=len(actors) or min(len(confirmed), 1),
+        days=len({each.day for each in confirmed}),
+    )
+
+
+def _removal(confirmed: Iterable[_Found]) -> Removal:
+    posts = {url: post for each in confirmed for url, post in each.posts.items() if post.looked_at is not None}
+    gone = [post for post in posts.values() if post.state is Presence.GONE]
+    took = [
+        max(0, post.gone_at - post.posted_at)
+        for post in gone
+        if post.gone_at is not None and post.posted_at is not None
+    ]
+    median = timedelta(milliseconds=statistics.median(took)) if took else None
+    return Removal(looked_at=len(posts), removed=len(gone), median=median)
+
+
+def _contacts(connection: Connection, domain: str) -> tuple[Contact, ...]:
+    """Mail first, as it is what reports go to."""
+    rows = connection.execute(select(ADDRESSES).where(ADDRESSES.c.domain == domain))
+    found = [Contact(ContactKind(row.kind), row.value, row.source) for row in rows]
+    return tuple(sorted(found, key=lambda each: (each.kind is not ContactKind.MAIL, each.value)))
+
+
+def _moment(at: int) -> datetime:
+    return datetime.fromtimestamp(at / 1000, UTC)

@@ -1,0 +1,163 @@
+"""A case against what was written into the store."""
+
+import hashlib
+import statistics
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import insert, select
+
+from federation_audit.assessing.assessor import Assessor
+from federation_audit.assessing.case import build_case, read_tenants
+from federation_audit.cases import ContactKind, Level, Presence
+from federation_audit.deciding.tables import ADDRESSES
+from federation_audit.presence.tables import PRESENCES
+from federation_audit.reports.report import make_report
+from federation_audit.reports.text import as_text
+from federation_audit.reviewing.outcomes import Opinion
+from federation_audit.store.engine import Store
+from federation_audit.store.tables import ORIGINS
+from schemas.messages import Decision
+from schemas.topics import DAY_MS
+from tests.fediverse import HOSTILE, LIST, RULES, SECOND, copy_filled, review
+from tests.stores import NOON, judged, pdq, received, seen, sha, write
+
+
+@pytest.fixture
+def filled(tmp_path):
+    url, world = copy_filled(tmp_path)
+    with Store(url) as store:
+        yield store, world, Assessor(store, verified_lists=[LIST.partition("@")[0]]).refresh(world.today)
+
+
+def built(filled, domain="bad.example", **options):
+    store, world, assessed = filled
+    options = {"since": world.today - timedelta(days=90), "until": world.today, "sentences": RULES} | options
+    with store.reading() as connection:
+        return build_case(connection, assessed, domain, **options)
+
+
+def test_a_case_has_every_incident_with_all_that_belongs_to_it(filled):
+    world = filled[1]
+    case = built(filled, case_links=lambda tenant, sha256: f"https://w.example/{tenant}/{sha256[:4]}")
+    assert (case.level, case.tenant) == (Level.RECOMMEND, "default")
+    assert {bytes.fromhex(each) for one in case.confirmed for each in one.sha256s} == set(
+        world.confirmed["bad.example"]
+    )
+    assert len(case.confirmed) == 6
+    assert (case.counts.actors, case.counts.days, case.counts.exposure) == (5, 6, 301)
+    first = case.confirmed[0]
+    assert set(first.sha256s) == {each.hex() for each in world.clusters[0]}
+    assert len(first.pdqs) == len(first.posts) == 3
+    assert first.case_link == f"https://w.example/default/{first.sha256s[0][:4]}"
+    assert first.communities == ("https://alder.example/c/pictures",)
+    assert [(each.name, each.sentence) for each in first.rules] == [("explicit", RULES["explicit"])]
+    assert first.posted_at is not None
+    assert first.posted_at.date() == first.day
+    assert first.judged_at > first.posted_at
+    assert first.confirmed_by == "two reviewers"
+    assert first.presence is Presence.UNKNOWN
+    assert case.ratio is not None
+    assert case.ratio.low < case.ratio.middle < case.ratio.high
+    assert "bad.example" in as_text(make_report(case))
+
+
+def test_a_case_speaks_for_one_tenant(filled):
+    store, world, assessed = filled
+    with store.reading() as connection:
+        assert read_tenants(connection, assessed, "bad.example") == ["default", SECOND]
+        assert read_tenants(connection, assessed, "nobody.example") == []
+    case = built(filled, tenant=SECOND)
+    assert [each.sha256s for each in case.incidents] == [(world.second[-1].hex(),)]
+    assert built(filled, tenant="third").incidents == ()
+
+
+def test_days_outside_are_left_out(filled):
+    world = filled[1]
+    case = built(filled, since=world.today - timedelta(days=25), until=world.today - timedelta(days=8))
+    assert [(world.today - each.day).days for each in case.confirmed] == [22, 15, 8]
+    assert case.counts.exposure < 301
+
+
+def test_lists_confirm_and_are_named(filled):
+    (incident,) = built(filled, "listed.example").confirmed
+    assert (incident.lists, incident.confirmed_by) == ((LIST,), "a verified hash list")
+
+
+def test_what_was_dismissed_is_no_incident(filled):
+    store, world, _ = filled
+    found = {each for one in built(filled, "drawings.example").incidents for each in one.sha256s}
+    assert len(found) < len(world.flagged["drawings.example"])
+    review(store, [bytes.fromhex(each) for each in found], Opinion.DISMISS, by=("bob",))
+    later = Assessor(store).refresh(world.today)
+    assert built((store, world, later), "drawings.example").incidents == ()
+
+
+def test_texts_of_strangers_come_through_as_they_are(filled):
+    posts = {each for one in built(filled, "hostile.example").incidents for each in one.posts}
+    assert posts == set(HOSTILE)
+
+
+def test_presence_and_removal_are_of_the_posts_that_were_looked_at(filled):
+    store = filled[0]
+    first, second = built(filled).confirmed[:2]
+    posted = round(first.posted_at.timestamp() * 1000)
+    names = {column.name for column in PRESENCES.columns}
+    rows = []
+    for post, state in [*((each, "gone") for each in first.posts), (second.posts[0], "up")]:
+        row = {
+            "digest": hashlib.sha256(post.encode()).digest(),
+            "post_url": post,
+            "domain": "bad.example",
+            "posted_at": posted,
+            "known_at": posted,
+            "state": state,
+            "looks": 1,
+            "asked_at": posted + DAY_MS,
+            "looked_at": posted + DAY_MS,
+            "next_at": None,
+            "gone_at": posted + DAY_MS if state == "gone" else None,
+        }
+        rows.append({name: value for name, value in row.items() if name in names})
+    with store.writing() as connection:
+        connection.execute(insert(PRESENCES), rows)
+        row = {"domain": "bad.example", "source": "nodeinfo", "found_at": 0}
+        connection.execute(
+            insert(ADDRESSES),
+            [
+                row | {"kind": "profile", "value": "https://bad.example/u/admin"},
+                row | {"kind": "mail", "value": "abuse@bad.example"},
+            ],
+        )
+    case = built(filled)
+    assert [each.presence for each in case.confirmed[:3]] == [Presence.GONE, Presence.UP, Presence.UNKNOWN]
+    assert (case.removal.looked_at, case.removal.removed) == (4, 3)
+    with store.reading() as connection:
+        its = select(ORIGINS.c.moment_at).where(ORIGINS.c.post_url.in_(first.posts))
+        moments = connection.scalars(its).all()
+    assert case.removal.median == timedelta(milliseconds=posted + DAY_MS - statistics.median(moments))
+    assert [each.kind for each in case.contacts] == [ContactKind.MAIL, ContactKind.PROFILE]
+
+
+def test_of_somebody_unknown_there_is_an_empty_case(filled):
+    case = built(filled, "nobody.example")
+    assert (case.level, case.incidents, case.ratio, case.counts.exposure) == (Level.INSUFFICIENT, (), None, 0)
+    assert case.reasons
+
+
+def test_an_image_known_by_its_address_alone_is_found_with_its_post(store):
+    url = "https://i.example/1"
+    named = seen(1, url=url, post="")
+    told = seen(url=url, author="a.example", actor="x", post="https://a.example/post/1", host="i.example", posted=NOON)
+    recorder = write(store, [judged(1, Decision.REJECT), named, told])
+    recorder.record(received([seen(url=url, author="b.example", post="https://b.example/post/1")]), {})
+    review(store, [sha(1)])
+    assessed = Assessor(store).refresh()
+    day = timedelta(days=1)
+    with store.reading() as connection:
+        at = assessed.known.evidence.incidents[0].day
+        case = build_case(connection, assessed, "a.example", since=at - day, until=at + day)
+    (incident,) = case.confirmed
+    assert (incident.posts, incident.image_host) == (("https://a.example/post/1",), "i.example")
+    assert incident.pdqs == (pdq(1).hex(),)
+    assert incident.rules[0].sentence == 'The rule "explicit" of this instance fired.'
