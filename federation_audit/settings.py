@@ -8,6 +8,7 @@ from federation_audit.alert_settings import AlertSettings
 from federation_audit.pages.settings import PagesSettings
 from federation_audit.presence.settings import PresenceSettings
 from federation_audit.reviewing.settings import ReviewSettings
+from federation_audit.sending.settings import ContactSettings, MailSettings, TargetSettings
 from federation_audit.viewing.settings import ViewingSettings
 
 
@@ -55,6 +56,11 @@ class AuditSettings(BaseModel):
     )
     review: ReviewSettings = Field(default_factory=ReviewSettings, description="The review queue.")
     viewing: ViewingSettings = Field(default_factory=ViewingSettings, description="Looking at pictures.")
+    mail: MailSettings = Field(default_factory=MailSettings, description="Reports by mail.")
+    contacts: ContactSettings = Field(
+        default_factory=ContactSettings, description="Asking other instances for their contacts."
+    )
+    targets: TargetSettings = Field(default_factory=TargetSettings, description="Where decisions can be sent to.")
 
     @property
     def retention_days(self) -> int:

@@ -13,6 +13,7 @@ class Database(Protocol):
         """A transaction that reads."""
         ...
 
-    def writing(self) -> AbstractContextManager[Connection]:
-        """A transaction that writes: committed at the end, rolled back by any exception."""
+    def writing(self, *, durably: bool = False) -> AbstractContextManager[Connection]:
+        """A transaction that writes: committed at the end, rolled back by any exception. `durably`: it outlives a power
+        cut right after."""
         ...

@@ -28,6 +28,8 @@ DECISIONS = Table(
     Column("until", BigInteger, index=True),  # null: it does not expire
     Column("ended_at", BigInteger),  # replaced by a later one, or withdrawn
 )
+_OPEN = DECISIONS.c.ended_at.is_(None)
+Index("decisions_open", DECISIONS.c.domain, unique=True, sqlite_where=_OPEN, postgresql_where=_OPEN)
 
 NOTES = Table(
     "notes",

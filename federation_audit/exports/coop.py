@@ -6,11 +6,15 @@ as it sends a job to the NCMEC queue: that is for a person who looked.
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from federation_audit.cases import Case, Incident
+import orjson
+
+from federation_audit.cases import Case, Incident, Judged
+from federation_audit.exports.export import Export, LeftOut
 from federation_audit.neutralising import http_url, one_line
 from federation_audit.reports.report import posts_of
 
@@ -52,6 +56,22 @@ def report_body(case: Case, incident: Incident, types: CoopTypes, *, reporter: s
             },
         },
     }
+
+
+def reports_jsonl(cases: Iterable[Judged], types: CoopTypes, *, reporter: str, at: datetime) -> Export:
+    """The body for each confirmed incident, one a line, for who wants to hand them over otherwise."""
+    lines, left_out = [], []
+    for each in sorted(cases, key=lambda each: each.case.domain):
+        if not types.item_type or not types.reporter_type:
+            reason = "Coop's ids are not known: set audit.targets.coop.item_type and audit.targets.coop.reporter_type"
+            left_out.append(LeftOut(each.case.domain, reason))
+            continue
+        if not each.case.confirmed:
+            left_out.append(LeftOut(each.case.domain, "no incident is confirmed"))
+        for incident in each.case.confirmed:
+            body = report_body(each.case, incident, types, reporter=reporter, at=at)
+            lines.append(orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE))
+    return Export("coop-reports.jsonl", "application/jsonl", b"".join(lines), tuple(left_out))
 
 
 def incident_id(case: Case, incident: Incident) -> str:

@@ -22,8 +22,11 @@ from federation_audit.alerting import make_runner
 from federation_audit.pages.account import account_area
 from federation_audit.pages.actions import actions_area
 from federation_audit.pages.app import make_app
+from federation_audit.pages.decisions import decisions_area
+from federation_audit.pages.downloads import downloads_area
 from federation_audit.pages.entrance import entrance_area
 from federation_audit.pages.instances import instances_area
+from federation_audit.pages.outgoing import outgoing_area
 from federation_audit.pages.overview import overview_area
 from federation_audit.pages.review import review_area, reviewed_area
 from federation_audit.pages.settings import PagesSettings
@@ -59,6 +62,9 @@ def all_areas(*, viewing: bool = True) -> list[Area]:
         instances_area(),
         review_area(),
         reviewed_area(),
+        decisions_area(),
+        downloads_area(),
+        outgoing_area(),
         viewing_area(listed=viewing),
         users_area(),
         actions_area(),

@@ -40,8 +40,8 @@ class Area:
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What the pages know of the rest: the audit's settings, Kafka and the keys of frames where there are any, what
-    each rule means (`says` in the policies), our own domains. `origin_tokens` are those, by tenant, of who may tell
-    origins; they need `broker`, and `pseudonyms` for the actors that are told of."""
+    each rule means (`says` in the policies), our own domains, and which of them a tenant is. `origin_tokens` are those,
+    by tenant, of who may tell origins; they need `broker`, and `pseudonyms` for the actors that are told of."""
 
     audit: AuditSettings = field(default_factory=AuditSettings)
     broker: BrokerSettings | None = None
@@ -50,6 +50,7 @@ class Surroundings:
     local_domains: frozenset[str] = frozenset()
     origin_tokens: Mapping[str, SecretStr] = field(default_factory=dict)
     pseudonyms: Pseudonyms | None = None
+    tenant_domains: Mapping[str, str] = field(default_factory=dict)
 
 
 class Site:

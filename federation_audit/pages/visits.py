@@ -31,6 +31,12 @@ SAID = {
     "logout": "You are logged out.",
     "undone": "Your last answer was taken back.",
     "overrides": "The overrides are in force.",
+    "decided": "The decision is written down. Nothing was blocked or sent by it.",
+    "withdrawn": "The decision is over. What was blocked elsewhere may be blocked there still.",
+    "kept": "Kept.",
+    "cleaned": "Kept. It counts in the next assessment, within minutes.",
+    "sent": "It was taken.",
+    "once": "This was confirmed before, and sent once. It was not sent again.",
 }
 """What a page says after a form was done; the address carries the word, never the sentence."""
 

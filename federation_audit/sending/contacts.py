@@ -47,7 +47,9 @@ async def find_contacts(
 ) -> Found:
     """Ask `domain` for its contacts. Raises `ContactsOff`, and `NotADomain` for what is none."""
     if not settings.enabled:
-        raise ContactsOff("instances are not asked for contacts; set contacts.enabled, or give the address yourself")
+        raise ContactsOff(
+            "instances are not asked for contacts; set audit.contacts.enabled, or give the address yourself"
+        )
     name = normalise_domain(domain)
     asker = _Asker(f"https://{name}{'' if port == 443 else f':{port}'}", name, settings, tls)
     questions = (asker.nodeinfo(), asker.mastodon(), asker.lemmy("/api/v4/site"), asker.lemmy("/api/v3/site"))

@@ -56,7 +56,7 @@ class Mail:
         """The mail about `case` to `to`. Raises `NotAnAddress`, `NothingToReport`, and `NotSent` without settings."""
         settings = self._settings
         if not settings.host or not settings.sender:
-            raise NotSent("no mail is set up: set mail.host and mail.sender")
+            raise NotSent("no mail is set up: set audit.mail.host and audit.mail.sender")
         recipient = mail_address(to)
         reply_to = settings.reply_to or settings.sender
         report = make_report(case, answer_to=reply_to)
@@ -133,11 +133,14 @@ class Mail:
                 server.login(settings.user, settings.password.get_secret_value() if settings.password else "")
         except smtplib.SMTPAuthenticationError as error:
             server.close()
-            raise SideRefused(f"{where} does not take mail.user and mail.password ({error.smtp_code})") from error
+            raise SideRefused(
+                f"{where} does not take audit.mail.user and audit.mail.password ({error.smtp_code})"
+            ) from error
         except (smtplib.SMTPException, OSError) as error:
             server.close()
             raise SideUnreachable(
-                f"{where} does not do what mail.security = {settings.security.value} needs ({type(error).__name__})"
+                f"{where} does not do what audit.mail.security = {settings.security.value} needs"
+                f" ({type(error).__name__})"
             ) from error
         return server
 

@@ -1,9 +1,11 @@
-"""What an admin may set about mail and about looking for contacts."""
+"""What an admin may set about mail, about looking for contacts, and about our own services that blocks are sent to."""
 
+import ipaddress
 from enum import StrEnum
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from schemas.fetching import FetchLimits, Network
 
@@ -62,7 +64,7 @@ class ContactSettings(BaseModel):
         """The same, as the fetcher takes it: JSON, over https."""
         return FetchLimits(
             accept="application/json",
-            setting="contacts",
+            setting="audit.contacts",
             max_bytes=self.max_bytes,
             timeout_s=self.timeout_s,
             redirects=self.redirects,
@@ -70,3 +72,122 @@ class ContactSettings(BaseModel):
             networks=self.networks,
             schemes=frozenset({"https"}),
         )
+
+
+def _check_address(address: str) -> str:
+    """An http(s) address without a path, or ''. Beyond this machine and its own network it is https."""
+    if not address:
+        return ""
+    remedy = "write it as https://my.example: a scheme and a host, no path, no user"
+    try:
+        parts = urlsplit(address.rstrip("/"))
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError(remedy) from error
+    if parts.scheme not in ("http", "https") or not host or "@" in parts.netloc or parts.path or parts.query:
+        raise ValueError(remedy)
+    if parts.scheme == "http" and not _is_near(host):
+        raise ValueError("the token would travel readable: write https://, or the address within your own network")
+    return f"{parts.scheme}://{parts.netloc.lower()}"
+
+
+def _is_near(host: str) -> bool:
+    """Whether `host` is this machine, a private address, or a name without a dot, as containers have."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return "." not in host
+    return address.is_loopback or address.is_private
+
+
+Address = Annotated[str, AfterValidator(_check_address)]
+
+
+class LemmyVersion(StrEnum):
+    """Which of Lemmy's two interfaces is spoken; auto asks the server which it has."""
+
+    AUTO = "auto"
+    V0_19 = "0.19"
+    V1_0 = "1.0"
+
+
+class LemmyTarget(BaseModel):
+    """Your own Lemmy, which blocks instances."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    address: Address = Field("", description="Its address, such as https://my.example. Unset: nothing is sent to it.")
+    token: SecretStr | None = Field(
+        None, description="Token (jwt) of an admin's session there, from logging in; it ends with that session."
+    )
+    version: LemmyVersion = Field(
+        LemmyVersion.AUTO, description="auto, 0.19 or 1.0: which interface it has. auto asks it."
+    )
+
+    @property
+    def ready(self) -> bool:
+        """Whether anything can be sent to it."""
+        return bool(self.address and self.token)
+
+
+class MastodonTarget(BaseModel):
+    """Your own Mastodon, which blocks domains."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    address: Address = Field("", description="Its address, such as https://my.example. Unset: nothing is sent to it.")
+    token: SecretStr | None = Field(
+        None,
+        description="Token of an application of an admin's, with the scopes admin:read:domain_blocks and"
+        " admin:write:domain_blocks.",
+    )
+
+    @property
+    def ready(self) -> bool:
+        """Whether anything can be sent to it."""
+        return bool(self.address and self.token)
+
+
+class FediseerTarget(BaseModel):
+    """A Fediseer, which tells others what your instance thinks of an instance."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    address: Address = Field("https://fediseer.com", description="Its address.")
+    key: SecretStr | None = Field(None, description="API key of your instance there. Unset: nothing is said there.")
+
+    @property
+    def ready(self) -> bool:
+        """Whether anything can be sent to it."""
+        return bool(self.address and self.key)
+
+
+class CoopTarget(BaseModel):
+    """A Coop, which incidents are handed over to; docs/reports.md says which types to make there."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    address: Address = Field("", description="Its address. Unset: nothing is handed over.")
+    key: SecretStr | None = Field(None, description="API key of your organisation there.")
+    item_type: str = Field("", max_length=200, description="Id of the item type for incidents, as Coop gave it.")
+    reporter_type: str = Field("", max_length=200, description="Id of the user type for reporters, as Coop gave it.")
+    policy: str = Field("", max_length=200, description="Id of a policy, as Coop gave it. Unset: none is named.")
+
+    @property
+    def ready(self) -> bool:
+        """Whether anything can be sent to it."""
+        return bool(self.address and self.key and self.item_type and self.reporter_type)
+
+
+class TargetSettings(BaseModel):
+    """Where decisions can be sent to. Nothing is, without somebody who has seen it and confirms it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lemmy: LemmyTarget = Field(default_factory=LemmyTarget, description="Your own Lemmy.")
+    mastodon: MastodonTarget = Field(default_factory=MastodonTarget, description="Your own Mastodon.")
+    fediseer: FediseerTarget = Field(default_factory=FediseerTarget, description="Fediseer.")
+    coop: CoopTarget = Field(default_factory=CoopTarget, description="Coop, ROOST's review tool.")
+    answer_within_s: Annotated[float, Field(gt=0, le=120)] = Field(
+        20.0, description="Seconds within which one of them has to answer."
+    )

@@ -43,10 +43,11 @@ class Store:
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """A transaction that writes: committed at the end, rolled back by any exception. Raises `StoreError`."""
+    def writing(self, *, durably: bool = False) -> Iterator[Connection]:
+        """A transaction that writes: committed at the end, rolled back by any exception. `durably`: it outlives a power
+        cut right after. Raises `StoreError`."""
         with self._translated(), self._engine.connect() as connection:
-            writer = connection.execution_options(fediwarden_writes=True)
+            writer = connection.execution_options(fediwarden_writes=True, fediwarden_durably=durably)
             with writer.begin():
                 yield writer
 
@@ -121,7 +122,10 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("fediwarden_writes", False)
+    options = connection.get_execution_options()
+    writes = options.get("fediwarden_writes", False)
+    if writes:  # it cannot be changed within a transaction
+        connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if options.get('fediwarden_durably') else 'NORMAL'}")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fediwarden.cli import services
+from fediwarden.cli import audit_export, services
 from fediwarden.cli.options import ConfigOption, DataDirOption, JsonOption, nested_flags, read_settings
 from fediwarden.exits import FAILED
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 app.callback(invoke_without_command=True)(services.audit)
+audit_export.register(app)
 
 
 @app.command("record")

@@ -188,14 +188,15 @@ def audit(
     flags = nested_flags(data_dir=data_dir) | ({"audit": {"pages": pages}} if pages else {})
     settings = read_settings(config, flags)
     configure_logging(settings.log, service="audit")
-    domains = frozenset(tenant.domain for tenant in settings.tenants.values() if tenant.domain)
+    domains = {name: tenant.domain for name, tenant in settings.tenants.items() if tenant.domain}
     tokens = settings.origin_tokens
     surroundings = Surroundings(
         audit=settings.audit,
         broker=settings.kafka.broker_settings(),
         keyring=Keyring.load(settings.keys_file) if settings.audit.viewing.enabled else None,
         sentences=_sentences(settings),
-        local_domains=domains,
+        local_domains=frozenset(domains.values()),
+        tenant_domains=domains,
         origin_tokens=tokens,
         pseudonyms=Pseudonyms.open(settings.actors_file) if tokens else None,
     )

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from fediwarden.cli.export import ExportFormat, ReportStyle, make_export, write_export, write_report
+from federation_audit.exports.coop import CoopTypes
+from federation_audit.exports.formats import Exporter, ExportFormat, make_export
+from fediwarden.cli.export import ReportStyle, write_export, write_report
 from tests.unit.federation_audit.samples import case, judged
 
 
 @pytest.mark.parametrize("form", list(ExportFormat))
 def test_every_format_is_made_from_a_list_of_cases(form: ExportFormat) -> None:
-    made = make_export(form, [judged()], actor="https://my.example/")
+    made = make_export(form, [judged()], Exporter("https://my.example/", CoopTypes("incident", "person")))
     assert b"bad.example" in made.content
     assert made.left_out == ()
 

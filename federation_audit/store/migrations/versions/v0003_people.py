@@ -85,6 +85,10 @@ def upgrade() -> None:
         sa.CheckConstraint("action IN ('none', 'contact', 'restrict-media', 'defederate')", name="decisions_action"),
     )
     op.create_index("ix_decisions_domain", "decisions", ["domain"], unique=False)
+    still_open = sa.text("ended_at IS NULL")
+    op.create_index(
+        "decisions_open", "decisions", ["domain"], unique=True, sqlite_where=still_open, postgresql_where=still_open
+    )
     op.create_index("ix_decisions_until", "decisions", ["until"], unique=False)
     op.create_table(
         "letters",

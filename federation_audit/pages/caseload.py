@@ -1,0 +1,74 @@
+"""Cases as the pages of decisions, reports and exports need them, and the assessments that people were shown."""
+
+import threading
+import time
+from typing import Final
+
+from federation_audit.assessing.assessor import Assessed, Assessor
+from federation_audit.cases import Level
+from federation_audit.deciding.caseload import Caseload
+from federation_audit.pages.cells import Mark, Tone
+from federation_audit.pages.site import Site
+
+LEVELS: Final[dict[Level, tuple[str, Tone, str]]] = {
+    Level.INSUFFICIENT: ("insufficient", "plain", "The evidence carries no action against this instance."),
+    Level.WATCH: (
+        "watch",
+        "watch",
+        "More is flagged than is usual; too little of it is confirmed for more than a look.",
+    ),
+    Level.RESTRICT: (
+        "restrict",
+        "warn",
+        "The evidence carries writing to its admins, or taking no images for a while.",
+    ),
+    Level.RECOMMEND: ("recommend", "bad", "The evidence carries every action here. Which one is for a person to say."),
+}
+"""Each level's word, its tone, and what it carries."""
+
+_KEPT = 4
+_KEPT_S = 1_800.0
+
+
+def level_mark(level: Level) -> Mark:
+    """A level as a cell."""
+    word, tone, _ = LEVELS[level]
+    return Mark(word, tone)
+
+
+def level_of(assessed: Assessed, domain: str) -> Level:
+    """The level of `domain`; of what nothing is known, insufficient."""
+    found = assessed.assessment.instances.get(domain)
+    return Level.INSUFFICIENT if found is None else Level(int(found.level))
+
+
+def caseload_of(site: Site) -> Caseload:
+    """What makes the cases of these pages."""
+    known = site.surroundings
+    return Caseload(known.sentences, known.tenant_domains, site.settings.public_url or "")
+
+
+class Shown:
+    """The assessments that plans were made from, for half an hour: the same case can be made again from them, however
+    many images have come meanwhile. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: dict[int, tuple[float, Assessed]] = {}
+
+    def keep(self, assessed: Assessed) -> int:
+        """Keep it; the number that it is found by."""
+        now = time.monotonic()
+        with self._lock:
+            self._kept.pop(assessed.made_at, None)
+            self._kept[assessed.made_at] = (now, assessed)
+            for made_at, (since, _) in list(self._kept.items()):
+                if now - since > _KEPT_S or len(self._kept) > _KEPT:
+                    del self._kept[made_at]
+        return assessed.made_at
+
+    def find(self, number: int, assessor: Assessor) -> Assessed:
+        """The one that was kept, else the newest."""
+        with self._lock:
+            kept = self._kept.get(number)
+        return assessor.newest() if kept is None else kept[1]
