@@ -22,6 +22,7 @@ from federation_audit.pages import figures
 from federation_audit.pages.cells import Cell, Day, Interval, Link, Listed, Mark, Outside, Said, Share
 from federation_audit.pages.failures import fail
 from federation_audit.pages.funnel import TONES, instance_path, level_word
+from federation_audit.pages.people import people_of
 from federation_audit.pages.plots import Bar, Line, Spot, draw_bars, draw_course
 from federation_audit.pages.table import PAGE_ROWS, Column, Links, Rows, Selection, Table, take
 from federation_audit.pages.visits import Here, Visit
@@ -282,7 +283,7 @@ def add_instance_routes(router: APIRouter) -> None:
             mark=level_mark(subject.found),
             plots=_week_plots(weeks) + _course_plots(subject),
             behind=[_behind(subject, name) for name in BEHIND if name not in ("exposure", "course")],
-            people=None,
+            people=people_of(here, subject.domain),
         )
 
     def add(name: str, shown: Shown) -> None:

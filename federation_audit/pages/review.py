@@ -18,6 +18,7 @@ from federation_audit.accounts.roles import Role
 from federation_audit.pages.cells import Cell, Link, Listed, Mark, Moment, Said, Tone
 from federation_audit.pages.site import Area, Site
 from federation_audit.pages.table import Column, Filter, Rows, Table, take
+from federation_audit.pages.viewing import viewing_link
 from federation_audit.pages.visits import Here, Visit, own_path
 from federation_audit.reviewing.answering import Asked, answer_media, answer_rows
 from federation_audit.reviewing.closeup import Cluster, Medium, Seen, read_cluster, waiting_of
@@ -344,6 +345,7 @@ def review_area() -> Area:
             guarded=kept,
             reason=lambda rule: sentence_of(rule, sentences),
             stratum=stratum_in_words,
+            picture=lambda medium: viewing_link(here, tenant, medium.sha256),
             tones=_TONES,
             **context,
         )
