@@ -324,7 +324,7 @@ def _traces(connection: Connection, media: Collection[int]) -> list[_Trace]:
             here = query.where(among(connection, FLAGS.c.media_id, chunk), ORIGINS.c.author_instance_id != 0)
             for *key, confidence in connection.execute(here.group_by(FLAGS.c.media_id, *place)):
                 found[tuple(key)] = max(confidence, found.get(tuple(key), 0))
-    return [_Trace(*key, confidence) for key, confidence in sorted(found.items())]
+    return [_Trace._make((*key, confidence)) for key, confidence in sorted(found.items())]
 
 
 def read_hosts(connection: Connection, media: Collection[int]) -> dict[int, set[str]]:
