@@ -56,7 +56,7 @@ def running_pages(
         database,
         passwords=cheap_passwords(),
         surroundings=surroundings,
-        areas=[*all_areas(), style_area()],
+        areas=[*all_areas(viewing=surroundings is not None and surroundings.audit.viewing.enabled), style_area()],
     )
     if today is not None:
         told = pages.site.surroundings

@@ -1,6 +1,7 @@
 """Alerts over a filled store, told by Apprise to a real HTTP server, with a clock of the test's own."""
 
 import asyncio
+import itertools
 import json
 import threading
 from collections.abc import Iterator
@@ -203,10 +204,12 @@ def test_the_queue_and_decisions_that_end_soon(tmp_path: Path, server: Server) -
     waiting = rig.runner._gather(rig.now)[0]._waiting
     assert waiting == flagged - len(trees)
 
+    numbers = itertools.count()
+
     def decision(days: float | None, ended: int | None = None) -> dict[str, Any]:
         until = None if days is None else rig.ms + round(days * 86_400_000)
         return {
-            "domain": "bad.example",
+            "domain": f"bad{next(numbers)}.example",
             "action": "defederate",
             "reason": "x",
             "level": 3,
