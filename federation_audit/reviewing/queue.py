@@ -1,8 +1,8 @@
 """The queue: what waits for a reviewer, in the order in which it is worked.
 
 A row is a cluster in one tenant: its media that are flagged now, that no verified list has, that are not settled, and
-that the reviewer has not answered yet. Rows without pixels. Their order goes by whether others said something, and never
-by what.
+that the reviewer has not answered yet. Rows without pixels. Their order goes by whether others said something,
+and never by what.
 """
 
 import hashlib
