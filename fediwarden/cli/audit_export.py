@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fediwarden.cli.export import ExportFormat, ReportStyle, write_export, write_report
+from federation_audit.exports.formats import ExportFormat
+from fediwarden.cli.export import ReportStyle, write_export, write_report
 from fediwarden.cli.options import ConfigOption, DataDirOption, nested_flags, read_settings
 from fediwarden.exits import FAILED
 
