@@ -106,7 +106,7 @@ def test_the_difference_at_a_lemmy_is_shown_before_it_is_made(log_in: LogIn, pho
     page = log_in("admin", java_script_enabled=False, **LOOKS["light"])
     page.goto("/decisions/bad.example/send")
     page.get_by_role("button", name="Show the difference at Lemmy").click()
-    expect(page.get_by_text("the 1 present blocks stay as they are")).to_be_visible()
+    expect(page.get_by_text("the 1 present blocks stay as they are", exact=True)).to_be_visible()
     photograph(page, "plan-lemmy-light")
     page.get_by_role("button", name="Send this").click()
     expect(page.locator(".mark.good")).to_have_text("accepted")
