@@ -85,7 +85,7 @@ def test_from_a_recommendation_to_a_decision_a_blocklist_and_a_report(
 
     page.goto("/decisions/bad.example")
     page.get_by_role("link", name="Report to its admins").click()
-    expect(page.get_by_label("The text")).to_contain_text("we run my.example")
+    expect(page.locator("pre.paper")).to_contain_text("we run my.example")
     assert page.get_by_label("To", exact=True).input_value() == "abuse@bad.example"
     page.get_by_role("button", name="Show the mail").click()
     expect(page.get_by_text("Nothing has left yet")).to_be_visible()
@@ -99,7 +99,7 @@ def test_from_a_recommendation_to_a_decision_a_blocklist_and_a_report(
     body = parsed(letter).get_body(("plain",))
     assert body is not None and body.get_content().replace("\r\n", "\n").strip() == shown.strip()
     page.goto("/decisions/bad.example")
-    expect(page.get_by_text("mail to abuse@bad.example")).to_be_visible()
+    expect(page.get_by_text("mail to abuse@bad.example", exact=True)).to_be_visible()
 
 
 def test_the_difference_at_a_lemmy_is_shown_before_it_is_made(log_in: LogIn, photograph: Photograph) -> None:
