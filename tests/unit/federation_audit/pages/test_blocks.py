@@ -240,8 +240,7 @@ def test_templates_have_no_styles_and_no_scripts_in_them() -> None:
 
     for template in files("federation_audit.pages").joinpath("templates").iterdir():
         text = template.read_text()
-        assert not re.search(r"\sstyle=|<style|\son[a-z]+=|javascript:|\|safe", text), template.name
-        assert not re.search(r"(?:src|href|action)=.https?://", text), template.name
+        assert not re.search(r"\sstyle=|<style|\son[a-z]+=|javascript:|https?://|\|safe", text), template.name
         assert len(re.findall(r"<script\b", text)) == len(re.findall(r"<script src=", text))
 
 
