@@ -43,11 +43,15 @@ class Caseload:
             until=assessed.assessment.at,
             tenant=chosen,
             link=f"{self.pages}/instances/{quote(domain, safe='')}" if self.pages else "",
+            case_links=self._link_to if self.pages else None,
             sentences=self.sentences,
         )
         taken = decision_in_force(connection, domain, at)
         own = self.tenant_domains.get(chosen) or chosen
         return Judged(replace(case, tenant=own), None if taken is None else taken.for_case())
+
+    def _link_to(self, tenant: str, sha256: str) -> str:
+        return f"{self.pages}/review/{quote(tenant, safe='')}/{sha256}"
 
     def all_judged(self, connection: Connection, assessed: Assessed, domains: Iterable[str], at: int) -> list[Judged]:
         """Those of `domains`, by domain."""

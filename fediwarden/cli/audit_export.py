@@ -100,6 +100,7 @@ def _reading(settings: "Settings") -> "Iterator[tuple[Connection, Assessed, Case
     from federation_audit.deciding.caseload import Caseload
     from federation_audit.store.engine import Store
     from federation_audit.store.migrating import check_schema
+    from fediwarden.policies.sentences import read_sentences
 
     domains = {name: tenant.domain for name, tenant in settings.tenants.items() if tenant.domain}
     with Store(settings.audit_database) as store:
@@ -108,4 +109,5 @@ def _reading(settings: "Settings") -> "Iterator[tuple[Connection, Assessed, Case
             store, verified_lists=settings.audit.verified_lists, local_domains=domains.values()
         ).newest()
         with store.reading() as connection:
-            yield connection, assessed, Caseload({}, domains, settings.audit.pages.public_url or "")
+            pages = settings.audit.pages.public_url or ""
+            yield connection, assessed, Caseload(read_sentences(settings), domains, pages)

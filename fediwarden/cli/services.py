@@ -10,7 +10,7 @@ import typer
 from fediwarden.cli.options import ConfigOption, DataDirOption, nested_flags, read_settings
 
 if TYPE_CHECKING:
-    from fediwarden.settings import Settings
+    pass
 
 PortOption = Annotated[int | None, typer.Option("--port", help="Port of the gateway (setting gateway.port).")]
 
@@ -181,6 +181,7 @@ def audit(
     from federation_audit.pages.site import Surroundings
     from federation_audit.store.migrating import open_store
     from fediwarden.logs import configure_logging
+    from fediwarden.policies.sentences import read_sentences
     from schemas.keyring import Keyring
     from schemas.pseudonyms import Pseudonyms
 
@@ -194,28 +195,10 @@ def audit(
         audit=settings.audit,
         broker=settings.kafka.broker_settings(),
         keyring=Keyring.load(settings.keys_file) if settings.audit.viewing.enabled else None,
-        sentences=_sentences(settings),
+        sentences=read_sentences(settings),
         local_domains=frozenset(domains.values()),
         tenant_domains=domains,
         origin_tokens=tokens,
         pseudonyms=Pseudonyms.open(settings.actors_file) if tokens else None,
     )
     uvloop.run(run_pages(open_store(settings.audit_database), surroundings))
-
-
-def _sentences(settings: "Settings") -> dict[str, str]:
-    """What each rule of the policies in force means. Pages without them name the rules, so that nothing stops here."""
-    import structlog
-
-    from scanner.models.loading import every_embedder, every_label
-    from scanner.models.model import ModelError
-    from scanner.policy import PolicyError, load_policies
-
-    scanner = settings.scanner
-    try:
-        policies = load_policies(scanner.policy, scanner.policies, every_label(), every_embedder(scanner.registry))
-    except (PolicyError, ModelError) as error:
-        structlog.get_logger("federation_audit.pages").warning("the policies' sentences are not known", why=str(error))
-        return {}
-    ordered = (*policies.tenants.values(), policies.everyone)  # of one name, everyone's
-    return {rule.name: rule.says for policy in ordered for rule in policy.rules}

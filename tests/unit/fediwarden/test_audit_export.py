@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import stat
 from pathlib import Path
 
@@ -81,3 +82,13 @@ def test_what_cannot_be_reported_is_said(folder: Path) -> None:
     done = run(folder, "report", "bad.example", "--tenant", "nobody")
     assert done.exit_code == 2 and "default" in done.stderr
     assert run(folder, "export", "excel").exit_code == 2
+
+
+def test_evidence_leads_to_our_pages_where_they_have_an_address(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def links() -> set[str]:
+        lines = run(folder, "export", "evidence").stdout.splitlines()
+        return {json.loads(line)["case_link"] for line in lines}
+
+    assert links() == {""}
+    monkeypatch.setenv("FEDIWARDEN_AUDIT__PAGES__PUBLIC_URL", "https://audit.example")
+    assert all(re.fullmatch(r"https://audit\.example/review/default/[0-9a-f]{64}", link) for link in links())
