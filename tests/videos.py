@@ -4,7 +4,8 @@ import functools
 import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import av
 import numpy as np
@@ -38,7 +39,7 @@ def encode(
     }.get(codec, {"deadline": "realtime", "cpu-used": "8", "crf": "20", "b": "2M", "auto-alt-ref": "0"})
     out = io.BytesIO()
     width, height = pictures[0].size
-    with av.open(out, "w", format=container) as writer:
+    with _same_priority(), av.open(out, "w", format=container) as writer:
         stream = writer.add_stream(codec, rate=fps, options=speed | (options or {}))
         stream.width, stream.height = width, height
         stream.pix_fmt = "yuva420p" if alpha else "yuv420p"
@@ -58,6 +59,19 @@ def encode(
             writer.mux(stream.encode(frame))
         writer.mux(stream.encode(None))
     return out.getvalue()
+
+
+@contextmanager
+def _same_priority() -> Iterator[None]:
+    """As root, SVT-AV1 puts the thread that starts it under SCHED_FIFO at 99, before all others, and leaves it there.
+
+    This process and all that it starts would keep Kafka, and whatever else a test waits for, from running.
+    """
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
 
 
 def solid(

@@ -145,7 +145,13 @@ def test_doctor_finds_everything_well_beside_a_running_pipeline(
     assert health.pop("disk") in ("ok", "warn")
     assert health.pop("sandbox") in ("ok", "warn")
     of_audit = {name: health.pop(name) for name in ("audit", "accounts", "pages", "intake", "alerts")}
-    assert of_audit == {"audit": "warn", "accounts": "warn", "pages": "ok", "intake": "ok", "alerts": "ok"}  # not run here
+    assert of_audit == {
+        "audit": "warn",
+        "accounts": "warn",
+        "pages": "ok",
+        "intake": "ok",
+        "alerts": "ok",
+    }  # not run here
     assert health == {"key file": "ok", "models": "ok", "kafka": "ok", "topics": "ok", "gateway": "ok"}
     assert f"ready at {url}" in looked.stdout
 

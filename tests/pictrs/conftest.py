@@ -20,13 +20,13 @@ def built() -> None:
         pytest.skip("pict-rs is not built: make test-pictrs")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # no longer than it is needed: at rest it takes a tenth of a core
 def warden(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warden]:
     with Warden(tmp_path_factory.mktemp("warden")) as warden:
         yield warden
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def pictrs(warden: Warden, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PictRs]:
     with PictRs(tmp_path_factory.mktemp("pictrs"), find_free_ports(1), warden.validation) as pictrs:
         yield pictrs
