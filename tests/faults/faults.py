@@ -214,7 +214,7 @@ def _some_late(numbers: Numbers) -> bool:
 FAULTS: tuple[Fault, ...] = (
     Fault("none", "nothing is broken", leave_alone),
     Fault("kill-gateway", "kill -9 of one of two gateways", _kill(GATEWAYS[0]), may_fail=_BOTH, short=True),
-    Fault("kill-scanner", "kill -9 of one of two scanners", _kill(SCANNERS[0]), in_time=STEERED, short=True),
+    Fault("kill-scanner", "kill -9 of one of two scanners", _kill(SCANNERS[0]), in_time=STEERED),
     Fault(
         "kill-enforcer",
         "kill -9 of the enforcer with rejections in hand",
@@ -255,7 +255,6 @@ FAULTS: tuple[Fault, ...] = (
         "no byte passes between gateways and Kafka",
         _disturb_network(Link.SILENT, LONGER_THAN_A_SESSION_S),
         showed=_some_late,
-        short=True,
     ),
     Fault(
         "start-without-kafka",
