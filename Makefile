@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup gpu dev up demo test test-all check bench test-faults test-pictrs test-synapse lock clean
+.PHONY: help setup gpu dev up demo test test-all check bench test-faults test-long test-pictrs test-synapse lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -41,12 +41,15 @@ demo: $(RUNTIME) ## A week of an invented fediverse through the real pipeline, a
 	@$(BIN)/fediwarden demo $(ARGS)
 
 test: $(DEV) ## Run the whole suite but for the parts against a real pict-rs and a real Synapse
-	$(PYTEST) -m "not pictrs and not synapse" $(ARGS)
+	$(PYTEST) -m "not pictrs and not synapse and not long" $(ARGS)
 
 test-all: $(DEV) ## The suite with those parts: what CI runs
 	sh tests/pictrs/build.sh
 	sh tests/synapse/install.sh $(BIN)/uv $(BIN)/python
-	FEDIWARDEN_REQUIRE_PICTRS=1 FEDIWARDEN_REQUIRE_SYNAPSE=1 $(PYTEST) $(ARGS)
+	FEDIWARDEN_REQUIRE_PICTRS=1 FEDIWARDEN_REQUIRE_SYNAPSE=1 $(PYTEST) -m "not long" $(ARGS)
+
+test-long: $(DEV) ## What takes minutes: the demo, how every page looks, the audit on a failing PostgreSQL
+	$(BIN)/python -m pytest -m long $(ARGS)
 
 check: $(DEV) ## Lint, types, import rules, dependencies, licences
 	$(BIN)/ruff check .

@@ -128,6 +128,7 @@ PATHS = (
 )
 
 
+@pytest.mark.long
 def test_the_pages_fit_are_labelled_and_can_be_read(log_in: LogIn, photograph: Photograph) -> None:
     looks = dict(LOOKS, phone={**LOOKS["phone"], "viewport": {"width": 390, "height": 844}})
     for look, options in looks.items():

@@ -51,6 +51,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
         yield pages
 
 
+@pytest.mark.long
 def test_plots_and_texts_can_be_told_from_their_ground_in_both_looks(log_in: Callable[..., Page]) -> None:
     for look in ("light", "dark"):
         page = log_in("viewer", **LOOKS[look])
@@ -69,6 +70,7 @@ def test_plots_and_texts_can_be_told_from_their_ground_in_both_looks(log_in: Cal
                     assert ratio >= 4.5, f"{look} {path}: {text!r} {colour} on {ground} is {ratio:.2f}"
 
 
+@pytest.mark.long
 def test_nothing_scrolls_sideways(log_in: Callable[..., Page], photograph: Callable[[Page, str], None]) -> None:
     for look, options in LOOKS.items():
         width = NARROW if "phone" in look else DESK

@@ -69,6 +69,7 @@ SMALL = """() => [...document.querySelectorAll('button, summary, nav a, .choice'
   .map((each) => each.outerHTML.slice(0, 120))"""
 
 
+@pytest.mark.long
 def test_texts_and_edges_of_every_page_have_the_contrast_of_wcag_aa(log_in: Callable[..., Page]) -> None:
     for look in ("light", "dark"):
         page = log_in("admin", **LOOKS[look])
@@ -85,6 +86,7 @@ def test_texts_and_edges_of_every_page_have_the_contrast_of_wcag_aa(log_in: Call
                 assert ratio >= least, f"{look} {path}: {text!r} {colour} on {ground} is {ratio:.2f}"
 
 
+@pytest.mark.long
 def test_no_page_scrolls_sideways_and_every_field_has_a_label(
     log_in: Callable[..., Page], photograph: Callable[[Page, str], None]
 ) -> None:

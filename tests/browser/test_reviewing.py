@@ -102,6 +102,7 @@ def test_the_queue_works_without_scripts(log_in: LogIn) -> None:
     assert "unsure" in page.get_by_role("status").inner_text()
 
 
+@pytest.mark.long
 def test_its_pages_look_right_everywhere(log_in: LogIn, photograph: Callable[[Page, str], None]) -> None:
     from tests.browser.contrast import contrast, parse_colour
 

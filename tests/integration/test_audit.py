@@ -164,6 +164,7 @@ def test_killed_at_any_moment_the_store_counts_what_an_independent_tally_does(fr
         assert content(store) == content(other)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)  # six starts of processes, and the wait after a refusal
 def test_on_postgresql_kills_outages_and_rights_taken_away_change_no_count(fresh_kafka, tmp_path):
     messages = invented(600, seed=4)

@@ -68,6 +68,7 @@ class Running:
         return self.text
 
 
+@pytest.mark.long
 def test_a_small_week_comes_out_as_it_has_to_and_is_shown_again(tmp_path):
     folder = tmp_path / "demo"
     with Running(folder, "--check", "--images=150") as demo:

@@ -179,6 +179,7 @@ def test_without_kafka_the_pages_are_there_and_tellers_are_told_to_come_back_unt
     assert audit.process.log.count('"origins_not_taken"') == 1
 
 
+@pytest.mark.long
 def test_a_crowd_of_tellers_does_not_take_the_pages_away(fresh_kafka, start):
     audit = start(fresh_kafka)
     wait_until(lambda: audit.tell(origin(1)).status_code == 202, "connected to Kafka")
