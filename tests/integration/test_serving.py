@@ -219,9 +219,10 @@ def test_a_crowd_of_tellers_does_not_take_the_pages_away(fresh_kafka, start):
                 for each in await asyncio.gather(*slow, return_exceptions=True)
                 if isinstance(each, httpx.Response)
             ]
-            # Most are refused at once; those who were let in (16 at a time) end by our word, or by the server's 10 s.
-            assert held.count(503) > 150 and set(held) <= {408, 422, 503}, held
-            assert held.count(408) + held.count(422) >= 16, held
+            # Those who were let in (16 at a time) end by our word, or by the server's 10 s. Whoever is refused while
+            # still sending may see that, or only that the connection is gone.
+            assert set(held) <= {408, 422, 503}, held
+            assert 16 <= held.count(408) + held.count(422) < 50, held
             await asyncio.gather(*(tell(number) for number in range(40)), read())
         return told, pages, took
 
