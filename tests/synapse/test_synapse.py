@@ -113,7 +113,14 @@ def test_what_is_too_large_to_be_judged_goes_as_on_error_says(matrix: Matrix) ->
 
 @pytest.mark.parametrize(
     ("fault", "on_error", "status"),
-    [("away", "accept", 200), ("away", "reject", 400), ("silent", "reject", 400), ("wrong key", "accept", 200)],
+    [
+        ("away", "accept", 200),
+        ("away", "reject", 400),
+        ("silent", "reject", 400),
+        ("wrong key", "accept", 200),
+        pytest.param("silent", "accept", 200, marks=pytest.mark.long),
+        pytest.param("wrong key", "reject", 400, marks=pytest.mark.long),
+    ],
 )
 def test_a_gateway_that_gives_no_decision_closes_the_door_or_leaves_it_open_as_configured(
     gateway: str, make_homeserver: Callable[..., Homeserver], on_error: str, status: int, fault: str
