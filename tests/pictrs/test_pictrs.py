@@ -16,7 +16,10 @@ seeds = count(100, 2)
 
 
 def upload_and_find(warden: Warden, pictrs: PictRs, data: bytes) -> tuple[Upload, Verdict, AnswerGiven]:
-    """Upload, and find the one verdict and the one answer that are in the log since."""
+    """Upload, and find the verdict and the one answer that are in the log since.
+
+    A busy machine's gateway may take the scanner for silent and publish the image again: then both verdicts are alike.
+    """
     before = {answer.scan_id for answer in warden.records()[1]}
     upload = pictrs.upload(data)
     answers: list[AnswerGiven] = []
@@ -31,7 +34,8 @@ def upload_and_find(warden: Warden, pictrs: PictRs, data: bytes) -> tuple[Upload
     wait_until(answer_is_there, 15.0, f"the answer to be in the log; pict-rs said {upload}")
     assert len(answers) == 1
     mine = [verdict for verdict in verdicts if verdict.scan_id == answers[0].scan_id]
-    assert len(mine) == 1, f"no verdict: {answers[0]}"
+    assert mine, f"no verdict: {answers[0]}"
+    assert len({(verdict.decision, verdict.rules, verdict.sha256) for verdict in mine}) == 1
     return upload, mine[0], answers[0]
 
 
