@@ -16,6 +16,8 @@ from schemas.messages import (
     Message,
     OriginObserved,
     OverrideSet,
+    RescanJudged,
+    RescanOrdered,
     ScannerAnnounced,
     Verdict,
 )
@@ -135,8 +137,8 @@ VERDICTS = TopicSpec(
     "verdicts",
     key="sha256",
     messages=(Verdict,),
-    writers=("scanner", "gateway", "enforcer"),
-    readers=("gateway", "enforcer", "federation_audit"),
+    writers=("scanner", "gateway", "enforcer", "fediwarden"),
+    readers=("gateway", "enforcer", "fediwarden", "federation_audit"),
     retention_ms=THIRTEEN_MONTHS_MS,
 )
 VERDICTS_SHADOW = TopicSpec(
@@ -205,11 +207,22 @@ OVERRIDES = TopicSpec(
 )
 RESCANS = TopicSpec(
     "rescans",
-    key="sha256",
-    messages=(),
-    writers=("scanner",),
-    readers=("enforcer", "federation_audit"),
+    key="rescan id, topic and partition",
+    messages=(RescanJudged,),
+    writers=("fediwarden", "scanner"),
+    readers=("fediwarden", "federation_audit"),
     retention_ms=90 * DAY_MS,
+)
+RESCAN_JOBS = TopicSpec(
+    "rescan.jobs",
+    key="rescan id",
+    messages=(RescanOrdered,),
+    writers=("fediwarden",),
+    readers=("fediwarden", "scanner", "federation_audit"),
+    partitions=1,
+    cleanup="compact",
+    retention_ms=-1,
+    extra=_COMPACTION,
 )
 IMAGES_DEAD = TopicSpec(
     "images.dead",
@@ -234,8 +247,9 @@ TOPICS: tuple[TopicSpec, ...] = (
     ENFORCEMENTS,
     OVERRIDES,
     RESCANS,
+    RESCAN_JOBS,
     IMAGES_DEAD,
 )
-"""Every topic that `fediwarden topics apply` makes. One without messages is declared here for an issue to come."""
+"""Every topic that `fediwarden topics apply` makes."""
 
 MAX_MESSAGE_BYTES = max(spec.max_message_bytes for spec in TOPICS)

@@ -24,6 +24,13 @@ from schemas.messages import (
     OverrideKind,
     OverrideSet,
     Place,
+    Rejudged,
+    RescanJudged,
+    RescanOnly,
+    RescanOrdered,
+    RescanSpan,
+    RescanState,
+    RescanTier,
     RuleFired,
     ScannerAnnounced,
     SealedFrames,
@@ -35,6 +42,8 @@ from schemas.messages import (
 SHA256 = bytes(range(32))
 PDQ = bytes(range(32, 64))
 MODELS = {"safety-s": "safety-s:0123456789abcdef", "open-nsfw": "open-nsfw:fedcba9876543210"}
+
+RESCAN = "20261128-171500-3f9a"
 
 
 def image(**changes: object) -> ImageSubmitted:
@@ -120,6 +129,7 @@ SAMPLES: dict[str, Message] = {
     "verdict-1": verdict(length=0, pdq_quality=()),
     "verdict-1.1": verdict(pdq_quality=()),
     "verdict-1.2": verdict(),
+    "verdict-1.3": verdict(stage=Stage.RESCAN, rescan=RESCAN, topic="fediwarden.verdicts", partition=5),
     "answer-given-1": answer(accepted=None, carried_by=""),
     "answer-given-1.1": answer(),
     "scanner-announced-1": ScannerAnnounced(
@@ -203,4 +213,58 @@ SAMPLES: dict[str, Message] = {
         observer="host-4713-abcdef",
     ),
     "actor-forgotten-1": ActorForgotten(pseudonym=bytes(range(16)), key_id="2026Q4", forgotten_at=1_795_000_009_000),
+    "rescan-ordered-1": RescanOrdered(
+        rescan=RESCAN,
+        tier=RescanTier.SCORES,
+        why="policy: default-cpu:0011223344556677 to strict:8899aabbccddeeff",
+        state=RescanState.FINISHED,
+        tenants=("default",),
+        only=(RescanOnly.ACCEPTED, RescanOnly.REVIEW),
+        since=1_794_400_000_000,
+        until=1_795_000_000_000,
+        spans=(RescanSpan(topic="verdicts", partition=5, begin=17, end=4_294_967_296),),
+        policies={EVERY_TENANT: "# all is well\n"},
+        models=MODELS,
+        lists={"known": "2026-11-28"},
+        dry_run=True,
+        most_removals=25,
+        ordered_by="ada",
+        ordered_at=1_795_000_000_000,
+        changed_by="host-4714-abcdef",
+        changed_at=1_795_000_060_000,
+        note="everything in its spans is judged",
+    ),
+    "rescan-judged-1": RescanJudged(
+        rescan=RESCAN,
+        topic="verdicts",
+        partition=5,
+        begin=17,
+        end=20,
+        models=MODELS,
+        images=(
+            Rejudged(
+                offset=17,
+                scan_id="01JD0000000000000000000000",
+                tenant="default",
+                sha256=SHA256,
+                before=Decision.ACCEPT,
+                after=Decision.REJECT,
+                rules=(RuleFired(name="explicit", decision=Decision.REJECT, frame=1),),
+                scores={"clip/fire": 0.31},
+                worst_frame=1,
+                policy="strict:8899aabbccddeeff",
+                hash_list="known@2026-11-28",
+            ),
+            Rejudged(
+                offset=18,
+                scan_id="01JD0000000000000000000001",
+                tenant="default",
+                sha256=SHA256,
+                before=Decision.REJECT,
+                held="override",
+            ),
+        ),
+        judged_at=1_795_000_030_000,
+        worker="host-4714-abcdef",
+    ),
 }

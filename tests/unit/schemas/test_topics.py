@@ -19,6 +19,7 @@ DESIGNED = {
     "enforcements",
     "overrides",
     "rescans",
+    "rescan.jobs",
     "images.dead",
 }
 
