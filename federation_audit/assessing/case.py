@@ -20,8 +20,6 @@ from federation_audit.assessing.assessor import Assessed
 from federation_audit.assessing.reading import read_hosts
 from federation_audit.cases import (
     Case,
-    Contact,
-    ContactKind,
     Counts,
     Incident,
     Level,
@@ -30,7 +28,7 @@ from federation_audit.cases import (
     Removal,
     RuleHit,
 )
-from federation_audit.deciding.tables import ADDRESSES
+from federation_audit.deciding.addresses import addresses_of
 from federation_audit.presence.reading import removal_of
 from federation_audit.presence.tables import PRESENCES
 from federation_audit.statistics.events import Confirmation
@@ -120,7 +118,7 @@ def build_case(
         ratio=_ratio(assessed, domain),
         removal=_removal(confirmed),
         incidents=tuple(each.told(tenant, case_links, sentences or {}) for each in found.incidents.values()),
-        contacts=_contacts(connection, domain),
+        contacts=tuple(addresses_of(connection, domain)),
         link=link,
     )
 
@@ -377,13 +375,6 @@ def _counts(
 def _removal(confirmed: Iterable[_Found]) -> Removal:
     posts = {url: post for each in confirmed for url, post in each.posts.items() if post.looked_at is not None}
     return removal_of(None if post.gone_at is None else post.gone_at - post.known_at for post in posts.values())
-
-
-def _contacts(connection: Connection, domain: str) -> tuple[Contact, ...]:
-    """Mail first, as it is what reports go to."""
-    rows = connection.execute(select(ADDRESSES).where(ADDRESSES.c.domain == domain))
-    found = [Contact(ContactKind(row.kind), row.value, row.source) for row in rows]
-    return tuple(sorted(found, key=lambda each: (each.kind is not ContactKind.MAIL, each.value)))
 
 
 def _moment(at: int) -> datetime:
