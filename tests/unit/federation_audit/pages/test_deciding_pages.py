@@ -14,7 +14,7 @@ from aiosmtpd.controller import Controller
 
 from federation_audit.accounts.actions import Actor
 from federation_audit.cases import Action, Level
-from federation_audit.deciding.decisions import DAY_MS, decide
+from federation_audit.deciding.decisions import decide
 from federation_audit.deciding.letters import letters_of
 from federation_audit.pages.service import Pages
 from federation_audit.pages.settings import PagesSettings
@@ -22,6 +22,7 @@ from federation_audit.pages.site import Surroundings
 from federation_audit.sending.journal import entries_about
 from federation_audit.settings import AuditSettings
 from schemas.clock import now_ms
+from schemas.topics import DAY_MS
 from tests.fediverse import LIST, RULES
 from tests.kafka import find_free_ports
 from tests.pages import WORDS, running_pages
@@ -488,6 +489,9 @@ def test_every_export_is_there_and_says_what_it_leaves_out(admin: Visitor, pages
     assert "censures/bad.example" in admin.get("/exports/fediseer").text
     evidence = [json.loads(line) for line in admin.get("/exports/evidence").text.splitlines()]
     assert {BAD, "raid.example"} <= {each["domain"] for each in evidence}
+    posts = [post for each in evidence if each["domain"] == "hostile.example" for post in each["posts"]]
+    assert posts and all(each.startswith("https://hostile.example/post/") for each in posts)
+    assert RLO not in admin.page and not any("<" in each or '"' in each for each in posts)
     assert admin.get("/exports/flag?actor=nonsense").text == ""
     coop = [json.loads(line) for line in admin.get("/exports/coop").text.splitlines()]
     assert {each["reportedItem"]["data"]["domain"] for each in coop} >= {BAD}
