@@ -287,6 +287,12 @@ def test_what_people_write_of_an_instance_is_on_its_page_and_goes_back_to_where_
     assert answer.status_code == 422 and "cannot have come before" in answer.text
     assert admin.post(f"{at}/letters/answered", {"number": number[1], "day": "2026-01-04"}).status_code == 303
     assert "answered on 2026-01-04" in admin.get(at).text
+    # A form that is shown again shows what was typed; the form beside it, which has a day as well, does not.
+    answer = admin.post(f"{at}/letters", {"way": "by hand", "day": "2999-01-01"})
+    assert answer.status_code == 422 and "yet to come" in answer.text and 'value="by hand"' in answer.text
+    (letter_day,) = re.findall(r'<input[^>]*id="letter-day"[^>]*>', answer.text)
+    (cleanup_day,) = re.findall(r'<input[^>]*id="cleanup-day"[^>]*>', answer.text)
+    assert "2999-01-01" in letter_day and "2999-01-01" not in cleanup_day
 
 
 def test_contacts_are_not_asked_for_unless_the_settings_allow_it(admin: Visitor) -> None:
