@@ -99,13 +99,19 @@ class Incident:
 @dataclass(frozen=True, slots=True)
 class Counts:
     """Exposure (distinct images that came from the instance), how many of them were flagged, how many flags an
-    instance of its size has by error alone, and of how many actors and days the confirmed incidents are."""
+    instance of its size has by error alone; the confirmed incidents, and of how many actors and days they are.
+
+    All of them count what came to any of our tenants, of whom there are `tenants`, as the reasons of a case do: not
+    only what came to the one that the case is for.
+    """
 
     exposure: int
     flagged: int
     expected: float
+    confirmed: int
     actors: int
     days: int
+    tenants: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +135,9 @@ class Removal:
 @dataclass(frozen=True, slots=True)
 class Case:
     """All that is said of one instance, for one tenant (the instance of ours that it was sent to), from `since` up to
-    and with `until`. `reasons` say in sentences why it has its level. `link` leads to the case in the audit's pages;
-    empty when those have no address that others could open."""
+    and with `until`. Its incidents are what that tenant saw; level, reasons, counts and ratio are of all tenants
+    together. `reasons` say in sentences why it has its level. `link` leads to the case in the audit's pages; empty when
+    those have no address that others could open."""
 
     domain: str
     tenant: str
@@ -154,7 +161,7 @@ class Case:
 
     @property
     def confirmed(self) -> tuple[Incident, ...]:
-        """The confirmed incidents, the oldest first: what may be shown to others."""
+        """The confirmed incidents that the tenant saw, the oldest first: what may be shown to others."""
         return tuple(sorted((each for each in self.incidents if each.confirmed), key=_order))
 
 

@@ -10,13 +10,15 @@ from urllib.parse import quote, urlsplit
 
 ELLIPSIS = "…"
 
-_FORMULA_STARTS = frozenset("=+-@\t\r\n|%＝＋－＠")
+# Spreadsheets take what begins so for a formula. Tab and line breaks may stand before it, full-width forms count too.
+_FORMULA = re.compile(r"[\s\u200b\ufeff]*[=+\-@\t\r\n|%＝＋－＠]")
 _MARKUP = re.compile(
     r"[\\`*_{}\[\]<>#!|~&^$@]"  # markup, HTML and entities, mentions, formulas: wherever it stands
     r"|:(?=//)|(?<=\bwww)\."  # what some programs make links of by themselves
     r"|^[-+=]|(?<=^\d)[.)]|(?<=^\d\d)[.)]|(?<=^\d{3})[.)]|(?<=^\d{4})[.)]",  # a list or a line, at the beginning
     re.IGNORECASE,
 )
+_IPV6 = re.compile(r"\[[0-9A-Fa-f:.]+\](:[0-9]*)?")
 _URL_MOST = 2048
 _URL_SAFE = "!#$%&'*+,-./:;=?@_~"
 # Cc and Cf are control, format and direction characters (and the invisible ones), Zl and Zp line breaks, Cs halves of
@@ -48,8 +50,12 @@ def one_line(text: str, most: int = 200) -> str:
 
 def cell(text: str, most: int = 200) -> str:
     """`text` as a spreadsheet's cell that no program takes for a formula: after an apostrophe where it might be."""
-    line = one_line(text, most - 1)
-    return f"'{line}" if line[:1] in _FORMULA_STARTS else line
+    return guard_field(one_line(text, most - 1))
+
+
+def guard_field(text: str) -> str:
+    """`text` as a spreadsheet takes it for text: an apostrophe is put before what could be a formula."""
+    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def markdown(text: str, most: int = 200) -> str:
@@ -69,5 +75,9 @@ def http_url(text: str) -> str:
         return ""
     if parts.scheme not in ("http", "https") or not host or "@" in parts.netloc:
         return ""
-    url = quote(candidate, safe=_URL_SAFE)
+    if "[" in parts.netloc and _IPV6.fullmatch(parts.netloc) is None:
+        return ""
+    scheme, _, rest = candidate.partition("//")
+    path = rest[len(parts.netloc) :]
+    url = f"{scheme}//{quote(parts.netloc, safe=_URL_SAFE + '[]')}{quote(path, safe=_URL_SAFE)}"
     return url if len(url) <= _URL_MOST else ""

@@ -217,6 +217,11 @@ class Settings(BaseSettings):
         return _local_url(self.audit.pages.host, self.audit.pages.port)
 
     @property
+    def tenant_domains(self) -> dict[str, str]:
+        """The domains of our own instances, by tenant, where they are set."""
+        return {name: each.domain for name, each in self.tenants.items() if each.domain}
+
+    @property
     def origin_tokens(self) -> dict[str, SecretStr]:
         """The tokens of those who tell origins, by tenant."""
         return {name: each.origins_token for name, each in self.tenants.items() if each.origins_token is not None}

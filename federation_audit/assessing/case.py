@@ -2,8 +2,8 @@
 
 **Which tenant.** A case speaks for one tenant, as its posts and hashes are what came to that one. `read_tenants` says
 which there are, those with the most confirmed images first; without a tenant, `build_case` takes the first of them.
-Whoever sends a report asks a person where there are several: what a report tells is then what that tenant saw. Level,
-reasons, ratio and counts of images are of the assessment, which counts the images of all tenants.
+Whoever sends a report asks a person where there are several: the incidents that a report lists are then what that
+tenant saw. Level, reasons, ratio and counts are of all tenants together, as the assessment is; reports say so.
 """
 
 import hashlib
@@ -14,14 +14,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, func, select
 
 from federation_audit.assessing.assessor import Assessed
 from federation_audit.assessing.reading import read_hosts
 from federation_audit.cases import (
     Case,
-    Contact,
-    ContactKind,
     Counts,
     Incident,
     Level,
@@ -30,7 +28,7 @@ from federation_audit.cases import (
     Removal,
     RuleHit,
 )
-from federation_audit.deciding.tables import ADDRESSES
+from federation_audit.deciding.addresses import addresses_of
 from federation_audit.presence.reading import removal_of
 from federation_audit.presence.tables import PRESENCES
 from federation_audit.statistics.events import Confirmation
@@ -108,6 +106,7 @@ def build_case(
     found = _Reading(connection, assessed, domain, tenant, since, until)
     found.read()
     confirmed = [each for each in found.incidents.values() if each.confirmed_by]
+    tenants = select(func.count()).select_from(TEXTS).where(TEXTS.c.kind == int(TextKind.TENANT))
     return Case(
         domain=domain,
         tenant=tenant,
@@ -115,11 +114,11 @@ def build_case(
         until=until,
         level=_level(assessed, domain),
         reasons=_reasons(assessed, domain),
-        counts=_counts(assessed, domain, since, until, confirmed),
+        counts=_counts(assessed, domain, since, until, found.everywhere, connection.execute(tenants).scalar_one()),
         ratio=_ratio(assessed, domain),
         removal=_removal(confirmed),
         incidents=tuple(each.told(tenant, case_links, sentences or {}) for each in found.incidents.values()),
-        contacts=_contacts(connection, domain),
+        contacts=tuple(addresses_of(connection, domain)),
         link=link,
     )
 
@@ -191,10 +190,11 @@ class _Reading:
         self._tenant = tenant
         self._since, self._until = since, until
         self.incidents: dict[_Key, _Found] = {}
+        self.everywhere: list[_Key] = []
         self._of_medium: dict[int, list[_Key]] = defaultdict(list)
 
     def read(self) -> None:
-        """Fill `incidents`, the oldest first."""
+        """Fill `incidents`, the oldest first, and `everywhere`, the confirmed ones of all tenants."""
         number = instance_id(self._connection, self._domain)
         if number is None:
             return
@@ -205,20 +205,16 @@ class _Reading:
         self._add_presences()
 
     def _find_incidents(self, number: int) -> None:
-        tenant_id = select(TEXTS.c.id).where(TEXTS.c.kind == int(TextKind.TENANT), TEXTS.c.text == self._tenant)
         query = (
-            select(EVIDENCE.c.actor_id, EVIDENCE.c.day, FLAGS, MEDIA.c.sha256)
+            select(EVIDENCE.c.actor_id, EVIDENCE.c.day, FLAGS, MEDIA.c.sha256, TEXTS.c.text.label("tenant"))
             .join(FLAGS, FLAGS.c.media_id == EVIDENCE.c.media_id)
             .join(MEDIA, MEDIA.c.id == EVIDENCE.c.media_id)
-            .where(EVIDENCE.c.instance_id == number, MEDIA.c.tenant_id == tenant_id.scalar_subquery())
+            .join(TEXTS, TEXTS.c.id == MEDIA.c.tenant_id)
+            .where(EVIDENCE.c.instance_id == number)
         )
         rows = [row for row in self._connection.execute(query) if self._counts(row)]
-        named = {row.cluster_id for row in rows if row.actor_id}
-        behind: dict[_Key, list[Row[Any]]] = defaultdict(list)
-        for row in rows:
-            here = self._since <= as_date(row.day) <= self._until
-            if here and (row.actor_id or row.cluster_id not in named):
-                behind[row.actor_id, row.day, row.cluster_id].append(row)
+        self.everywhere = [key for key, its in self._behind(rows).items() if self._confirmed_by(its)]
+        behind = self._behind([row for row in rows if row.tenant == self._tenant])
         actors = self._actors({actor for actor, _, _ in behind})
         found = {
             key: _Found(key[1], actors.get(key[0], ""), its, self._confirmed_by(its), own=self._domain)
@@ -229,12 +225,22 @@ class _Reading:
             for row in behind[key]:
                 self._of_medium[row.media_id].append(key)
 
+    def _behind(self, rows: Sequence[Row[Any]]) -> dict[_Key, list[Row[Any]]]:
+        """The incidents of these days that `rows` stand for."""
+        named = {row.cluster_id for row in rows if row.actor_id}
+        behind: dict[_Key, list[Row[Any]]] = defaultdict(list)
+        for row in rows:
+            here = self._since <= as_date(row.day) <= self._until
+            if here and (row.actor_id or row.cluster_id not in named):
+                behind[row.actor_id, row.day, row.cluster_id].append(row)
+        return behind
+
     def _counts(self, row: Row[Any]) -> bool:
-        medium = (self._tenant, bytes(row.sha256))
+        medium = (row.tenant, bytes(row.sha256))
         return medium in self._known.confirmed or bool(row.now and medium not in self._known.dismissed)
 
     def _confirmed_by(self, rows: Iterable[Row[Any]]) -> str:
-        how = {self._known.confirmed.get((self._tenant, bytes(row.sha256))) for row in rows}
+        how = {self._known.confirmed.get((row.tenant, bytes(row.sha256))) for row in rows}
         if Confirmation.REVIEWERS in how:
             return CONFIRMED_BY[Confirmation.REVIEWERS]
         return CONFIRMED_BY[Confirmation.HASH] if Confirmation.HASH in how else ""
@@ -347,31 +353,28 @@ def _ratio(assessed: Assessed, domain: str) -> Ratio | None:
     return Ratio(found.triage.ratio, found.triage.low, found.triage.high)
 
 
-def _counts(assessed: Assessed, domain: str, since: date, until: date, confirmed: Sequence[_Found]) -> Counts:
-    """Of all weeks that `since` to `until` touch; actors and days are of the case's confirmed incidents."""
+def _counts(
+    assessed: Assessed, domain: str, since: date, until: date, confirmed: Sequence[_Key], tenants: int
+) -> Counts:
+    """Images of all weeks that `since` to `until` touch; incidents of those days."""
     known = _assessment(assessed, domain) is not None
     parts = assessed.assessment.open(domain) if known else ()
     here = [part for part in parts if part.first <= until and part.last >= since]
-    actors = {each.actor for each in confirmed if each.actor}
+    actors = {actor for actor, _, _ in confirmed if actor}
     return Counts(
         exposure=sum(part.media for part in here),
         flagged=sum(part.flagged for part in here),
         expected=sum(part.expected for part in here),
+        confirmed=len(confirmed),
         actors=len(actors) or min(len(confirmed), 1),
-        days=len({each.day for each in confirmed}),
+        days=len({day for _, day, _ in confirmed}),
+        tenants=tenants,
     )
 
 
 def _removal(confirmed: Iterable[_Found]) -> Removal:
     posts = {url: post for each in confirmed for url, post in each.posts.items() if post.looked_at is not None}
     return removal_of(None if post.gone_at is None else post.gone_at - post.known_at for post in posts.values())
-
-
-def _contacts(connection: Connection, domain: str) -> tuple[Contact, ...]:
-    """Mail first, as it is what reports go to."""
-    rows = connection.execute(select(ADDRESSES).where(ADDRESSES.c.domain == domain))
-    found = [Contact(ContactKind(row.kind), row.value, row.source) for row in rows]
-    return tuple(sorted(found, key=lambda each: (each.kind is not ContactKind.MAIL, each.value)))
 
 
 def _moment(at: int) -> datetime:

@@ -12,6 +12,7 @@ from federation_audit.assessing.assessor import Assessed
 from federation_audit.assessing.case import build_case, read_tenants
 from federation_audit.cases import Judged
 from federation_audit.deciding.decisions import decision_in_force, decisions_in_force
+from federation_audit.exports.formats import ExportFormat
 from federation_audit.store.identities import TextKind
 from federation_audit.store.tables import EVIDENCE, TEXTS
 
@@ -61,6 +62,12 @@ class Caseload:
         """Those of all decisions in force at `at`, by domain."""
         domains = [each.domain for each in decisions_in_force(connection, at)]
         return self.all_judged(connection, assessed, domains, at)
+
+    def exported(self, connection: Connection, assessed: Assessed, form: ExportFormat, at: int) -> list[Judged]:
+        """Those that `form` is made from: for the evidence all with flagged images, else those decided."""
+        if form is ExportFormat.EVIDENCE:
+            return self.all_judged(connection, assessed, flagged_domains(connection), at)
+        return self.decided(connection, assessed, at)
 
 
 def flagged_domains(connection: Connection) -> list[str]:

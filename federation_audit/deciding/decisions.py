@@ -19,8 +19,8 @@ from federation_audit.deciding.errors import DecidedMeanwhile, NotDecided, NotTh
 from federation_audit.deciding.tables import DECISIONS
 from federation_audit.deciding.texts import entered
 from schemas.domains import normalise_domain
+from schemas.topics import DAY_MS
 
-DAY_MS: Final = 86_400_000
 DEFAULT_DAYS: Final = 90
 DAYS_MOST: Final = 366
 EXPIRING_DAYS: Final = 14

@@ -10,10 +10,11 @@ from federation_audit.accounts.actions import Actor, record
 from federation_audit.deciding.errors import NotDecided, NotThere
 from federation_audit.deciding.tables import LETTERS
 from federation_audit.deciding.texts import entered
+from federation_audit.store.periods import as_date, as_day
 from schemas.domains import normalise_domain
+from schemas.topics import DAY_MS
 
 WAY_MOST: Final = 300
-_EPOCH = date(1970, 1, 1).toordinal()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +80,7 @@ def letters_of(connection: Connection, domain: str) -> list[Letter]:
 
 def check_day(day: date, at: int, field: str) -> None:
     """Return when `day` has begun somewhere on Earth at `at`. Raises `NotDecided`."""
-    if as_day(day) > at // 86_400_000 + 1:
+    if as_day(day) > at // DAY_MS + 1:
         raise NotDecided(f"{day} is yet to come.", field)
     if day.year < 2000:
         raise NotDecided(f"{day} is too long ago.", field)
-
-
-def as_day(day: date) -> int:
-    """Days since the epoch."""
-    return day.toordinal() - _EPOCH
-
-
-def as_date(day: int) -> date:
-    """The date of days since the epoch."""
-    return date.fromordinal(_EPOCH + day)

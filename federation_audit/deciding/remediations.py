@@ -7,8 +7,9 @@ from sqlalchemy import Connection, delete, insert, select
 
 from federation_audit.accounts.actions import Actor, record
 from federation_audit.deciding.errors import NotDecided, NotThere
-from federation_audit.deciding.letters import as_date, as_day, check_day
+from federation_audit.deciding.letters import check_day
 from federation_audit.deciding.tables import REMEDIATIONS
+from federation_audit.store.periods import as_date, as_day
 from schemas.domains import normalise_domain
 
 

@@ -53,7 +53,7 @@ def host_name(domain: str) -> str:
 def facts_line(judged: Judged) -> str:
     """What may be said in public: confirmed incidents, accounts and dates; no word of what the images show."""
     case = judged.case
-    incidents, accounts = len(case.confirmed), case.counts.actors
+    incidents, accounts = case.counts.confirmed, case.counts.actors
     return (
         f"abusive images: {incidents} confirmed incident{'' if incidents == 1 else 's'} by {accounts}"
         f" account{'' if accounts == 1 else 's'}, {case.since} to {case.until}"

@@ -23,11 +23,6 @@ class ExportFormat(StrEnum):
     EVIDENCE = "evidence"
     COOP = "coop"
 
-    @property
-    def needs_decisions(self) -> bool:
-        """Whether it has what was decided; the others have incidents, whatever was decided."""
-        return self not in (ExportFormat.FLAG, ExportFormat.EVIDENCE, ExportFormat.COOP)
-
 
 @dataclass(frozen=True, slots=True)
 class Exporter:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 from fastapi import APIRouter, Form
+from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
@@ -37,7 +38,6 @@ from federation_audit.pages.table import Column, Filter, Selection, Table, take
 from federation_audit.pages.visits import Forbidden, Here, Visit, own_path
 from schemas.domains import NotADomain, normalise_domain
 
-TEXT = Form(max_length=20_000)
 _WAITING: Final = "waiting"
 _TONES: Final[dict[str, Tone]] = {_WAITING: "bad", **{state.value: tone for state, tone in STATES.items()}}
 _ORDER: Final = (_WAITING, *(each.value for each in (State.DUE, State.EXPIRING, State.IN_FORCE, State.OVER)))
@@ -51,7 +51,7 @@ _MEANING: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A row: a recommendation that waits (`taken` is None, or due), or a decision."""
+    """A row: a recommendation that waits (`taken` is None), or a decision."""
 
     domain: str
     level: Level
@@ -118,6 +118,120 @@ def must_be(here: Visit, least: Role) -> None:
         raise Forbidden(here.user, least)
 
 
+_Text = Annotated[str, Field(max_length=20_000)]
+
+
+class Entered(BaseModel):
+    """What the forms about an instance have; each has some of it. `back` is the page that it stands on."""
+
+    action: _Text = ""
+    reason: _Text = ""
+    days: _Text = ""
+    instead_of: _Text = ""
+    number: _Text = ""
+    text: _Text = ""
+    way: _Text = ""
+    day: _Text = ""
+    address: _Text = ""
+    value: _Text = ""
+    back: _Text = ""
+
+
+Write = Callable[[Connection, Visit, str, Entered], object]
+"""Writes what was entered about a domain. Raises `NotDecided`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """A form: where it is sent to below a domain's path, what it writes, and what is said then. `name` is what its
+    template knows it by when it is shown again."""
+
+    path: str
+    name: str
+    write: Write
+    said: str
+    least: Role = Role.ADMIN
+
+
+def _decide(connection: Connection, here: Visit, domain: str, entered: Entered) -> None:
+    decide(
+        connection,
+        here.actor,
+        domain,
+        _action(entered.action),
+        entered.reason,
+        level=level_of(here.site.assessor.newest(), domain),
+        days=_days(entered.days),
+        at=here.now_ms,
+        instead_of=_number(entered.instead_of) if entered.instead_of else None,
+    )
+
+
+def _withdraw(connection: Connection, here: Visit, domain: str, entered: Entered) -> None:
+    withdraw(connection, here.actor, _number(entered.number), of=domain, at=here.now_ms)
+
+
+def _note(connection: Connection, here: Visit, domain: str, entered: Entered) -> None:
+    note(connection, here.actor, domain, entered.text, at=here.now_ms)
+
+
+def _letter(connection: Connection, here: Visit, domain: str, entered: Entered) -> None:
+    day = _day(entered.day, "sent")
+    write_down_letter(connection, here.actor, domain, entered.way, sent=day, at=here.now_ms)
+
+
+def _answer(connection: Connection, here: Visit, domain: str, entered: Entered) -> None:
+    day = _day(entered.day, "answered")
+    write_down_answer(connection, here.actor, domain, _number(entered.number), day=day, at=here.now_ms)
+
+
+def _cleanup(connection: Connection, here: Visit, domain: str, entered: Entered) -> None:
+    write_down_cleanup(connection, here.actor, domain, day=_day(entered.day, "day"), at=here.now_ms)
+
+
+def _no_cleanup(connection: Connection, here: Visit, domain: str, entered: Entered) -> None:
+    take_back_cleanup(connection, here.actor, domain, _number(entered.number), at=here.now_ms)
+
+
+def _address(connection: Connection, here: Visit, domain: str, entered: Entered) -> None:
+    give_address(connection, here.actor, domain, entered.address, at=here.now_ms)
+
+
+def _no_address(connection: Connection, here: Visit, domain: str, entered: Entered) -> None:
+    take_away_address(connection, here.actor, domain, entered.value, at=here.now_ms)
+
+
+_FORMS: Final = (
+    _Form("", "decide", _decide, "decided"),
+    _Form("/withdraw", "withdraw", _withdraw, "withdrawn"),
+    _Form("/notes", "note", _note, "kept", Role.REVIEWER),
+    _Form("/letters", "letter", _letter, "kept"),
+    _Form("/letters/answered", "answer", _answer, "kept"),
+    _Form("/cleanups", "cleanup", _cleanup, "cleaned"),
+    _Form("/cleanups/remove", "no cleanup", _no_cleanup, "cleaned"),
+    _Form("/addresses", "address", _address, "kept"),
+    _Form("/addresses/remove", "no address", _no_address, "kept"),
+)
+
+
+def _taker(form: _Form) -> Callable[..., Response]:
+    """The route that a form is sent to: it writes, and goes back; what cannot be written is shown as it was typed."""
+
+    def take_form(here: Here, domain: str, entered: Annotated[Entered, Form()]) -> Response:
+        must_be(here, form.least)
+        name = known_domain(domain)
+        here.site.assessor.newest()  # the first takes a while: not while nobody else can write
+        try:
+            with here.site.database.writing() as connection:
+                form.write(connection, here, name, entered)
+        except NotDecided as error:
+            return one(here, name, fault=error, typed={"form": form.name, **entered.model_dump()})
+        path = own_path(entered.back).partition("?")[0]
+        return here.goto(path if path != "/" else path_of(name), form.said)
+
+    return take_form
+
+
 def decisions_area() -> Area:
     """Decisions: everybody reads, admins decide."""
     router = APIRouter()
@@ -135,149 +249,8 @@ def decisions_area() -> Area:
         name = known_domain(domain)
         return one(here, name) if name == domain else RedirectResponse(path_of(name), 303)
 
-    @router.post("/decisions/{domain}", response_model=None)
-    def decide_on(
-        here: Here,
-        domain: str,
-        action: Annotated[str, TEXT] = "",
-        reason: Annotated[str, TEXT] = "",
-        days: Annotated[str, TEXT] = "",
-        instead_of: Annotated[str, TEXT] = "",
-        back: Annotated[str, TEXT] = "",
-    ) -> Response:
-        typed = {"form": "decide", "action": action, "reason": reason, "days": days}
-        level = level_of(here.site.assessor.newest(), known_domain(domain))
-
-        def write(connection: Connection, name: str) -> None:
-            decide(
-                connection,
-                here.actor,
-                name,
-                _action(action),
-                reason,
-                level=level,
-                days=_days(days),
-                at=here.now_ms,
-                instead_of=_number(instead_of) if instead_of else None,
-            )
-
-        return change(here, domain, write, "decided", back, typed)
-
-    @router.post("/decisions/{domain}/withdraw", response_model=None)
-    def withdraw_it(
-        here: Here, domain: str, number: Annotated[str, TEXT] = "", back: Annotated[str, TEXT] = ""
-    ) -> Response:
-        return change(
-            here,
-            domain,
-            lambda connection, name: withdraw(connection, here.actor, _number(number), of=name, at=here.now_ms),
-            "withdrawn",
-            back,
-        )
-
-    @router.post("/decisions/{domain}/notes", response_model=None)
-    def keep_note(
-        here: Here, domain: str, text: Annotated[str, TEXT] = "", back: Annotated[str, TEXT] = ""
-    ) -> Response:
-        return change(
-            here,
-            domain,
-            lambda connection, name: note(connection, here.actor, name, text, at=here.now_ms),
-            "kept",
-            back,
-            {"form": "note", "text": text},
-            least=Role.REVIEWER,
-        )
-
-    @router.post("/decisions/{domain}/letters", response_model=None)
-    def keep_letter(
-        here: Here,
-        domain: str,
-        way: Annotated[str, TEXT] = "",
-        day: Annotated[str, TEXT] = "",
-        back: Annotated[str, TEXT] = "",
-    ) -> Response:
-        return change(
-            here,
-            domain,
-            lambda connection, name: write_down_letter(
-                connection, here.actor, name, way, sent=_day(day, "sent"), at=here.now_ms
-            ),
-            "kept",
-            back,
-            {"form": "letter", "way": way, "day": day},
-        )
-
-    @router.post("/decisions/{domain}/letters/answered", response_model=None)
-    def keep_answer(
-        here: Here,
-        domain: str,
-        number: Annotated[str, TEXT] = "",
-        day: Annotated[str, TEXT] = "",
-        back: Annotated[str, TEXT] = "",
-    ) -> Response:
-        return change(
-            here,
-            domain,
-            lambda connection, name: write_down_answer(
-                connection, here.actor, name, _number(number), day=_day(day, "answered"), at=here.now_ms
-            ),
-            "kept",
-            back,
-            {"form": "answer", "number": number},
-        )
-
-    @router.post("/decisions/{domain}/cleanups", response_model=None)
-    def keep_cleanup(
-        here: Here, domain: str, day: Annotated[str, TEXT] = "", back: Annotated[str, TEXT] = ""
-    ) -> Response:
-        return change(
-            here,
-            domain,
-            lambda connection, name: write_down_cleanup(
-                connection, here.actor, name, day=_day(day, "day"), at=here.now_ms
-            ),
-            "cleaned",
-            back,
-            {"form": "cleanup", "day": day},
-        )
-
-    @router.post("/decisions/{domain}/cleanups/remove", response_model=None)
-    def remove_cleanup(
-        here: Here, domain: str, number: Annotated[str, TEXT] = "", back: Annotated[str, TEXT] = ""
-    ) -> Response:
-        return change(
-            here,
-            domain,
-            lambda connection, name: take_back_cleanup(connection, here.actor, name, _number(number), at=here.now_ms),
-            "cleaned",
-            back,
-        )
-
-    @router.post("/decisions/{domain}/addresses", response_model=None)
-    def keep_address(
-        here: Here, domain: str, address: Annotated[str, TEXT] = "", back: Annotated[str, TEXT] = ""
-    ) -> Response:
-        return change(
-            here,
-            domain,
-            lambda connection, name: give_address(connection, here.actor, name, address, at=here.now_ms),
-            "kept",
-            back,
-            {"form": "address", "address": address},
-        )
-
-    @router.post("/decisions/{domain}/addresses/remove", response_model=None)
-    def remove_address(
-        here: Here, domain: str, value: Annotated[str, TEXT] = "", back: Annotated[str, TEXT] = ""
-    ) -> Response:
-        return change(
-            here,
-            domain,
-            lambda connection, name: take_away_address(connection, here.actor, name, value, at=here.now_ms),
-            "kept",
-            back,
-        )
+    for form in _FORMS:
+        router.add_api_route(f"/decisions/{{domain}}{form.path}", _taker(form), methods=["POST"], response_model=None)
 
     @router.post("/decisions/{domain}/addresses/find", response_model=None)
     def find_addresses(here: Here, domain: str) -> Response:
@@ -321,39 +294,14 @@ def one(
     )
 
 
-def change(
-    here: Visit,
-    domain: str,
-    write: Callable[[Connection, str], object],
-    said: str,
-    back: str,
-    typed: dict[str, str] | None = None,
-    *,
-    least: Role = Role.ADMIN,
-) -> Response:
-    """Write, and go back; what cannot be written is shown with what was typed."""
-    must_be(here, least)
-    name = known_domain(domain)
-    try:
-        with here.site.database.writing() as connection:
-            write(connection, name)
-    except NotDecided as error:
-        return one(here, name, fault=error, typed=typed)
-    path = own_path(back).partition("?")[0]
-    return here.goto(path if path != "/" else path_of(name), said)
-
-
 def _lines(here: Visit, *, over: bool) -> list[Line]:
     assessed = here.site.assessor.newest()
     with here.site.database.reading() as connection:
         standing = open_decisions(connection)
         past = [each for each in every_decision(connection) if each.ended_at is not None] if over else []
-    in_force = {each.domain for each in standing if each.binds(here.now_ms)}
-    due = {each.domain: each for each in standing if not each.binds(here.now_ms)}
     waits = [
-        Line(each.instance, Level(int(each.level)), due.get(each.instance), _WAITING)
-        for each in waiting(assessed.assessment, in_force)
-        if each.instance not in due
+        Line(each.instance, Level(int(each.level)), None, _WAITING)
+        for each in waiting(assessed.assessment, {each.domain for each in standing})
     ]
     decided = [
         Line(each.domain, level_of(assessed, each.domain), each, each.state(here.now_ms).value)

@@ -4,14 +4,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from fastapi import APIRouter
-from sqlalchemy import Connection
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from federation_audit.accounts.roles import Role
 from federation_audit.cases import Judged
-from federation_audit.deciding.caseload import flagged_domains
-from federation_audit.exports.coop import CoopTypes
 from federation_audit.exports.export import Export, LeftOut
 from federation_audit.exports.formats import Exporter, ExportFormat, make_export
 from federation_audit.pages.caseload import caseload_of
@@ -102,7 +99,7 @@ def downloads_area() -> Area:
         except ValueError:
             raise HTTPException(404) from None
         with here.site.database.reading() as connection:
-            cases = _cases(here, connection, wanted)
+            cases = caseload_of(here.site).exported(connection, here.site.assessor.newest(), wanted, here.now_ms)
         made = make_export(wanted, cases, exporter_of(here))
         return as_file(made.content, made.media_type, made.name)
 
@@ -111,17 +108,8 @@ def downloads_area() -> Area:
 
 def exporter_of(here: Visit) -> Exporter:
     """Who exports, by the settings, and by ``?actor=`` in whose name flags are raised."""
-    coop = here.site.surroundings.audit.targets.coop
-    types = CoopTypes(coop.item_type, coop.reporter_type, coop.policy)
+    types = here.site.surroundings.audit.targets.coop.types
     return Exporter(here.request.query_params.get("actor", "")[:300], types, here.user.name)
-
-
-def _cases(here: Visit, connection: Connection, form: ExportFormat) -> list[Judged]:
-    """What a format is made from: decisions in force, for the evidence all instances with flagged images."""
-    assessed = here.site.assessor.newest()
-    if form is ExportFormat.EVIDENCE:
-        return caseload_of(here.site).all_judged(connection, assessed, flagged_domains(connection), here.now_ms)
-    return caseload_of(here.site).decided(connection, assessed, here.now_ms)
 
 
 def _offer(form: ExportFormat, decided: list[Judged], exporter: Exporter) -> Offer:

@@ -3,21 +3,13 @@
 import csv
 import io
 import json
-import re
 from typing import Any
 
 from starlette.responses import Response
 
+from federation_audit.neutralising import guard_field
 from federation_audit.pages.cells import as_field, as_plain, is_number
 from federation_audit.pages.table import Format, Links, Rows, Table
-
-# Spreadsheets take what begins so for a formula. Tab and line breaks may stand before it, full-width forms count too.
-_FORMULA = re.compile(r"[\s\u200b\ufeff]*[=+\-@\t\r\n|%＝＋－＠]")
-
-
-def guard_field(text: str) -> str:
-    """`text` as a spreadsheet takes it for text: an apostrophe is put before what could be a formula."""
-    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def export(kind: Format, table: Table[Any], rows: Rows[Any], links: Links) -> Response:

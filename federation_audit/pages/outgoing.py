@@ -29,8 +29,7 @@ from federation_audit.pages.site import Area
 from federation_audit.pages.table import Column, Filter, Rows, Selection, Table, ordered
 from federation_audit.pages.text import plain_text
 from federation_audit.pages.visits import Here, Visit
-from federation_audit.reports.json import as_json
-from federation_audit.reports.markdown import as_markdown
+from federation_audit.reports.formats import ReportStyle, style_report
 from federation_audit.reports.report import NothingToReport, make_report
 from federation_audit.reports.text import as_text
 from federation_audit.sending.confirming import Channel, Confirmation, Outcome, Plan, Sent
@@ -51,9 +50,9 @@ OUTCOMES: Final[dict[str, tuple[Tone, str]]] = {
 """Each outcome's tone, and what it means."""
 
 _STYLES: Final = {
-    "text": ("txt", "text/plain; charset=utf-8"),
-    "markdown": ("md", "text/markdown; charset=utf-8"),
-    "json": ("json", "application/json"),
+    ReportStyle.TEXT: ("txt", "text/plain; charset=utf-8"),
+    ReportStyle.MARKDOWN: ("md", "text/markdown; charset=utf-8"),
+    ReportStyle.JSON: ("json", "application/json"),
 }
 
 
@@ -237,15 +236,15 @@ def outgoing_area() -> Area:
     @router.get("/decisions/{domain}/report/{style}", response_model=None)
     def report_file(here: Here, domain: str, style: str) -> Response:
         name = known_domain(domain)
-        if style not in _STYLES:
-            raise HTTPException(404)
-        case = _judged(here, name)[0].case
         try:
-            made = make_report(case, answer_to=_answer_to(here))
+            wanted = ReportStyle(style)
+        except ValueError:
+            raise HTTPException(404) from None
+        try:
+            content = style_report(_judged(here, name)[0].case, wanted, answer_to=_answer_to(here))
         except NothingToReport as error:
             return not_sent(here, name, str(error), path_of(name))
-        content = as_json(case) if style == "json" else (as_text if style == "text" else as_markdown)(made).encode()
-        suffix, media = _STYLES[style]
+        suffix, media = _STYLES[wanted]
         plain = "".join(each if each.isalnum() or each in ".-" else "_" for each in name)
         return as_file(content, media, f"report-{plain}.{suffix}")
 
@@ -337,8 +336,7 @@ def _judged(here: Visit, domain: str) -> tuple[Judged, str, list[str]]:
 
 
 def _answer_to(here: Visit) -> str:
-    mail = here.site.surroundings.audit.mail
-    return mail.reply_to or mail.sender
+    return here.site.surroundings.audit.mail.answer_to
 
 
 def _drafts(here: Visit) -> Drafts:

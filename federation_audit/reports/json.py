@@ -34,9 +34,11 @@ def report_of(case: Case) -> dict[str, Any]:
             "images": case.counts.exposure,
             "flagged": case.counts.flagged,
             "flagged_by_mistake_expected": round(case.counts.expected, 3),
-            "confirmed_incidents": len(case.confirmed),
+            "confirmed_incidents": case.counts.confirmed,
             "accounts": case.counts.actors,
             "days": case.counts.days,
+            "instances_counted_for": case.counts.tenants,
+            "confirmed_incidents_listed": len(case.confirmed),
         },
         "times_the_usual_rate": None
         if case.ratio is None

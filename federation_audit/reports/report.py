@@ -69,7 +69,9 @@ def make_report(case: Case, *, answer_to: str = "", words: Wording = ENGLISH) ->
         "exposure": case.counts.exposure,
         "flagged": case.counts.flagged,
         "expected": _number(case.counts.expected),
-        "confirmed": _many(len(case.confirmed), words.incidents_counted),
+        "confirmed": _many(case.counts.confirmed, words.incidents_counted),
+        "listed": _many(len(case.confirmed), words.incidents_counted),
+        "tenants": case.counts.tenants,
         "actors": _many(case.counts.actors, words.accounts_counted),
         "days": _many(case.counts.days, words.days_counted),
     }
@@ -95,6 +97,8 @@ def make_report(case: Case, *, answer_to: str = "", words: Wording = ENGLISH) ->
 
 def _found(case: Case, names: dict[str, object], words: Wording) -> Iterable[str]:
     yield from (each.format(**names) for each in words.found)
+    if case.counts.tenants > 1:
+        yield words.found_together.format(**names)
     if case.ratio is not None:
         middle, low, high = (_number(each) for each in (case.ratio.middle, case.ratio.low, case.ratio.high))
         yield words.rate.format(middle=middle, low=low, high=high)

@@ -23,6 +23,7 @@ class Wording:
     no_images: str
     heading_found: str
     found: tuple[str, ...]
+    found_together: str
     rate: str
     removal: str
     removal_none: str
@@ -64,7 +65,7 @@ class Wording:
 
 ENGLISH: Final = Wording(
     language="en",
-    subject="Abusive images from {domain}: {confirmed}",
+    subject="Abusive images from {domain}: {listed}",
     greeting="Hello admins of {domain},",
     opening="we run {tenant}. From {since} to {until} some images that reached us from your instance were refused as"
     " abusive. We write so that you can look at the posts below and remove what should not be there.",
@@ -77,6 +78,9 @@ ENGLISH: Final = Wording(
         "{confirmed}, by {actors} on {days}. An incident is one account, one day and one picture,"
         " however often it was posted.",
     ),
+    found_together="All numbers, here and under the next heading, are those of {tenants} instances that look at images"
+    " together, {tenant} among them; an image counts once for each that it reached. The list of incidents has what"
+    " reached {tenant} alone: {listed}.",
     rate="That is {middle} times as many flags as usual (90 % interval: {low} to {high} times).",
     removal="We looked at {looked_at} again: {removed} had been removed on your side{median}.",
     removal_none="We have not looked whether the posts are still there.",

@@ -13,7 +13,7 @@ from enum import StrEnum
 from pydantic import SecretStr
 
 from federation_audit.cases import Judged
-from federation_audit.exports.coop import CoopTypes, incident_id
+from federation_audit.exports.coop import incident_id
 from federation_audit.exports.fediseer import Opinion
 from federation_audit.sending.confirming import Confirmation, Plan, Sent
 from federation_audit.sending.coop import Coop
@@ -134,8 +134,8 @@ class Drafts:
                 finally:
                     await fediseer.close()
             case Way.COOP:
-                types = CoopTypes(targets.coop.item_type, targets.coop.reporter_type, targets.coop.policy)
-                coop = Coop(targets.coop.address, _secret(targets.coop.key), types, answer_within_s=wait)
+                own_coop = targets.coop
+                coop = Coop(own_coop.address, _secret(own_coop.key), own_coop.types, answer_within_s=wait)
                 try:
                     yield coop, _at_once(lambda: _coop_plan(coop, one, wish))
                 finally:

@@ -58,7 +58,7 @@ class Mail:
         if not settings.host or not settings.sender:
             raise NotSent("no mail is set up: set audit.mail.host and audit.mail.sender")
         recipient = mail_address(to)
-        reply_to = settings.reply_to or settings.sender
+        reply_to = settings.answer_to
         report = make_report(case, answer_to=reply_to)
         return Plan(
             channel=Channel.MAIL,

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from federation_audit.exports.coop import CoopTypes
 from schemas.fetching import FetchLimits, Network
 
 
@@ -33,6 +34,11 @@ class MailSettings(BaseModel):
     sender: str = Field("", description="Address that reports come from, such as abuse@my.example.")
     reply_to: str = Field("", description="Address that answers go to. Default: the sender.")
     timeout_s: Annotated[float, Field(gt=0, le=300)] = Field(30.0, description="Seconds for each step with the server.")
+
+    @property
+    def answer_to(self) -> str:
+        """Where answers go, '' where neither address is set."""
+        return self.reply_to or self.sender
 
     @model_validator(mode="after")
     def _keeps_the_password(self) -> Self:
@@ -172,6 +178,11 @@ class CoopTarget(BaseModel):
     item_type: str = Field("", max_length=200, description="Id of the item type for incidents, as Coop gave it.")
     reporter_type: str = Field("", max_length=200, description="Id of the user type for reporters, as Coop gave it.")
     policy: str = Field("", max_length=200, description="Id of a policy, as Coop gave it. Unset: none is named.")
+
+    @property
+    def types(self) -> CoopTypes:
+        """The ids, as hand-overs name them."""
+        return CoopTypes(self.item_type, self.reporter_type, self.policy)
 
     @property
     def ready(self) -> bool:

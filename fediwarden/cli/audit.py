@@ -1,17 +1,13 @@
 """``audit``: who sent what. The process that records it, and what it knows."""
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from fediwarden.cli import audit_export, services
 from fediwarden.cli.options import ConfigOption, DataDirOption, JsonOption, nested_flags, read_settings
 from fediwarden.exits import FAILED
-
-if TYPE_CHECKING:
-    from federation_audit.store.engine import Store
-    from fediwarden.settings import Settings
 
 app = typer.Typer()
 app.callback(invoke_without_command=True)(services.audit)
@@ -72,6 +68,7 @@ def forget(
     """
     from federation_audit.actors import NotAnActor, normalise_actor
     from federation_audit.recording.forgetting import forget as run_forget
+    from fediwarden.cli.audit_store import open_audit_store
     from schemas.pseudonyms import Pseudonyms
 
     actor = actor_id.strip()
@@ -82,7 +79,7 @@ def forget(
             raise typer.BadParameter(str(error)) from error
     settings = read_settings(config, nested_flags(data_dir=data_dir))
     pseudonyms = Pseudonyms.open(settings.actors_file).every(actor)
-    with _store(settings) as store:
+    with open_audit_store(settings) as store:
         done = asyncio.run(run_forget(pseudonyms, settings.kafka.broker_settings(), store, wait_s=wait))
     if not done:
         typer.echo(
@@ -96,10 +93,11 @@ def forget(
 @app.command("instances")
 def instances(data_dir: DataDirOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show the author's instances: level, how they compare, and why. By level, then by name: counts say nothing."""
+    from fediwarden.cli.audit_store import open_audit_store
     from fediwarden.cli.instances import Everybody
 
     settings = read_settings(config, nested_flags(data_dir=data_dir))
-    with _store(settings) as store:
+    with open_audit_store(settings) as store:
         everybody = Everybody.read(store, settings)
     if as_json:
         import json
@@ -118,6 +116,7 @@ def instance(
 ) -> None:
     """Show what is known of one instance: its level and why, incidents, and counts as author's, as community's, and as
     image host. Exit code 1: nothing."""
+    from fediwarden.cli.audit_store import open_audit_store
     from fediwarden.cli.instances import OneInstance
     from schemas.domains import NotADomain, normalise_domain
 
@@ -126,7 +125,7 @@ def instance(
     except NotADomain as error:
         raise typer.BadParameter(str(error)) from error
     settings = read_settings(config, nested_flags(data_dir=data_dir))
-    with _store(settings) as store:
+    with open_audit_store(settings) as store:
         one = OneInstance.read(store, settings, name)
     if as_json:
         import json
@@ -136,12 +135,3 @@ def instance(
         one.print()
     if not one.is_known:
         raise typer.Exit(FAILED)
-
-
-def _store(settings: "Settings") -> "Store":
-    from federation_audit.store.engine import Store
-    from federation_audit.store.migrating import check_schema
-
-    store = Store(settings.audit_database)
-    check_schema(store)
-    return store

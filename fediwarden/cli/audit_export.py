@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from federation_audit.exports.formats import ExportFormat
-from fediwarden.cli.export import ReportStyle, write_export, write_report
+from federation_audit.reports.formats import ReportStyle
+from fediwarden.cli.export import write_export, write_report
 from fediwarden.cli.options import ConfigOption, DataDirOption, nested_flags, read_settings
 from fediwarden.exits import FAILED
 
@@ -40,21 +41,13 @@ def export(
     config: ConfigOption = None,
 ) -> None:
     """Write the decisions in force in the format of others; evidence: every incident. What is left out is said."""
-    from federation_audit.deciding.caseload import flagged_domains
-    from federation_audit.exports.coop import CoopTypes
     from federation_audit.exports.formats import Exporter
     from schemas.clock import now_ms
 
     settings = read_settings(config, nested_flags(data_dir=data_dir))
-    now = now_ms()
     with _reading(settings) as (connection, assessed, caseload):
-        if form is ExportFormat.EVIDENCE:
-            cases = caseload.all_judged(connection, assessed, flagged_domains(connection), now)
-        else:
-            cases = caseload.decided(connection, assessed, now)
-    coop = settings.audit.targets.coop
-    exporter = Exporter(actor, CoopTypes(coop.item_type, coop.reporter_type, coop.policy))
-    write_export(form, cases, exporter=exporter, output=output)
+        cases = caseload.exported(connection, assessed, form, now_ms())
+    write_export(form, cases, exporter=Exporter(actor, settings.audit.targets.coop.types), output=output)
 
 
 def report(
@@ -84,9 +77,8 @@ def report(
             known = f"those of {', '.join(tenants)} did" if tenants else "nobody's did"
             raise typer.BadParameter(f"no flagged image of {name} came to {tenant!r}; {known}")
         case = caseload.judged(connection, assessed, name, now_ms(), tenant=tenant).case
-    mail = settings.audit.mail
     try:
-        write_report(case, style, answer_to=mail.reply_to or mail.sender, output=output)
+        write_report(case, style, answer_to=settings.audit.mail.answer_to, output=output)
     except NothingToReport as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(FAILED) from error
@@ -96,18 +88,12 @@ def report(
 
 @contextmanager
 def _reading(settings: "Settings") -> "Iterator[tuple[Connection, Assessed, Caseload]]":
-    from federation_audit.assessing.assessor import Assessor
     from federation_audit.deciding.caseload import Caseload
-    from federation_audit.store.engine import Store
-    from federation_audit.store.migrating import check_schema
+    from fediwarden.cli.audit_store import assess_store, open_audit_store
     from fediwarden.policies.sentences import read_sentences
 
-    domains = {name: tenant.domain for name, tenant in settings.tenants.items() if tenant.domain}
-    with Store(settings.audit_database) as store:
-        check_schema(store)
-        assessed = Assessor(
-            store, verified_lists=settings.audit.verified_lists, local_domains=domains.values()
-        ).newest()
+    with open_audit_store(settings) as store:
+        assessed = assess_store(store, settings)
         with store.reading() as connection:
             pages = settings.audit.pages.public_url or ""
-            yield connection, assessed, Caseload(read_sentences(settings), domains, pages)
+            yield connection, assessed, Caseload(read_sentences(settings), settings.tenant_domains, pages)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from federation_audit.assessing.assessor import Assessed, Assessor
+from federation_audit.assessing.assessor import Assessed
 from federation_audit.statistics.levels import InstanceAssessment, Level
 from federation_audit.store.facts import Role
 from federation_audit.store.periods import as_date
@@ -20,6 +20,7 @@ from federation_audit.store.queries import (
     read_instances,
     read_strata,
 )
+from fediwarden.cli.audit_store import assess_store
 from fediwarden.cli.tables import make_table, print_table
 
 if TYPE_CHECKING:
@@ -27,15 +28,6 @@ if TYPE_CHECKING:
     from fediwarden.settings import Settings
 
 _ROLES = {"author": "as author's instance", "community": "as community's instance", "host": "as image host"}
-
-
-def assess_store(store: "Store", settings: "Settings") -> Assessed:
-    """The assessment of today."""
-    return Assessor(
-        store,
-        verified_lists=settings.audit.verified_lists,
-        local_domains=[tenant.domain for tenant in settings.tenants.values() if tenant.domain],
-    ).newest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,15 +189,14 @@ def audit(
     flags = nested_flags(data_dir=data_dir) | ({"audit": {"pages": pages}} if pages else {})
     settings = read_settings(config, flags)
     configure_logging(settings.log, service="audit")
-    domains = {name: tenant.domain for name, tenant in settings.tenants.items() if tenant.domain}
     tokens = settings.origin_tokens
     surroundings = Surroundings(
         audit=settings.audit,
         broker=settings.kafka.broker_settings(),
         keyring=Keyring.load(settings.keys_file) if settings.audit.viewing.enabled else None,
         sentences=read_sentences(settings),
-        local_domains=frozenset(domains.values()),
-        tenant_domains=domains,
+        local_domains=frozenset(settings.tenant_domains.values()),
+        tenant_domains=settings.tenant_domains,
         origin_tokens=tokens,
         pseudonyms=Pseudonyms.open(settings.actors_file) if tokens else None,
     )

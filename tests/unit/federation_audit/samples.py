@@ -53,7 +53,7 @@ def case(**changes: Any) -> Case:
         until=date(2026, 11, 28),
         level=Level.RECOMMEND,
         reasons=("3 independent incidents were confirmed among 1,200 images; at most 0.1 would be usual.",),
-        counts=Counts(exposure=1200, flagged=19, expected=2.4, actors=2, days=3),
+        counts=Counts(exposure=1200, flagged=19, expected=2.4, confirmed=3, actors=2, days=3),
         ratio=Ratio(5.1, 3.2, 7.9),
         removal=Removal(3, 1, timedelta(hours=30)),
         incidents=(

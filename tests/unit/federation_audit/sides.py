@@ -5,6 +5,7 @@ Fediseer by its flask routes, Coop by its docs/api/report.md. None of them is th
 """
 
 import json
+import ssl
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -45,7 +46,7 @@ class Side(ABC):
         return [each for each in self.asked if each.method != "GET"]
 
     @contextmanager
-    def running(self) -> Iterator["Side"]:
+    def running(self, tls: ssl.SSLContext | None = None) -> Iterator["Side"]:
         side = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -82,9 +83,11 @@ class Side(ABC):
                 """Quietly."""
 
         with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+            if tls is not None:
+                server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
             thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.05))
             thread.start()
-            self.url = f"http://127.0.0.1:{server.server_address[1]}"
+            self.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_address[1]}"
             try:
                 yield self
             finally:
@@ -232,3 +235,17 @@ class CoopSide(Side):
         if not fine:
             return 400, {"errors": [{"status": 400, "title": "Invalid request"}]}
         return 201, {"reportId": "4711"}
+
+
+class InstanceSide(Side):
+    """Another instance: answers by path from `pages`, as nodeinfo, Mastodon and Lemmy document; a string redirects."""
+
+    def __init__(self, pages: dict[str, Any]) -> None:
+        super().__init__()
+        self.pages = pages
+
+    def answer(self, asked: Asked) -> Reply:
+        page = self.pages.get(asked.path)
+        if isinstance(page, str):
+            return 302, {}, {"location": page}
+        return (404, {"error": "not_found"}) if page is None else (200, page)

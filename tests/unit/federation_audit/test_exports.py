@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import unicodedata
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,9 +16,10 @@ from federation_audit.cases import Action, Case, Decision, Judged, Presence, Rul
 from federation_audit.exports.activitypub import flags_jsonl, lemmy_flags, mastodon_flag
 from federation_audit.exports.coop import CoopTypes, report_body
 from federation_audit.exports.evidence import evidence_jsonl
-from federation_audit.exports.export import NotExpressible
+from federation_audit.exports.export import Export, NotExpressible
 from federation_audit.exports.fediblockhole import blocklist_csv
 from federation_audit.exports.fediseer import Opinion, statement, statements
+from federation_audit.exports.formats import Exporter, ExportFormat, make_export
 from federation_audit.exports.lemmy import block_calls, block_instance, block_list, edit_site, union
 from federation_audit.exports.mastodon import domain_block, domain_blocks_csv
 from schemas.domains import normalise_domain
@@ -271,3 +274,90 @@ def test_json_lines_stay_lines_and_short_whatever_strangers_call_themselves(text
         assert len(line) < 20_000
         json.loads(line)
     json.dumps(report_body(made.case, made.case.incidents[0], CoopTypes("i", "p"), reporter=text, at=NOW))
+
+
+STRANGERS = {
+    "formula": '=HYPERLINK("https://evil.example")',
+    "command": "@SUM(1+1)*cmd|' /C calc'!A0",
+    "formula behind a tab": "\t=1+1",
+    "full-width formula": "＝1+1",
+    "cells and lines": 'a","b\r\nbad2.example,suspend\u2028=1',
+    "right to left": "\u202egnp.exe\u2066",
+    "half a character": "\ud800x",
+    "ten thousand characters": "x" * 10_000,
+    "marks without end": "z" + "\u0335" * 10_000,
+    "markup": "<img src=x onerror=alert(1)>",
+}
+SPELLINGS = {
+    "Bücher.example": "xn--bcher-kva.example",
+    "BAD.example:8443": "bad.example",
+    "203.0.113.7:8536": "203.0.113.7",
+    "A" * 56 + ".onion:80": "a" * 56 + ".onion",
+    "[2001:DB8::1]:443": "[2001:db8::1]",
+}
+LISTS_OF_NAMES = set(ExportFormat) - {ExportFormat.FLAG, ExportFormat.EVIDENCE, ExportFormat.COOP}
+
+
+def exported(form: ExportFormat, made: Judged, name: str = "alice") -> Export:
+    return make_export(form, [made], Exporter("https://my.example/", CoopTypes("incident", "person"), name), at=NOW)
+
+
+def strings_in(value: object) -> list[str]:
+    if isinstance(value, dict):
+        return [each for one in value.values() for each in strings_in(one)]
+    if isinstance(value, list):
+        return [each for one in value for each in strings_in(one)]
+    return [value] if isinstance(value, str) else []
+
+
+def records(export: Export) -> list[list[str]]:
+    """What whoever takes the file reads in it: the texts of each row, or of each line of JSON."""
+    text = export.content.decode()
+    if export.media_type.startswith("text/csv"):
+        return list(csv.reader(text.removesuffix("\n").split("\n")))[1:]
+    if export.media_type == "application/jsonl":
+        return [strings_in(json.loads(line)) for line in text.removesuffix("\n").split("\n")]
+    return [[line] for line in text.removesuffix("\n").split("\n")]
+
+
+@pytest.mark.parametrize("text", STRANGERS.values(), ids=STRANGERS)
+@pytest.mark.parametrize("form", list(ExportFormat))
+def test_in_every_format_strangers_break_out_of_nothing(form: ExportFormat, text: str) -> None:
+    def judged_of(text: str) -> Judged:
+        made = hostile_case(text)
+        (one,) = made.incidents
+        # Beside what they say there is something usable, so that no format has nothing to say.
+        posts, communities = (*one.posts, "https://bad.example/post/1"), (*one.communities, "https://my.example/c/x")
+        incidents = (replace(one, posts=posts, communities=communities),)
+        decision = Decision("bad.example", Action.DEFEDERATE, text, text, NOW, None)
+        return Judged(replace(made, incidents=incidents), decision)
+
+    found, usual = (records(exported(form, judged_of(each), each)) for each in (text, "usual"))
+    assert len(found) == len(usual) == 1
+    assert [len(each) for each in found] == [len(each) for each in usual]
+    for said in found[0]:
+        assert len(said) <= 2048
+        assert not any(unicodedata.category(each) in ("Cc", "Cf", "Cs", "Zl", "Zp") for each in said)
+        assert sum(unicodedata.category(each) == "Mn" for each in said) <= 4
+        if form in (ExportFormat.MASTODON, ExportFormat.FEDIBLOCKHOLE):
+            assert said[:1] not in set("=+-@|%＝＋－＠")
+
+
+@pytest.mark.parametrize(("spelling", "domain"), SPELLINGS.items())
+@pytest.mark.parametrize("form", list(ExportFormat))
+def test_in_every_format_a_domain_has_our_form_or_is_left_out_by_name(
+    form: ExportFormat, spelling: str, domain: str
+) -> None:
+    name = normalise_domain(spelling)
+    assert name == domain
+    post = f"https://{name}/post/1"
+    export = exported(form, judged(domain=name, incidents=(incident(1, image_host=name, posts=(post,)),)))
+    if name.startswith("[") and form in LISTS_OF_NAMES:
+        assert [each.domain for each in export.left_out] == [name]
+        assert b"2001" not in export.content
+        return
+    assert export.left_out == ()
+    (said,) = records(export)
+    assert any(each in (name, post) or each.endswith(f"/{name}") for each in said)
+    text = export.content.decode()
+    assert spelling not in text and "8443" not in text and "8536" not in text and "ü" not in text

@@ -74,6 +74,8 @@ def test_marks_that_are_stacked_on_one_letter_do_not_run_over_the_page() -> None
         "https://x.example/ onclick=x",
         "https://x.example/\u202eabc",
         "https://[::1",
+        "https://[::1]x.example/",
+        "https://[fe80::1%25eth0]/",
         "https://x.example/" + "x" * 3000,
         "",
     ],
@@ -85,4 +87,5 @@ def test_what_is_no_plain_http_address_is_none(text: str) -> None:
 def test_an_address_is_kept_and_what_would_end_it_is_encoded() -> None:
     assert http_url("https://x.example/post/1?a=b#c") == "https://x.example/post/1?a=b#c"
     assert http_url('https://x.example/"><b>') == "https://x.example/%22%3E%3Cb%3E"
+    assert http_url("https://[2001:db8::1]:8443/post/[1]") == "https://[2001:db8::1]:8443/post/%5B1%5D"
     assert http_url("https://x.example/%41") == "https://x.example/%41"

@@ -3,6 +3,8 @@
 import email
 import json
 import re
+import unicodedata
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,11 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from federation_audit.cases import RuleHit
+from federation_audit.reports.formats import ReportStyle, style_report
 from federation_audit.reports.json import as_json
 from federation_audit.reports.markdown import as_markdown
 from federation_audit.reports.report import NothingToReport, make_report
 from federation_audit.reports.text import as_text
+from schemas.domains import normalise_domain
 from tests.unit.federation_audit.samples import case, incident
+from tests.unit.federation_audit.test_exports import SPELLINGS, STRANGERS
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -117,6 +122,38 @@ def test_no_name_of_a_stranger_becomes_markup_a_line_or_a_link(name: str, senten
     assert len(plain) < 20_000
     json.loads(as_json(hostile))
     assert email.message_from_string(f"Subject: {make_report(hostile).subject}\n\n").keys() == ["Subject"]
+
+
+@pytest.mark.parametrize("text", STRANGERS.values(), ids=STRANGERS)
+@pytest.mark.parametrize("style", list(ReportStyle))
+def test_in_every_style_strangers_break_out_of_nothing(style: ReportStyle, text: str) -> None:
+    def lines_of(text: str) -> list[str]:
+        said = incident(
+            1, actor=text, communities=(text,), image_host=text, lists=(text,), confirmed_by=text, posts=(text,)
+        )
+        made = case(tenant=text, reasons=(text,), link=text, incidents=(replace(said, rules=(RuleHit(text, text),)),))
+        return style_report(made, style, answer_to=text).decode().split("\n")
+
+    found, usual = lines_of(text), lines_of("usual")
+    assert not any(unicodedata.category(each) in ("Cc", "Cf", "Cs", "Zl", "Zp") for line in found for each in line)
+    assert sum(map(len, found)) < 8_000
+    if style is ReportStyle.JSON:
+        assert json.loads("\n".join(found)).keys() == json.loads("\n".join(usual)).keys()
+        return
+    marks = "#" if style is ReportStyle.MARKDOWN else "-" * 8
+    assert sum(line.startswith(marks) for line in found) == sum(line.startswith(marks) for line in usual)
+
+
+@pytest.mark.parametrize(("spelling", "domain"), SPELLINGS.items())
+@pytest.mark.parametrize("style", list(ReportStyle))
+def test_in_every_style_a_domain_has_our_form(style: ReportStyle, spelling: str, domain: str) -> None:
+    name = normalise_domain(spelling)
+    post = f"https://{name}/post/1"
+    made = case(domain=name, incidents=(incident(1, image_host=name, posts=(post,)),))
+    text = re.sub(r"\\(.)", r"\1", style_report(made, style).decode())
+    assert name == domain and domain in text and post in text
+    assert spelling not in text and "8443" not in text and "8536" not in text
+    assert style is ReportStyle.JSON or "lay on your instance" in text
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """``audit instances`` and ``audit instance`` over the invented fediverse."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from tests.fediverse import LEVELS, LIST, a_day, copy_filled
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     copy_filled(tmp_path)
-    monkeypatch.setattr("federation_audit.assessing.assessor.today_utc", a_day)
+    monkeypatch.setattr("fediwarden.cli.audit_store.today_utc", a_day)
     monkeypatch.setenv("FEDIWARDEN_AUDIT__VERIFIED_LISTS", json.dumps([LIST.partition("@")[0]]))
 
     def invoke(*arguments: str) -> Result:
@@ -37,6 +38,13 @@ def test_instances_stand_by_level_and_then_by_name(run):
     assert {
         each["domain"]: each["assessment"]["level"]["number"] for each in found if each["assessment"]["level"]["number"]
     } == LEVELS
+
+
+def test_the_assessment_is_of_the_day_that_it_is(run, monkeypatch):
+    before = a_day() - timedelta(days=1)
+    monkeypatch.setattr("fediwarden.cli.audit_store.today_utc", lambda: before)
+    assert f"As of {before}." in run("instances").stdout
+    assert f"As of {before}." in run("instance", "bad.example").stdout
 
 
 def test_an_instance_tells_its_level_reasons_weaknesses_and_incidents(run):

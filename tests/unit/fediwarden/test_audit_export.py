@@ -78,6 +78,8 @@ def test_a_report_is_written_and_names_no_image(folder: Path) -> None:
 def test_what_cannot_be_reported_is_said(folder: Path) -> None:
     done = run(folder, "report", "oak.example")
     assert done.exit_code == 1 and "no incident of oak.example is confirmed" in done.stderr
+    done = run(folder, "report", "BÜCHER.example:8443")
+    assert done.exit_code == 1 and "no incident of xn--bcher-kva.example is confirmed" in done.stderr
     assert run(folder, "report", "<script>").exit_code == 2
     done = run(folder, "report", "bad.example", "--tenant", "nobody")
     assert done.exit_code == 2 and "default" in done.stderr

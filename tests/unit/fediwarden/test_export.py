@@ -8,7 +8,8 @@ import pytest
 
 from federation_audit.exports.coop import CoopTypes
 from federation_audit.exports.formats import Exporter, ExportFormat, make_export
-from fediwarden.cli.export import ReportStyle, write_export, write_report
+from federation_audit.reports.formats import ReportStyle
+from fediwarden.cli.export import write_export, write_report
 from tests.unit.federation_audit.samples import case, judged
 
 

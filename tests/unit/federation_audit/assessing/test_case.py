@@ -1,6 +1,7 @@
 """A case against what was written into the store."""
 
 import hashlib
+import json
 from datetime import timedelta
 
 import pytest
@@ -11,6 +12,7 @@ from federation_audit.assessing.case import build_case, read_tenants
 from federation_audit.cases import ContactKind, Level, Presence
 from federation_audit.deciding.tables import ADDRESSES
 from federation_audit.presence.tables import PRESENCES
+from federation_audit.reports.json import as_json
 from federation_audit.reports.report import make_report
 from federation_audit.reports.text import as_text
 from federation_audit.reviewing.outcomes import Opinion
@@ -43,7 +45,7 @@ def test_a_case_has_every_incident_with_all_that_belongs_to_it(filled):
         world.confirmed["bad.example"]
     )
     assert len(case.confirmed) == 6
-    assert (case.counts.actors, case.counts.days, case.counts.exposure) == (5, 6, 301)
+    assert (case.counts.confirmed, case.counts.actors, case.counts.days, case.counts.exposure) == (7, 5, 7, 301)
     first = case.confirmed[0]
     assert set(first.sha256s) == {each.hex() for each in world.clusters[0]}
     assert len(first.pdqs) == len(first.posts) == 3
@@ -68,6 +70,39 @@ def test_a_case_speaks_for_one_tenant(filled):
     case = built(filled, tenant=SECOND)
     assert [each.sha256s for each in case.incidents] == [(world.second[-1].hex(),)]
     assert built(filled, tenant="third").incidents == ()
+
+
+@pytest.mark.parametrize(
+    ("tenant", "listed"), [("default", "6 confirmed incidents."), (SECOND, "1 confirmed incident.")]
+)
+def test_a_report_lists_what_one_tenant_saw_and_counts_all_that_its_reasons_count(filled, tenant, listed):
+    found = filled[2].assessment.instances["bad.example"]
+    case = built(filled, tenant=tenant, since=found.decision.since)
+    assert case.counts.confirmed == len(found.decision.incidents) == 7
+    report = make_report(case)
+    said, why = (" ".join(section.sentences) for section in report.sections[:2])
+    assert "7 confirmed incidents, by 5 accounts on 7 days" in said
+    images = found.decision.media
+    assert f"7 confirmed incidents by 5 accounts on 7 days among {images} images" in why
+    assert f"{images} different images reached us" in said
+    assert f"2 instances that look at images together, {tenant} among them" in said
+    assert f"has what reached {tenant} alone: {listed}" in said
+    assert report.subject.endswith(listed.removesuffix("."))
+    assert len(report.sections[2].items) == int(listed[0])
+    counts = json.loads(as_json(case))["counts"]
+    assert (counts["confirmed_incidents"], counts["accounts"], counts["days"], counts["images"]) == (7, 5, 7, images)
+    assert (counts["instances_counted_for"], counts["confirmed_incidents_listed"]) == (2, int(listed[0]))
+
+
+def test_the_counts_of_a_case_are_those_of_the_assessment(filled):
+    for domain, found in filled[2].assessment.instances.items():
+        decision = found.decision
+        counts = built(filled, domain, since=decision.since).counts
+        assert (counts.confirmed, counts.actors, counts.days) == (
+            len(decision.incidents),
+            decision.actors,
+            decision.days,
+        ), domain
 
 
 def test_days_outside_are_left_out(filled):

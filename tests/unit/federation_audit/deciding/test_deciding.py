@@ -20,7 +20,6 @@ from federation_audit.deciding.addresses import (
     take_away_address,
 )
 from federation_audit.deciding.decisions import (
-    DAY_MS,
     State,
     Taken,
     decide,
@@ -39,6 +38,7 @@ from federation_audit.deciding.recommending import waiting
 from federation_audit.deciding.remediations import cleanups_of, take_back_cleanup, write_down_cleanup
 from federation_audit.store.engine import Store
 from schemas.domains import NotADomain
+from schemas.topics import DAY_MS
 
 NOW = 20_600 * DAY_MS + 40_000_000
 DAY = date(2026, 5, 27)

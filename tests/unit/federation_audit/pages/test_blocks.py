@@ -7,6 +7,7 @@ from datetime import date, timedelta
 import pytest
 from starlette.responses import Response
 
+from federation_audit.neutralising import guard_field
 from federation_audit.pages import figures
 from federation_audit.pages.cells import (
     Day,
@@ -23,7 +24,7 @@ from federation_audit.pages.cells import (
     as_plain,
 )
 from federation_audit.pages.cookies import Jar, check_token, make_token, read_cookies
-from federation_audit.pages.exports import export, guard_field
+from federation_audit.pages.exports import export
 from federation_audit.pages.plots import Bar, Line, Spot, draw_bars, draw_course, nice_ticks
 from federation_audit.pages.settings import PagesSettings
 from federation_audit.pages.table import Column, Filter, Links, Rows, Table, select_rows, take

@@ -14,7 +14,7 @@ from aiosmtpd.controller import Controller
 
 from federation_audit.accounts.actions import Actor
 from federation_audit.cases import Action, Level
-from federation_audit.deciding.decisions import DAY_MS, decide
+from federation_audit.deciding.decisions import decide
 from federation_audit.deciding.letters import letters_of
 from federation_audit.pages.service import Pages
 from federation_audit.pages.settings import PagesSettings
@@ -22,6 +22,7 @@ from federation_audit.pages.site import Surroundings
 from federation_audit.sending.journal import entries_about
 from federation_audit.settings import AuditSettings
 from schemas.clock import now_ms
+from schemas.topics import DAY_MS
 from tests.fediverse import LIST, RULES
 from tests.kafka import find_free_ports
 from tests.pages import WORDS, running_pages
@@ -286,6 +287,12 @@ def test_what_people_write_of_an_instance_is_on_its_page_and_goes_back_to_where_
     assert answer.status_code == 422 and "cannot have come before" in answer.text
     assert admin.post(f"{at}/letters/answered", {"number": number[1], "day": "2026-01-04"}).status_code == 303
     assert "answered on 2026-01-04" in admin.get(at).text
+    # A form that is shown again shows what was typed; the form beside it, which has a day as well, does not.
+    answer = admin.post(f"{at}/letters", {"way": "by hand", "day": "2999-01-01"})
+    assert answer.status_code == 422 and "yet to come" in answer.text and 'value="by hand"' in answer.text
+    (letter_day,) = re.findall(r'<input[^>]*id="letter-day"[^>]*>', answer.text)
+    (cleanup_day,) = re.findall(r'<input[^>]*id="cleanup-day"[^>]*>', answer.text)
+    assert "2999-01-01" in letter_day and "2999-01-01" not in cleanup_day
 
 
 def test_contacts_are_not_asked_for_unless_the_settings_allow_it(admin: Visitor) -> None:
@@ -488,6 +495,9 @@ def test_every_export_is_there_and_says_what_it_leaves_out(admin: Visitor, pages
     assert "censures/bad.example" in admin.get("/exports/fediseer").text
     evidence = [json.loads(line) for line in admin.get("/exports/evidence").text.splitlines()]
     assert {BAD, "raid.example"} <= {each["domain"] for each in evidence}
+    posts = [post for each in evidence if each["domain"] == "hostile.example" for post in each["posts"]]
+    assert posts and all(each.startswith("https://hostile.example/post/") for each in posts)
+    assert RLO not in admin.page and not any("<" in each or '"' in each for each in posts)
     assert admin.get("/exports/flag?actor=nonsense").text == ""
     coop = [json.loads(line) for line in admin.get("/exports/coop").text.splitlines()]
     assert {each["reportedItem"]["data"]["domain"] for each in coop} >= {BAD}
