@@ -18,7 +18,7 @@ from federation_audit.reviewing.outcomes import Outcome, Reviewed, read_reviewed
 from federation_audit.reviewing.overriding import read_lists
 from federation_audit.store.facts import DECISIONS, Role
 from federation_audit.store.identities import TextKind
-from federation_audit.store.rows import among, chunks
+from federation_audit.store.rows import among, chunks, smallest
 from federation_audit.store.tables import (
     EVIDENCE,
     FLAGS,
@@ -121,7 +121,7 @@ def read_waiting(
     touched = func.max(case((among(connection, FLAGS.c.media_id, reviewed.keys() - done), 1), else_=0))
     known = set(evidence)
     accused = func.max(case((FLAGS.c.media_id.in_(_sent_from(connection, known.__contains__)), 1), else_=0))
-    oldest, name = func.min(FLAGS.c.flagged_at), func.min(MEDIA.c.sha256)
+    oldest, name = func.min(FLAGS.c.flagged_at), smallest(connection, MEDIA.c.sha256)
     query = (
         select(FLAGS.c.cluster_id, TEXTS.c.text, accused.label("accused"))
         .join(MEDIA, MEDIA.c.id == FLAGS.c.media_id)
