@@ -17,7 +17,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, select
 
 from federation_audit.assessing.assessor import Assessed
-from federation_audit.assessing.reading import read_hosts
+from federation_audit.assessing.incidents import read_hosts
 from federation_audit.cases import (
     Case,
     Contact,
@@ -39,7 +39,7 @@ from federation_audit.store.attributing import SURE_FROM
 from federation_audit.store.facts import FLAGGED_FROM
 from federation_audit.store.identities import TextKind
 from federation_audit.store.periods import as_date
-from federation_audit.store.queries import instance_id, read_strata
+from federation_audit.store.queries import instance_id, read_strata, read_texts
 from federation_audit.store.rows import among, chunks, rows_by_bytes
 from federation_audit.store.tables import (
     ACTORS,
@@ -121,6 +121,7 @@ def build_case(
         incidents=tuple(each.told(tenant, case_links, sentences or {}) for each in found.incidents.values()),
         contacts=_contacts(connection, domain),
         link=link,
+        whole=found.whole,
     )
 
 
@@ -191,6 +192,7 @@ class _Reading:
         self._tenant = tenant
         self._since, self._until = since, until
         self.incidents: dict[_Key, _Found] = {}
+        self.whole = True
         self._of_medium: dict[int, list[_Key]] = defaultdict(list)
 
     def read(self) -> None:
@@ -288,9 +290,12 @@ class _Reading:
                 .where(among(self._connection, JOINS.c.media_id, chunk), *sure)
             )
             for query in (own, joined):
-                newest = query.order_by(ORIGINS.c.observed_at.desc(), ORIGINS.c.id).limit(ORIGINS_MOST - len(rows))
+                newest = query.order_by(ORIGINS.c.observed_at.desc(), ORIGINS.c.id).limit(ORIGINS_MOST + 1 - len(rows))
                 rows.extend(self._connection.execute(newest))
-        texts = self._texts({text for row in rows for text in (row.community_id, row.community_instance_id)})
+        self.whole = len(rows) <= ORIGINS_MOST
+        texts = read_texts(
+            self._connection, {text for row in rows for text in (row.community_id, row.community_instance_id)}
+        )
         for row in rows:
             at = row.observed_at if row.moment_at is None else min(row.moment_at, row.observed_at)
             for key in self._of_medium[row.media_id]:
@@ -305,13 +310,6 @@ class _Reading:
             found.posted_at = row.moment_at if found.posted_at is None else min(found.posted_at, row.moment_at)
         if row.post_url:
             found.posts.setdefault(row.post_url, _Post(row.post_url))
-
-    def _texts(self, numbers: Collection[int]) -> dict[int, str]:
-        found: dict[int, str] = {}
-        for chunk in chunks(numbers):
-            query = select(TEXTS.c.id, TEXTS.c.text).where(among(self._connection, TEXTS.c.id, chunk))
-            found.update((row.id, row.text) for row in self._connection.execute(query))
-        return found
 
     def _add_presences(self) -> None:
         posts: dict[bytes, list[_Post]] = defaultdict(list)

@@ -42,6 +42,7 @@ CONFIRMED = {
     None: Mark("nobody yet", "plain"),
 }
 _CUT = 60
+_LISTED = 20
 _COURSE = timedelta(weeks=26)
 """So far back goes the course of an instance's numbers."""
 
@@ -62,6 +63,12 @@ class Subject:
     community: Count
     host: Count
     removal: Removal
+
+    @property
+    def listed_alone(self) -> bool:
+        """Whether lists of known images have found some of what it sent, and models have flagged nothing."""
+        flagged = self.found is not None and self.found.triage.flagged > 0
+        return not flagged and self.domain in self.assessed.known.listed
 
     @property
     def parts(self) -> tuple[ExposurePart, ...]:
@@ -224,17 +231,19 @@ INCIDENTS: Table[Trace] = Table(
     columns=(
         Column("day", "Day", lambda row: Day(row.day), sortable=True, starts="down"),
         Column("account", "Account", lambda row: row.account or None, sortable=True),
-        Column("picture", "Picture", lambda row: f"no. {row.cluster}"),
+        Column("picture", "Picture", lambda row: Said(row.cluster, cut=16)),
         Column("images", "Images", lambda row: len(row.media), numeric=True),
         Column("confirmed", "Confirmed by", lambda row: CONFIRMED[row.confirmed]),
         Column("hosts", "Lay on", lambda row: Listed(row.hosts) if row.hosts else None),
         Column(
             "communities",
             "Community",
-            lambda row: Listed([Said(each, cut=_CUT) for each in row.communities]) if row.communities else "",
+            lambda row: Listed([Said(each, cut=_CUT) for each in row.communities], _LISTED) if row.communities else "",
         ),
         Column(
-            "posts", "Posts", lambda row: Listed([Outside(each, cut=_CUT) for each in row.posts]) if row.posts else None
+            "posts",
+            "Posts",
+            lambda row: Listed([Outside(each, cut=_CUT) for each in row.posts], _LISTED) if row.posts else None,
         ),
     ),
 )

@@ -234,6 +234,15 @@ def forgotten_at(connection: Connection, key_id: str, pseudonym: bytes) -> int |
     return connection.execute(query).scalar()
 
 
+def read_texts(connection: Connection, numbers: Collection[int]) -> dict[int, str]:
+    """The texts (instances, tenants, communities, ...) of these ids; of 0, which is none, nothing."""
+    found: dict[int, str] = {}
+    for chunk in chunks(numbers):
+        query = select(TEXTS.c.id, TEXTS.c.text).where(among(connection, TEXTS.c.id, chunk))
+        found.update((number, text) for number, text in connection.execute(query))
+    return found
+
+
 def instance_id(connection: Connection, domain: str) -> int | None:
     """The id of an instance; None where it was never met."""
     return connection.execute(
