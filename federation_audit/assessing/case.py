@@ -17,7 +17,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, select
 
 from federation_audit.assessing.assessor import Assessed
-from federation_audit.assessing.incidents import read_hosts
+from federation_audit.assessing.incidents import read_hosts, surest
 from federation_audit.cases import (
     Case,
     Contact,
@@ -236,10 +236,8 @@ class _Reading:
         return medium in self._known.confirmed or bool(row.now and medium not in self._known.dismissed)
 
     def _confirmed_by(self, rows: Iterable[Row[Any]]) -> str:
-        how = {self._known.confirmed.get((self._tenant, bytes(row.sha256))) for row in rows}
-        if Confirmation.REVIEWERS in how:
-            return CONFIRMED_BY[Confirmation.REVIEWERS]
-        return CONFIRMED_BY[Confirmation.HASH] if Confirmation.HASH in how else ""
+        how = surest(self._known.confirmed.get((self._tenant, bytes(row.sha256))) for row in rows)
+        return "" if how is None else CONFIRMED_BY[how]
 
     def _actors(self, numbers: Collection[int]) -> dict[int, str]:
         """Short pseudonyms: the key's name, and as much of the pseudonym as tells a case's actors apart."""

@@ -7,7 +7,7 @@ that may have. Clusters go by their smallest sha256, so that a rebuild gives the
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import date
 from typing import NamedTuple
 
@@ -47,17 +47,22 @@ def confirmed_incidents(
     for (instance, actor, day, cluster), its in sorted(behind.items()):
         name = instances[instance]
         lay_on = set().union(*(hosts.get(trace.medium, set()) for trace in its))
-        by_people = any(how[trace.medium] is Confirmation.REVIEWERS for trace in its)
         yield Incident(
             incident_id=name_incident(name, actors.get(actor, ""), as_date(day), clusters[cluster].hex()),
             instance=name,
             actor=actors.get(actor, ""),
             day=as_date(day),
             cluster=clusters[cluster].hex(),
-            confirmed=Confirmation.REVIEWERS if by_people else Confirmation.HASH,
+            confirmed=surest(how[trace.medium] for trace in its),
             image_host=name if name in lay_on else min(lay_on, default=None),
             confidence=_CONFIDENCES[max(trace.confidence for trace in its)],
         )
+
+
+def surest(hows: Iterable[Confirmation | None]) -> Confirmation | None:
+    """How an incident is confirmed, from how its media are: by people rather than by a list; None where none is."""
+    known = set(hows) - {None}
+    return Confirmation.REVIEWERS if Confirmation.REVIEWERS in known else next(iter(known), None)
 
 
 def name_incident(domain: str, actor: str, day: date, cluster: str) -> str:

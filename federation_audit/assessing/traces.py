@@ -11,9 +11,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from federation_audit.assessing.incidents import name_actors, name_incident
+from federation_audit.assessing.incidents import name_actors, name_incident, surest
 from federation_audit.deciding.tables import DECISIONS, LETTERS, REMEDIATIONS
-from federation_audit.statistics.events import Confirmation, Evidence
+from federation_audit.statistics.events import Confirmation
 from federation_audit.store.periods import as_date
 from federation_audit.store.queries import instance_id, name_clusters, read_texts
 from federation_audit.store.rows import among, chunks
@@ -92,8 +92,8 @@ class _Gathered:
     posts: set[str] = field(default_factory=set)
 
 
-def read_traces(connection: Connection, domain: str, evidence: Evidence) -> Traces:
-    """The incidents of the author's instance `domain`; `evidence` says which are confirmed."""
+def read_traces(connection: Connection, domain: str, confirmed: Mapping[tuple[str, bytes], Confirmation]) -> Traces:
+    """The incidents of the author's instance `domain`; `confirmed` says which media are, by tenant and sha256."""
     number = instance_id(connection, domain)
     if number is None:
         return Traces((), whole=True, traced=True)
@@ -114,22 +114,21 @@ def read_traces(connection: Connection, domain: str, evidence: Evidence) -> Trac
     texts = read_texts(connection, {each for one in gathered.values() for each in one.hosts | one.communities})
     actors = name_actors(connection, {actor for actor, _, _ in gathered})
     clusters = name_clusters(connection, {cluster for _, _, cluster in gathered})
-    confirmed = {each.incident_id: each.confirmed for each in evidence.incidents if each.instance == domain}
     incidents = []
     for (actor_id, day, cluster_id), one in gathered.items():
         actor, cluster = actors.get(actor_id, ""), clusters[cluster_id].hex()
-        name = name_incident(domain, actor, as_date(day), cluster)
-        if not one.now and name not in confirmed:
+        how = surest(confirmed.get((each.tenant, each.sha256)) for each in one.media.values())
+        if not one.now and how is None:
             continue  # flagged once, and judged harmless since
         incidents.append(
             Trace(
-                id=name,
+                id=name_incident(domain, actor, as_date(day), cluster),
                 day=as_date(day),
                 actor=actor,
                 cluster=cluster,
                 media=tuple(one.media[each] for each in sorted(one.media)),
                 flagged_now=one.now,
-                confirmed=confirmed.get(name),
+                confirmed=how,
                 hosts=tuple(sorted(texts[each] for each in one.hosts)),
                 communities=tuple(sorted(texts[each] for each in one.communities)),
                 posts=tuple(sorted(one.posts)),

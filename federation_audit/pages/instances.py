@@ -20,7 +20,8 @@ from federation_audit.pages.funnel import (
     level_word,
     make_funnel,
 )
-from federation_audit.pages.instance import add_instance_routes, is_comparable, show_chance, show_ratio
+from federation_audit.pages.instance import add_instance_routes
+from federation_audit.pages.numbers import is_comparable, show_chance, show_ratio
 from federation_audit.pages.site import Area
 from federation_audit.pages.table import Column, Filter, Rows, Selection, Table
 from federation_audit.pages.visits import Here

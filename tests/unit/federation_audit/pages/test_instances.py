@@ -403,6 +403,13 @@ def test_it_says_when_more_was_seen_than_is_looked_at(viewer: Visitor, monkeypat
         assert older in viewer.get(f"/instances/bad.example{below}").text, below
 
 
+def test_a_report_says_when_more_was_seen_than_is_looked_at(viewer: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    more, path = "seen more often than is looked at", "/decisions/bad.example/report"
+    assert more not in viewer.get(path).text
+    monkeypatch.setattr("federation_audit.assessing.case.ORIGINS_MOST", 3)
+    assert more in viewer.get(path).text
+
+
 def test_a_page_shows_twenty_posts_of_an_incident_and_says_that_there_are_more(tmp_path) -> None:
     with running_pages(tmp_path, filled=True) as pages:
         store = pages.site.database

@@ -31,7 +31,7 @@ def test_a_cluster_has_one_name_everywhere_and_in_a_rebuilt_store(store: Store) 
     with store.reading() as connection:
         known = read_known(connection, verified_lists=(), local_domains=frozenset())
         [incident] = known.evidence.incidents
-        [trace] = read_traces(connection, "bad.example", known.evidence).incidents
+        [trace] = read_traces(connection, "bad.example", known.confirmed).incidents
         [stored] = read_incidents(connection, "bad.example")
         assert (incident.cluster, trace.cluster, stored.cluster) == (name.hex(), name.hex(), name)
         assert incident.incident_id == trace.id and name.hex() in trace.id and trace.confirmed
