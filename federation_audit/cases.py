@@ -137,7 +137,8 @@ class Case:
     """All that is said of one instance, for one tenant (the instance of ours that it was sent to), from `since` up to
     and with `until`. Its incidents are what that tenant saw; level, reasons, counts and ratio are of all tenants
     together. `reasons` say in sentences why it has its level. `link` leads to the case in the audit's pages; empty when
-    those have no address that others could open."""
+    those have no address that others could open. `whole`: its incidents have all the posts and communities that are
+    known, not only those of the newest."""
 
     domain: str
     tenant: str
@@ -151,6 +152,7 @@ class Case:
     incidents: tuple[Incident, ...]
     contacts: tuple[Contact, ...]
     link: str = ""
+    whole: bool = True
 
     def __post_init__(self) -> None:
         """Raises `ValueError`: the domain is not in our form, the dates are the wrong way round."""

@@ -17,7 +17,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, func, select
 
 from federation_audit.assessing.assessor import Assessed
-from federation_audit.assessing.reading import read_hosts
+from federation_audit.assessing.incidents import read_hosts, surest
 from federation_audit.cases import (
     Case,
     Counts,
@@ -37,7 +37,7 @@ from federation_audit.store.attributing import SURE_FROM
 from federation_audit.store.facts import FLAGGED_FROM
 from federation_audit.store.identities import TextKind
 from federation_audit.store.periods import as_date
-from federation_audit.store.queries import instance_id, read_strata
+from federation_audit.store.queries import instance_id, read_strata, read_texts
 from federation_audit.store.rows import among, chunks, rows_by_bytes
 from federation_audit.store.tables import (
     ACTORS,
@@ -120,6 +120,7 @@ def build_case(
         incidents=tuple(each.told(tenant, case_links, sentences or {}) for each in found.incidents.values()),
         contacts=tuple(addresses_of(connection, domain)),
         link=link,
+        whole=found.whole,
     )
 
 
@@ -191,6 +192,7 @@ class _Reading:
         self._since, self._until = since, until
         self.incidents: dict[_Key, _Found] = {}
         self.everywhere: list[_Key] = []
+        self.whole = True
         self._of_medium: dict[int, list[_Key]] = defaultdict(list)
 
     def read(self) -> None:
@@ -240,10 +242,8 @@ class _Reading:
         return medium in self._known.confirmed or bool(row.now and medium not in self._known.dismissed)
 
     def _confirmed_by(self, rows: Iterable[Row[Any]]) -> str:
-        how = {self._known.confirmed.get((row.tenant, bytes(row.sha256))) for row in rows}
-        if Confirmation.REVIEWERS in how:
-            return CONFIRMED_BY[Confirmation.REVIEWERS]
-        return CONFIRMED_BY[Confirmation.HASH] if Confirmation.HASH in how else ""
+        how = surest(self._known.confirmed.get((row.tenant, bytes(row.sha256))) for row in rows)
+        return "" if how is None else CONFIRMED_BY[how]
 
     def _actors(self, numbers: Collection[int]) -> dict[int, str]:
         """Short pseudonyms: the key's name, and as much of the pseudonym as tells a case's actors apart."""
@@ -294,9 +294,12 @@ class _Reading:
                 .where(among(self._connection, JOINS.c.media_id, chunk), *sure)
             )
             for query in (own, joined):
-                newest = query.order_by(ORIGINS.c.observed_at.desc(), ORIGINS.c.id).limit(ORIGINS_MOST - len(rows))
+                newest = query.order_by(ORIGINS.c.observed_at.desc(), ORIGINS.c.id).limit(ORIGINS_MOST + 1 - len(rows))
                 rows.extend(self._connection.execute(newest))
-        texts = self._texts({text for row in rows for text in (row.community_id, row.community_instance_id)})
+        self.whole = len(rows) <= ORIGINS_MOST
+        texts = read_texts(
+            self._connection, {text for row in rows for text in (row.community_id, row.community_instance_id)}
+        )
         for row in rows:
             at = row.observed_at if row.moment_at is None else min(row.moment_at, row.observed_at)
             for key in self._of_medium[row.media_id]:
@@ -311,13 +314,6 @@ class _Reading:
             found.posted_at = row.moment_at if found.posted_at is None else min(found.posted_at, row.moment_at)
         if row.post_url:
             found.posts.setdefault(row.post_url, _Post(row.post_url))
-
-    def _texts(self, numbers: Collection[int]) -> dict[int, str]:
-        found: dict[int, str] = {}
-        for chunk in chunks(numbers):
-            query = select(TEXTS.c.id, TEXTS.c.text).where(among(self._connection, TEXTS.c.id, chunk))
-            found.update((row.id, row.text) for row in self._connection.execute(query))
-        return found
 
     def _add_presences(self) -> None:
         posts: dict[bytes, list[_Post]] = defaultdict(list)

@@ -4,25 +4,27 @@ Only flagged images are traced, for only of them does the store know who sent th
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
+from federation_audit.assessing.incidents import name_actors, name_incident, surest
 from federation_audit.deciding.tables import DECISIONS, LETTERS, REMEDIATIONS
-from federation_audit.statistics.events import Confirmation, Evidence
+from federation_audit.statistics.events import Confirmation
 from federation_audit.store.periods import as_date
-from federation_audit.store.queries import instance_id
+from federation_audit.store.queries import instance_id, name_clusters, read_texts
 from federation_audit.store.rows import among, chunks
-from federation_audit.store.tables import ACTORS, EVIDENCE, FLAGS, JOINS, MEDIA, ORIGINS, TEXTS
+from federation_audit.store.tables import EVIDENCE, FLAGS, JOINS, MEDIA, ORIGINS, TEXTS
 
 SIGHTINGS_MOST = 5_000
 """Of an instance, so many sightings of flagged images are looked at, the newest first."""
 
-_ORIGINS_MOST = 20_000
-_POSTS_MOST = 20
+ORIGINS_MOST = 20_000
+"""So many of their origins are looked at for hosts, communities and posts, the newest first; and as many of those that
+only a name leads to. One image may have a million."""
 
 Key = tuple[int, int, int]
 """Actor, day, cluster."""
@@ -41,13 +43,14 @@ class Trace:
     """An incident: one account's one picture (and what looks like it) on one day.
 
     `actor` is ``key id:pseudonym``, "" where only the instance is known; `flagged_now`: one of its images still is.
-    `hosts` and `communities` are those of its posts; `posts` what others wrote, unchecked.
+    `cluster` is what the picture goes by, the smallest sha256 (hex) of all that look like it; `hosts` and `communities`
+    are those of its posts; `posts` what others wrote, unchecked.
     """
 
     id: str
     day: date
     actor: str
-    cluster: int
+    cluster: str
     media: tuple[Medium, ...]
     flagged_now: bool
     confirmed: Confirmation | None
@@ -63,10 +66,12 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Traces:
-    """The incidents of an instance, the newest first; `whole`: there are no others."""
+    """The incidents of an instance, the newest first. `whole`: there are no others; `traced`: their hosts, communities
+    and posts are all that are known."""
 
     incidents: tuple[Trace, ...]
     whole: bool
+    traced: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +92,13 @@ class _Gathered:
     posts: set[str] = field(default_factory=set)
 
 
-def read_traces(connection: Connection, domain: str, evidence: Evidence) -> Traces:
-    """The incidents of the author's instance `domain`; `evidence` says which are confirmed."""
+def read_traces(connection: Connection, domain: str, confirmed: Mapping[tuple[str, bytes], Confirmation]) -> Traces:
+    """The incidents of the author's instance `domain`; `confirmed` says which media are, by tenant and sha256."""
     number = instance_id(connection, domain)
     if number is None:
-        return Traces((), whole=True)
-    rows = _sightings(connection, number)
+        return Traces((), whole=True, traced=True)
+    found_rows = _sightings(connection, number)
+    rows = found_rows[:SIGHTINGS_MOST]
     named = {row.cluster_id for row in rows if row.actor_id}
     gathered: dict[Key, _Gathered] = defaultdict(_Gathered)
     by_medium: dict[int, set[Key]] = defaultdict(set)
@@ -104,32 +110,32 @@ def read_traces(connection: Connection, domain: str, evidence: Evidence) -> Trac
         found.media[row.media_id] = Medium(row.tenant, bytes(row.sha256))
         found.now = found.now or bool(row.now)
         by_medium[row.media_id].add(key)
-    _add_origins(connection, number, by_medium, gathered)
-    texts = _texts(connection, {each for one in gathered.values() for each in one.hosts | one.communities})
-    actors = _actors(connection, {actor for actor, _, _ in gathered})
-    confirmed = {each.incident_id: each.confirmed for each in evidence.incidents if each.instance == domain}
+    traced = _add_origins(connection, number, by_medium, gathered)
+    texts = read_texts(connection, {each for one in gathered.values() for each in one.hosts | one.communities})
+    actors = name_actors(connection, {actor for actor, _, _ in gathered})
+    clusters = name_clusters(connection, {cluster for _, _, cluster in gathered})
     incidents = []
-    for (actor_id, day, cluster), one in gathered.items():
-        actor = actors.get(actor_id, "")
-        name = f"{domain}/{actor or 'unknown'}/{as_date(day)}/{cluster}"
-        if not one.now and name not in confirmed:
+    for (actor_id, day, cluster_id), one in gathered.items():
+        actor, cluster = actors.get(actor_id, ""), clusters[cluster_id].hex()
+        how = surest(confirmed.get((each.tenant, each.sha256)) for each in one.media.values())
+        if not one.now and how is None:
             continue  # flagged once, and judged harmless since
         incidents.append(
             Trace(
-                id=name,
+                id=name_incident(domain, actor, as_date(day), cluster),
                 day=as_date(day),
                 actor=actor,
                 cluster=cluster,
                 media=tuple(one.media[each] for each in sorted(one.media)),
                 flagged_now=one.now,
-                confirmed=confirmed.get(name),
+                confirmed=how,
                 hosts=tuple(sorted(texts[each] for each in one.hosts)),
                 communities=tuple(sorted(texts[each] for each in one.communities)),
-                posts=tuple(sorted(one.posts)[:_POSTS_MOST]),
+                posts=tuple(sorted(one.posts)),
             )
         )
     incidents.sort(key=lambda each: (-each.day.toordinal(), each.id))
-    return Traces(tuple(incidents), whole=len(rows) < SIGHTINGS_MOST)
+    return Traces(tuple(incidents), whole=len(found_rows) <= SIGHTINGS_MOST, traced=traced)
 
 
 def read_deeds(connection: Connection, domain: str) -> list[Deed]:
@@ -163,7 +169,7 @@ def _sightings(connection: Connection, number: int) -> list[Row[Any]]:
         .join(TEXTS, TEXTS.c.id == MEDIA.c.tenant_id)
         .where(EVIDENCE.c.instance_id == number)
         .order_by(EVIDENCE.c.day.desc(), EVIDENCE.c.media_id, EVIDENCE.c.actor_id)
-        .limit(SIGHTINGS_MOST)
+        .limit(SIGHTINGS_MOST + 1)  # one more says that there are more
     )
     return list(connection.execute(query))
 
@@ -173,8 +179,12 @@ def _add_origins(
     number: int,
     by_medium: Mapping[int, Collection[Key]],
     gathered: Mapping[Key, _Gathered],
-) -> None:
-    """Hosts, communities and posts: of those origins that name the instance as the author's, and the same account."""
+) -> bool:
+    """Hosts, communities and posts: of those origins that name the instance as the author's, and the same account.
+
+    Whether all of them were looked at.
+    """
+    traced = True
     columns = (
         ORIGINS.c.actor_id,
         ORIGINS.c.host_id,
@@ -193,10 +203,14 @@ def _add_origins(
             .where(among(connection, JOINS.c.media_id, chunk), ORIGINS.c.author_instance_id == number)
         )
         for query in (own, joined):
-            for row in connection.execute(query.limit(_ORIGINS_MOST)):
+            newest = query.order_by(ORIGINS.c.observed_at.desc(), ORIGINS.c.id).limit(ORIGINS_MOST + 1)
+            rows = connection.execute(newest).all()
+            traced = traced and len(rows) <= ORIGINS_MOST
+            for row in rows[:ORIGINS_MOST]:
                 for key in by_medium[row.media_id]:
                     if key[0] == row.actor_id:
                         _add_origin(gathered[key], row)
+    return traced
 
 
 def _add_origin(found: _Gathered, row: Any) -> None:
@@ -206,22 +220,6 @@ def _add_origin(found: _Gathered, row: Any) -> None:
         found.communities.add(row.community_id)
     if row.post_url:
         found.posts.add(row.post_url)
-
-
-def _texts(connection: Connection, numbers: Iterable[int]) -> dict[int, str]:
-    found: dict[int, str] = {}
-    for chunk in chunks(set(numbers)):
-        query = select(TEXTS.c.id, TEXTS.c.text).where(among(connection, TEXTS.c.id, chunk))
-        found.update((number, text) for number, text in connection.execute(query))
-    return found
-
-
-def _actors(connection: Connection, numbers: Collection[int]) -> dict[int, str]:
-    found: dict[int, str] = {}
-    for chunk in chunks(numbers):
-        for row in connection.execute(select(ACTORS).where(among(connection, ACTORS.c.id, chunk))):
-            found[row.id] = f"{row.key_id}:{bytes(row.pseudonym).hex()}"
-    return found
 
 
 def _day(at: int) -> date:

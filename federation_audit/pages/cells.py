@@ -87,9 +87,10 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """Several cells in one."""
+    """Several cells in one. Where there are more than `most`, a page says how many it leaves to CSV and JSON."""
 
     cells: "Sequence[Cell]"
+    most: int | None = None
 
 
 Cell = str | int | float | None | Said | Link | Outside | Moment | Day | Share | Interval | Mark | Listed
@@ -134,8 +135,11 @@ def as_html(cell: Cell, now_ms: int) -> Markup:
             )
         case Mark(text, tone):
             return Markup('<span class="mark {}">{}</span>').format(tone, text)
-        case Listed(cells):
-            items = Markup("").join(Markup("<li>{}</li>").format(as_html(each, now_ms)) for each in cells)
+        case Listed(cells, most):
+            items = Markup("").join(Markup("<li>{}</li>").format(as_html(each, now_ms)) for each in cells[:most])
+            if most is not None and len(cells) > most:
+                more = figures.count(len(cells) - most)
+                items += Markup('<li class="hint">and {} more: CSV and JSON have them</li>').format(more)
             return Markup('<ul class="listed">{}</ul>').format(items)
         case bool():
             return escape("yes" if cell else "no")

@@ -20,7 +20,8 @@ from federation_audit.pages.funnel import (
     level_word,
     make_funnel,
 )
-from federation_audit.pages.instance import add_instance_routes, is_comparable, show_chance, show_ratio
+from federation_audit.pages.instance import add_instance_routes
+from federation_audit.pages.numbers import is_comparable, show_chance, show_ratio
 from federation_audit.pages.site import Area
 from federation_audit.pages.table import Column, Filter, Rows, Selection, Table
 from federation_audit.pages.visits import Here
@@ -109,6 +110,7 @@ class _Prepared:
     ranked: tuple[InstanceAssessment, ...]
     funnel: Funnel
     plot: Markup
+    listed_alone: int
 
 
 def instances_area() -> Area:
@@ -120,7 +122,9 @@ def instances_area() -> Area:
         if not kept or kept[0].assessed is not assessed:
             ranked = sorted(assessed.assessment, key=lambda each: (-each.level, each.instance))
             funnel = make_funnel(assessed.assessment)
-            kept[:] = [_Prepared(assessed, tuple(ranked), funnel, draw_funnel(funnel))]
+            listed = assessed.known.listed
+            alone = sum(not each.of.triage.flagged and each.of.instance in listed for each in funnel.points)
+            kept[:] = [_Prepared(assessed, tuple(ranked), funnel, draw_funnel(funnel), alone)]
         return kept[0]
 
     @router.get("/instances", response_model=None)
@@ -139,6 +143,7 @@ def instances_area() -> Area:
             found,
             funnel=prepared.funnel,
             plot=prepared.plot,
+            listed_alone=prepared.listed_alone,
             legend=[(level_word(level), draw_shape(level)) for level in Level],
             unattributed=assessment.unattributed_media / every if every else None,
             at=assessment.at,

@@ -494,7 +494,7 @@ def _shown(
                 foresee(
                     row.reviewed,
                     each.incidents,
-                    cluster=str(row.cluster),
+                    cluster=each.cluster,
                     confirmed=confirmed,
                     local_domains=surroundings.local_domains,
                 )

@@ -119,9 +119,10 @@ def read_cluster(
     whole = connection.execute(
         select(func.count()).select_from(FLAGS).where(FLAGS.c.cluster_id == cluster)
     ).scalar_one()
-    first = connection.execute(select(func.min(inside.subquery().c.sha256))).scalar_one()
-    rows = connection.execute(inside.order_by(MEDIA.c.sha256).offset(start).limit(size)).all()
-    return Cluster(tenant, bytes(first), tuple(_media(connection, viewer, tenant, rows)), total, whole - total)
+    by_hash = inside.order_by(MEDIA.c.sha256)
+    first = connection.execute(by_hash.limit(1)).one()
+    rows = connection.execute(by_hash.offset(start).limit(size)).all()
+    return Cluster(tenant, bytes(first.sha256), tuple(_media(connection, viewer, tenant, rows)), total, whole - total)
 
 
 def waiting_of(row: Waiting | None) -> set[bytes]:

@@ -18,7 +18,8 @@ from federation_audit.reviewing.outcomes import Outcome, Reviewed, read_reviewed
 from federation_audit.reviewing.overriding import read_lists
 from federation_audit.store.facts import DECISIONS, Role
 from federation_audit.store.identities import TextKind
-from federation_audit.store.rows import among, chunks
+from federation_audit.store.queries import name_clusters
+from federation_audit.store.rows import among, chunks, smallest
 from federation_audit.store.tables import (
     EVIDENCE,
     FLAGS,
@@ -70,12 +71,13 @@ class Waiting:
 class Details:
     """What a reviewer is told of a row. Domains and names are as the store has them.
 
-    `near` is how many more images look like these, in every tenant; `rules` the names of what fired; `scores` the
-    highest of each; `accounts` are the authors that are known; `incidents` what it could add to: author's instance,
-    actor, day; `unattributed` counts images whose author's instance is not known.
+    `cluster` is what the cluster goes by in all tenants together; `near` is how many more images it has there; `rules`
+    the names of what fired; `scores` the highest of each; `accounts` are the authors that are known; `incidents` what
+    it could add to: author's instance, actor, day; `unattributed` counts images whose author's instance is not known.
     """
 
     images: int
+    cluster: str = ""
     near: int = 0
     rules: set[str] = field(default_factory=set)
     scores: dict[str, float] = field(default_factory=dict)
@@ -121,7 +123,7 @@ def read_waiting(
     touched = func.max(case((among(connection, FLAGS.c.media_id, reviewed.keys() - done), 1), else_=0))
     known = set(evidence)
     accused = func.max(case((FLAGS.c.media_id.in_(_sent_from(connection, known.__contains__)), 1), else_=0))
-    oldest, name = func.min(FLAGS.c.flagged_at), func.min(MEDIA.c.sha256)
+    oldest, name = func.min(FLAGS.c.flagged_at), smallest(connection, MEDIA.c.sha256)
     query = (
         select(FLAGS.c.cluster_id, TEXTS.c.text, accused.label("accused"))
         .join(MEDIA, MEDIA.c.id == FLAGS.c.media_id)
@@ -170,7 +172,9 @@ def read_details(connection: Connection, rows: Sequence[Waiting]) -> list[Detail
     found = [Details(len(row.media)) for row in rows]
     of = {number: each for row, each in zip(rows, found, strict=True) for number, _ in row.media}
     whole = _sizes(connection, {row.cluster for row in rows})
+    names = name_clusters(connection, whole)
     for row, each in zip(rows, found, strict=True):
+        each.cluster = names[row.cluster].hex()
         each.near = whole.get(row.cluster, 0) - 1
     for number, lists in read_lists(connection, of).items():
         of[number].lists |= lists

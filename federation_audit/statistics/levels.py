@@ -209,8 +209,8 @@ def _reasons(of: InstanceAssessment) -> Iterable[str]:
     if _is_contradictory(decided):
         yield (
             f"Insufficient: {_many(count, 'confirmed incident')} of {_many(_pictures(decided), 'picture')} but"
-            f" {_many(decided.media, 'image')} counted since {decided.since}: the pictures were first seen before, or"
-            " the audit is to be rebuilt."
+            f" {_many(decided.media, 'image')} counted since {decided.since}: lists alone found the pictures, they"
+            " were first seen before, or the audit is to be rebuilt."
         )
         return
     if not decided.media and not of.triage.media:

@@ -9,10 +9,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, Table, select
 
 from federation_audit.store.facts import DECISIONS, METHODS, PLACES, Role
 from federation_audit.store.identities import NameKind
+from federation_audit.store.queries import name_clusters
 from federation_audit.store.tables import (
     ACTORS,
     DAYS,
@@ -59,17 +60,13 @@ class _Names:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        clusters = (
-            select(FLAGS.c.cluster_id, func.min(MEDIA.c.sha256))
-            .join(MEDIA, MEDIA.c.id == FLAGS.c.media_id)
-            .group_by(FLAGS.c.cluster_id)
-        )
+        clusters = name_clusters(connection, set(connection.scalars(select(FLAGS.c.cluster_id).distinct())))
         self._texts = {0: ""} | {row.id: row.text for row in connection.execute(select(TEXTS))}
         self._tables: dict[str, dict[int, Any]] = {
             "actor": {0: ""}
             | {row.id: [row.key_id, row.pseudonym.hex()] for row in connection.execute(select(ACTORS))},
             "stratum": {0: "now"} | {row.id: list(row)[1:] for row in connection.execute(select(STRATA))},
-            "cluster": {number: sha256.hex() for number, sha256 in connection.execute(clusters)},
+            "cluster": {number: sha256.hex() for number, sha256 in clusters.items()},
         }
 
     def of(self, kind: str, value: Any) -> Any:

@@ -8,12 +8,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from federation_audit.store import evidence
 from federation_audit.store.facts import DECISIONS, Role
 from federation_audit.store.identities import TextKind
-from federation_audit.store.rows import among, chunks
+from federation_audit.store.rows import among, chunks, smallest
 from federation_audit.store.standings import NOW
 from federation_audit.store.tables import (
     ACTORS,
@@ -118,15 +118,7 @@ def read_incidents(connection: Connection, domain: str) -> list[Incident]:
     if number is None:
         return []
     found = connection.execute(evidence.incidents_of(connection, [number])).all()
-    names: dict[int, bytes] = {}
-    for chunk in chunks({row.cluster_id for row in found}):
-        named = (
-            select(FLAGS.c.cluster_id, func.min(MEDIA.c.sha256))
-            .join(MEDIA, MEDIA.c.id == FLAGS.c.media_id)
-            .where(among(connection, FLAGS.c.cluster_id, chunk))
-            .group_by(FLAGS.c.cluster_id)
-        )
-        names.update((cluster, sha256) for cluster, sha256 in connection.execute(named))
+    names = name_clusters(connection, {row.cluster_id for row in found})
     media: dict[tuple[int, int, int], list[bytes]] = {}
     behind = (
         select(EVIDENCE.c.actor_id, EVIDENCE.c.day, FLAGS.c.cluster_id, MEDIA.c.sha256)
@@ -147,6 +139,20 @@ def read_incidents(connection: Connection, domain: str) -> list[Incident]:
         for row in found
     ]
     return sorted(incidents, key=lambda each: (-each.day, each.cluster, each.actor or ("", b"")))
+
+
+def name_clusters(connection: Connection, numbers: Collection[int]) -> dict[int, bytes]:
+    """What each of these clusters goes by: its smallest sha256, whatever tenant has it, flagged now or once."""
+    names: dict[int, bytes] = {}
+    for chunk in chunks(numbers):
+        query = (
+            select(FLAGS.c.cluster_id, smallest(connection, MEDIA.c.sha256))
+            .join(MEDIA, MEDIA.c.id == FLAGS.c.media_id)
+            .where(among(connection, FLAGS.c.cluster_id, chunk))
+            .group_by(FLAGS.c.cluster_id)
+        )
+        names.update((cluster, bytes.fromhex(sha256)) for cluster, sha256 in connection.execute(query))
+    return names
 
 
 def read_flagged(connection: Connection, domain: str, *, most: int = 1_000) -> list[FlaggedMedium]:
@@ -226,6 +232,15 @@ def forgotten_at(connection: Connection, key_id: str, pseudonym: bytes) -> int |
     """Until when an actor's traces are forgotten; None where nobody asked, or it is not recorded yet."""
     query = select(FORGOTTEN.c.forgotten_at).where(FORGOTTEN.c.key_id == key_id, FORGOTTEN.c.pseudonym == pseudonym)
     return connection.execute(query).scalar()
+
+
+def read_texts(connection: Connection, numbers: Collection[int]) -> dict[int, str]:
+    """The texts (instances, tenants, communities, ...) of these ids; of 0, which is none, nothing."""
+    found: dict[int, str] = {}
+    for chunk in chunks(numbers):
+        query = select(TEXTS.c.id, TEXTS.c.text).where(among(connection, TEXTS.c.id, chunk))
+        found.update((number, text) for number, text in connection.execute(query))
+    return found
 
 
 def instance_id(connection: Connection, domain: str) -> int | None:

@@ -43,6 +43,13 @@ def among(connection: Connection, column: Column[int], ids: Collection[int]) -> 
     return column == any_(bindparam("ids", list(ids), type_=ARRAY(BigInteger), unique=True))
 
 
+def smallest(connection: Connection, column: Column[bytes]) -> ColumnElement[str]:
+    """The smallest of a column of bytes, in hexadecimal: PostgreSQL before 18 has no min() of bytes themselves."""
+    if connection.dialect.name == "sqlite":
+        return func.lower(func.min(func.hex(column)))
+    return func.min(func.encode(column, "hex").collate("C"))
+
+
 def rows_by_bytes(
     connection: Connection, columns: Sequence[Column[Any]], key: Column[bytes], values: Collection[bytes]
 ) -> Iterator[Any]:

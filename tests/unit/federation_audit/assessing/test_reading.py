@@ -122,8 +122,12 @@ def clusters_of(store: Store) -> dict[str, frozenset[Medium]]:
     with store.reading() as connection:
         of = dict(row._tuple() for row in connection.exec_driver_sql(tenants))
         rows = connection.execute(select(FLAGS.c.cluster_id, MEDIA).join(MEDIA, MEDIA.c.id == FLAGS.c.media_id)).all()
+    names = {
+        number: min(bytes(row.sha256) for row in rows if row.cluster_id == number).hex()
+        for number in {row.cluster_id for row in rows}
+    }
     for row in rows:
-        found[str(row.cluster_id)].add((of[row.id], IMAGES[bytes(row.sha256)]))
+        found[names[row.cluster_id]].add((of[row.id], IMAGES[bytes(row.sha256)]))
     return {cluster: frozenset(media) for cluster, media in found.items()}
 
 

@@ -20,11 +20,11 @@ from federation_audit.store.queries import read_days, read_flagged, read_inciden
 from federation_audit.store.state import write_state
 from federation_audit.store.tables import FLAGS, PERIODS, STRATA, TEXTS
 from schemas.clock import now_ms
-from schemas.messages import AnsweredBy
+from schemas.messages import AnsweredBy, Decision, Stage
 from schemas.topics import DAY_MS
 from tests.fediverse import HOSTILE, LEVELS, SECOND
 from tests.pages import running_pages
-from tests.stores import removed, write
+from tests.stores import judged, removed, seen, write
 from tests.unit.federation_audit.pages.test_pages import Visitor
 
 BEHIND = ("exposure", "weeks", "course", "incidents", "accounts", "communities", "hosts")
@@ -349,6 +349,84 @@ def test_every_page_of_an_instance_is_also_json_and_csv(viewer: Visitor) -> None
         assert sheet.headers["content-type"].startswith("text/csv") and sheet.text.count("\r\n") > 1
         assert re.search(r'filename="bad\.example-\w+\.csv"', sheet.headers["content-disposition"])
         assert "style=" not in viewer.get(path).text
+
+
+def test_who_is_found_by_lists_alone_is_said_to_stand_at_nought(tmp_path) -> None:
+    said = "Lists of known images found something from here"
+    with running_pages(tmp_path, filled=True) as pages:
+        store = pages.site.database
+        assert isinstance(store, Store)
+        hit = 10_000
+        harmless = [
+            each for image in range(hit + 1, hit + 211) for each in (judged(image), seen(image, "lists.example"))
+        ]
+        found = judged(hit, Decision.REJECT, stage=Stage.LIST, hash_list="others@1", looks=[])
+        write(store, [*harmless, found, seen(hit, "lists.example", actor="a")]).release()
+        visitor = Visitor(pages.url)
+        visitor.log_in("viewer")
+        assert "1 at 0 % has images that lists of known images found" in visitor.get("/instances").text
+        [point] = [
+            each
+            for each in make_funnel(pages.site.assessor.newest().assessment).points
+            if each.of.instance == "lists.example"
+        ]
+        assert point.rate == 0
+        assert said in visitor.get("/instances/lists.example").text
+        for other in ("listed.example", "bad.example", "elder.example"):  # models flagged; lists found nothing
+            assert said not in visitor.get(f"/instances/{other}").text
+        visitor.http.close()
+
+
+def test_what_only_lists_found_is_said_of_none_where_there_is_none(viewer: Visitor) -> None:
+    assert "lists of known images found" not in viewer.get("/instances").text
+
+
+def test_it_says_when_more_was_seen_than_is_looked_at(viewer: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = ("", "/incidents", "/hosts", "/communities")
+    older, more = "there are older ones", "seen more often than is looked at"
+    whole = rows_of(viewer, "/instances/bad.example/incidents")
+    sightings = sum(int(str(row["images"])) for row in whole)
+    monkeypatch.setattr("federation_audit.assessing.traces.SIGHTINGS_MOST", sightings)
+    monkeypatch.setattr("federation_audit.assessing.traces.ORIGINS_MOST", sightings)
+    for below in pages:
+        text = viewer.get(f"/instances/bad.example{below}").text
+        assert older not in text and more not in text, below
+    assert rows_of(viewer, "/instances/bad.example/incidents") == whole
+    monkeypatch.setattr("federation_audit.assessing.traces.ORIGINS_MOST", sightings - 1)
+    for below in pages:
+        text = viewer.get(f"/instances/bad.example{below}").text
+        assert older not in text and more in text, below
+    cut = rows_of(viewer, "/instances/bad.example/incidents")
+    assert [row["posts"] for row in cut[:-1]] == [row["posts"] for row in whole[:-1]]  # the oldest lacks one
+    monkeypatch.setattr("federation_audit.assessing.traces.SIGHTINGS_MOST", sightings - 1)
+    for below in pages:
+        assert older in viewer.get(f"/instances/bad.example{below}").text, below
+
+
+def test_a_report_says_when_more_was_seen_than_is_looked_at(viewer: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    more, path = "seen more often than is looked at", "/decisions/bad.example/report"
+    assert more not in viewer.get(path).text
+    monkeypatch.setattr("federation_audit.assessing.case.ORIGINS_MOST", 3)
+    assert more in viewer.get(path).text
+
+
+def test_a_page_shows_twenty_posts_of_an_incident_and_says_that_there_are_more(tmp_path) -> None:
+    with running_pages(tmp_path, filled=True) as pages:
+        store = pages.site.database
+        assert isinstance(store, Store)
+        posts = [f"https://loud.example/post/{number}" for number in range(25)]
+        write(
+            store,
+            [judged(10_000, Decision.REJECT), *(seen(10_000, "loud.example", actor="a", post=each) for each in posts)],
+        ).release()
+        visitor = Visitor(pages.url)
+        visitor.log_in("viewer")
+        path = "/instances/loud.example/incidents"
+        [row] = rows_of(visitor, path)
+        assert row["posts"] == sorted(posts)
+        text = visitor.get(path).text
+        assert text.count('class="outside"') == 20 and "and 5 more" in text
+        visitor.http.close()
 
 
 def test_an_empty_store_is_shown_as_one(tmp_path) -> None:
