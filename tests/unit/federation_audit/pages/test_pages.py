@@ -80,6 +80,23 @@ def test_who_is_not_logged_in_is_sent_to_the_login_and_back(visitor: Visitor) ->
     assert evil.status_code == 403  # the token was for the visitor who was not logged in
 
 
+def test_where_nobody_has_an_account_yet_the_login_says_how_to_make_one(
+    visitor: Visitor, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    remedy = "<code>fediwarden users add NAME --role admin</code>"
+    assert remedy not in visitor.get("/login").text
+    with running_pages(tmp_path_factory.mktemp("nobody"), accounts=False) as pages:
+        newcomer = Visitor(pages.url)
+        page = newcomer.get("/login").text
+        assert "There is no account yet" in page and remedy in page
+        assert "Forgotten?" not in page
+        refused = newcomer.log_in("admin")
+        assert refused.status_code == 403 and remedy in refused.text
+        pages.site.users.add("ada", Role.ADMIN, WORDS, by=TEST, must_change=False)
+        assert remedy not in newcomer.get("/login").text
+        newcomer.http.close()
+
+
 def test_the_start_page_is_the_first_that_the_role_may_see(log_in: LogIn) -> None:
     assert log_in("viewer").get("/").headers["location"] == "/overview"
 
