@@ -1,5 +1,6 @@
 """The pages over HTTP, from a real port."""
 
+import asyncio
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from federation_audit.accounts.roles import Role
 from federation_audit.pages.service import CannotServe, Pages
 from federation_audit.pages.settings import PagesSettings
 from tests.pages import TEST, WORDS, running_pages
+from tests.stores import open_store, sqlite_url
 
 LogIn = Callable[[str], "Visitor"]
 
@@ -314,3 +316,22 @@ def test_over_https_cookies_are_host_bound_and_the_proxy_is_the_only_name(tmp_pa
             assert "strict-transport-security" in answer.headers
             cookie = answer.headers["set-cookie"]
             assert cookie.startswith("__Host-fediwarden-visit=") and cookie.endswith("; Secure")
+
+
+def test_what_fails_beside_the_pages_is_heard_of_and_they_go_on(tmp_path: Path) -> None:
+    async def fail() -> None:
+        asyncio.get_running_loop().call_later(0.5, pages.stop)
+        raise ZeroDivisionError("as nobody foresaw")
+
+    async def go_on() -> None:
+        await asyncio.Event().wait()
+
+    with open_store(sqlite_url(tmp_path)) as database:
+        pages = Pages(PagesSettings(port=0), database)
+        pages._beside += [fail, go_on]
+        pages.listen()
+        with capture_logs() as said:
+            asyncio.run(pages.serve())
+    faults = [each for each in said if each["log_level"] == "error"]
+    assert [each["error"] for each in faults] == ["ZeroDivisionError('as nobody foresaw')"]
+    assert said[-1]["event"] == "pages stopped"
