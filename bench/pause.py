@@ -45,7 +45,7 @@ class PauseModel:
 
     def infer(self, batch: Sequence[Prepared]) -> Probabilities:
         """Sleep, then answer 0 for each frame."""
-        time.sleep(self._pause_s * len(batch))
+        time.sleep(self._pause_s * len(batch))  # what stands for a model's work: the one thing it does
         return np.zeros((len(batch), 1), dtype=np.float32)
 
 

@@ -121,7 +121,7 @@ def wait_for_port(port: int) -> None:
         except OSError:
             if time.monotonic() > until:
                 raise
-            time.sleep(0.05)
+            time.sleep(0.05)  # another process gives no event when it listens
 
 
 class Asker:
@@ -177,7 +177,7 @@ def settled_rss(relay: psutil.Process) -> int:
     """Its resident bytes when they have not grown for a second."""
     highest, same = 0, 0
     while same < SETTLE_LOOKS:
-        time.sleep(0.05)
+        time.sleep(0.05)  # another process gives no event when it grows
         now = relay.memory_info().rss
         same = 0 if now > highest else same + 1
         highest = max(highest, now)

@@ -23,16 +23,16 @@ from federation_audit.accounts.actions import Actor, record
 from federation_audit.accounts.database import Database
 from federation_audit.alerts import Alerts, AlertSent, Event, EventKind, NoAlerts, Notify, Told, apprise_notifier
 from federation_audit.assessing.assessor import Assessor
+from federation_audit.assessing.reading import read_hits, read_media
 from federation_audit.cases import Level
 from federation_audit.deciding.tables import DECISIONS
-from federation_audit.reviewing.outcomes import Outcome, Reviewed, read_reviewed
+from federation_audit.reviewing.outcomes import Outcome, read_reviewed
+from federation_audit.reviewing.queue import count_waiting
 from federation_audit.settings import AuditSettings
 from federation_audit.store.errors import StoreError
-from federation_audit.store.facts import FLAGGED_FROM
-from federation_audit.store.queries import read_strata
 from federation_audit.store.rows import among, chunks
 from federation_audit.store.state import read_numbers, write_numbers
-from federation_audit.store.tables import EVIDENCE, FLAGS, JUDGEMENTS, MEDIA, TEXTS
+from federation_audit.store.tables import EVIDENCE, FLAGS, TEXTS
 
 log = structlog.get_logger("federation_audit.alerts")
 
@@ -44,9 +44,6 @@ _TEXT_MOST = 3_000
 _PREFIX = "alerts/"
 _LEVELS = _PREFIX + "level/"
 _LAST, _WAITING, _EXPIRING, _CONFIRMED = "last", "waiting", "expiring", "confirmed"
-
-Medium = tuple[str, bytes]
-"""Tenant, sha256."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +110,7 @@ class AlertRunner:
             confirmed, domains = _newly_confirmed(
                 connection, numbers.get(_CONFIRMED, 0), verified_lists=self._settings.verified_lists
             )
-            waiting = _waiting(connection)
+            waiting = count_waiting(connection, verified_lists=self._settings.verified_lists)
             expiring = _expiring(connection, at)
         last = numbers.get(_LAST)
         before = Told(
@@ -193,8 +190,8 @@ def _newly_confirmed(connection: Connection, since: int, *, verified_lists: Coll
     domains of the instances that they came from."""
     reviewed = read_reviewed(connection)
     outcomes = {medium: each.outcome for medium, each in reviewed.items()}
-    looked_at = _media_ids(connection, reviewed)
-    confirmed_at = _hit_at(connection, verified_lists)
+    looked_at = read_media(connection, reviewed)
+    confirmed_at = read_hits(connection, verified_lists)
     for number, medium in looked_at.items():
         if outcomes[medium] is Outcome.DISMISSED:  # people know better than a list
             confirmed_at.pop(number, None)
@@ -225,50 +222,6 @@ def _newly_confirmed(connection: Connection, since: int, *, verified_lists: Coll
         for name in connection.scalars(select(TEXTS.c.text).where(among(connection, TEXTS.c.id, chunk)))
     ]
     return len(new), sorted(domains)
-
-
-def _hit_at(connection: Connection, verified_lists: Collection[str]) -> dict[int, int]:
-    """When a verified list first had each medium that it has now, by the medium's id."""
-    wanted = [
-        number
-        for number, each in read_strata(connection).items()
-        if each.is_list and each.hash_list.partition("@")[0] in verified_lists
-    ]
-    if not wanted:
-        return {}
-    query = (
-        select(JUDGEMENTS.c.media_id, func.min(JUDGEMENTS.c.judged_at).label("at"))
-        .join(FLAGS, FLAGS.c.media_id == JUDGEMENTS.c.media_id)
-        .where(JUDGEMENTS.c.stratum_id.in_(wanted), JUDGEMENTS.c.decision >= FLAGGED_FROM)
-        .group_by(JUDGEMENTS.c.media_id)
-    )
-    return {row.media_id: row.at for row in connection.execute(query)}
-
-
-def _media_ids(connection: Connection, media: Collection[Medium]) -> dict[int, Medium]:
-    """Those of `media` that are in the store, by their ids."""
-    found: dict[int, Medium] = {}
-    for chunk in chunks({sha256 for _, sha256 in media}):
-        query = select(MEDIA.c.id, TEXTS.c.text, MEDIA.c.sha256).join(TEXTS, TEXTS.c.id == MEDIA.c.tenant_id)
-        for number, tenant, sha256 in connection.execute(query.where(MEDIA.c.sha256.in_(chunk))):
-            if (tenant, bytes(sha256)) in media:
-                found[number] = (tenant, bytes(sha256))
-    return found
-
-
-def _waiting(connection: Connection) -> int:
-    """How many media are flagged now that no review has settled."""
-    flagged = connection.execute(select(func.count()).select_from(FLAGS).where(FLAGS.c.now == 1)).scalar_one()
-    settled = _media_ids(connection, _settled(read_reviewed(connection)))
-    over = 0
-    for chunk in chunks(settled):
-        query = select(func.count()).select_from(FLAGS).where(FLAGS.c.now == 1)
-        over += connection.execute(query.where(among(connection, FLAGS.c.media_id, chunk))).scalar_one()
-    return int(flagged - over)
-
-
-def _settled(reviewed: dict[Medium, Reviewed]) -> set[Medium]:
-    return {each for each, found in reviewed.items() if found.outcome in (Outcome.CONFIRMED, Outcome.DISMISSED)}
 
 
 def _expiring(connection: Connection, at: int) -> int:

@@ -2,24 +2,22 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from schemas.fetching import FetchLimits, Network
+from schemas.fetching import HTTP_TOO, FetchLimits, GuardedFetchSettings, Network
 
 
-class FetchSettings(BaseModel):
+class FetchSettings(GuardedFetchSettings):
     """Whether, from where and how much GET /v1/pdq fetches."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     enabled: bool = Field(
         False,
         description="Whether GET /v1/pdq?image_url= fetches images and gives their PDQ hash (PieFed asks for that).",
     )
-    max_bytes: Annotated[int, Field(ge=1024)] = Field(20 << 20, description="Largest image fetched.")
     timeout_s: Annotated[float, Field(gt=0, le=60)] = Field(
         5.0, description="Seconds for all of a fetch: names, connections, redirects, content."
     )
+    max_bytes: Annotated[int, Field(ge=1024)] = Field(20 << 20, description="Largest image fetched.")
     redirects: Annotated[int, Field(ge=0, le=10)] = Field(3, description="Redirects followed.")
     ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = Field((80, 443), description="Ports connected to.")
     networks: tuple[Network, ...] = Field(
@@ -33,12 +31,4 @@ class FetchSettings(BaseModel):
     @property
     def limits(self) -> FetchLimits:
         """The same, as the fetcher takes it: pictures and films, over http and https."""
-        return FetchLimits(
-            accept="image/*, video/*",
-            setting="gateway.fetch",
-            max_bytes=self.max_bytes,
-            timeout_s=self.timeout_s,
-            redirects=self.redirects,
-            ports=self.ports,
-            networks=self.networks,
-        )
+        return self.as_limits(accept="image/*, video/*", setting="gateway.fetch", schemes=HTTP_TOO)

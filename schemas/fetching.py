@@ -15,14 +15,18 @@ import ssl
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urljoin, urlsplit
 
 import httpcore
+from pydantic import BaseModel, ConfigDict, Field
 
 _NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _URL_MOST = 4096
+
+HTTP_TOO = frozenset({"http", "https"})
+HTTPS_ALONE = frozenset({"https"})
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -60,8 +64,39 @@ class FetchLimits:
     redirects: int
     ports: tuple[int, ...] = (80, 443)
     networks: tuple[Network, ...] = ()
-    schemes: frozenset[str] = frozenset({"http", "https"})
+    schemes: frozenset[str] = HTTP_TOO
     one_host: bool = False
+
+
+class GuardedFetchSettings(BaseModel):
+    """What an admin may set wherever something is fetched. Who fetches declares again what is otherwise there."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    enabled: bool = Field(False, description="Whether anything is fetched.")
+    timeout_s: Annotated[float, Field(gt=0, le=60)] = Field(5.0, description="Seconds for each question.")
+    max_bytes: Annotated[int, Field(ge=1024)] = Field(1 << 20, description="Largest answer read.")
+    redirects: Annotated[int, Field(ge=0, le=5)] = Field(2, description="Redirects followed, over https alone.")
+    ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = Field((443,), description="Ports connected to.")
+    networks: tuple[Network, ...] = Field(
+        (), description="Networks (CIDR) that may be asked although they are not public."
+    )
+
+    def as_limits(
+        self, *, accept: str, setting: str, schemes: frozenset[str] = HTTPS_ALONE, one_host: bool = False
+    ) -> FetchLimits:
+        """The same, as `fetch` takes it."""
+        return FetchLimits(
+            accept=accept,
+            setting=setting,
+            max_bytes=self.max_bytes,
+            timeout_s=self.timeout_s,
+            redirects=self.redirects,
+            ports=self.ports,
+            networks=self.networks,
+            schemes=schemes,
+            one_host=one_host,
+        )
 
 
 @dataclass(frozen=True, slots=True)

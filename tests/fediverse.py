@@ -53,8 +53,6 @@ from schemas.messages import (
     Confidence,
     Decision,
     EnforcementOutcome,
-    EnforcementReported,
-    ImageFailed,
     Message,
     OriginAuthor,
     OriginCommunity,
@@ -68,7 +66,19 @@ from schemas.messages import (
     Verdict,
 )
 from schemas.topics import DAY_MS
-from tests.stores import FAR_BACK, open_store, pdq, pseudonym, received, sha, sqlite_url
+from tests.stores import (
+    FAR_BACK,
+    answered,
+    failed,
+    judged,
+    open_store,
+    pdq,
+    pseudonym,
+    received,
+    removed,
+    sha,
+    sqlite_url,
+)
 
 _TREES = """alder ash aspen beech birch box cedar cherry chestnut cypress elder elm fir hazel holly hornbeam juniper
 larch laurel lime maple medlar oak pine poplar rowan spruce willow yew"""
@@ -389,18 +399,7 @@ class _World:
             kind = kinds[number % len(kinds)]
             self.messages.append(self._answer(self._number, kind, at, Decision.ACCEPT, "default"))
             if number % 10 == 0:
-                self.messages.append(
-                    ImageFailed(
-                        scan_id=f"scan-{self._number}",
-                        tenant="default",
-                        sha256=sha(self._number),
-                        reason="model-failed",
-                        topic="",
-                        partition=0,
-                        offset=0,
-                        failed_at=at,
-                    )
-                )
+                self.messages.append(failed(self._number, at=at))
 
     def _verdict(
         self,
@@ -416,57 +415,34 @@ class _World:
         by_model = stage is Stage.LIVE
         rules = () if decision is Decision.ACCEPT else (RuleFired(name=rule, decision=decision, frame=0),)
         high = {Decision.ACCEPT: 0.04, Decision.REVIEW: 0.61, Decision.REJECT: 0.97}[decision]
-        return Verdict(
-            scan_id=f"scan-{image}",
+        verdict = judged(
+            image,
+            decision,
+            at=at,
+            policy="default-cpu:1",
             tenant=tenant,
-            sha256=sha(image),
-            decision=decision,
-            rules=rules if by_model else (),
-            scores={"falconsai/nsfw": high, "marqo/nsfw": high - 0.02} if by_model else {},
-            pdq=(look or pdq(image),) if by_model else (),
-            pdq_quality=(100,) if by_model else (),
-            media_type="image/webp",
-            length=20_000 + image,
-            models={"falconsai": "falconsai:1", "marqo": "marqo:1"} if by_model else {},
-            policy="default-cpu:1" if by_model else "",
-            hash_list="" if by_model else LIST,
+            looks=(look or pdq(image),) if by_model else (),
             stage=stage,
-            scanner="scanner-1",
-            topic="",
-            partition=0,
-            offset=0,
-            received_at=at,
-            judged_at=at,
+            hash_list="" if by_model else LIST,
+            scan=f"scan-{image}",
+        )
+        return verdict.model_copy(
+            update={
+                "rules": rules if by_model else (),
+                "scores": {"falconsai/nsfw": high, "marqo/nsfw": high - 0.02} if by_model else {},
+                "models": {"falconsai": "falconsai:1", "marqo": "marqo:1"} if by_model else {},
+                "media_type": "image/webp",
+                "length": 20_000 + image,
+            }
         )
 
     def _answer(self, image: int, by: AnsweredBy, at: int, decision: Decision, tenant: str) -> AnswerGiven:
         accepted = decision is not Decision.REJECT or by in (AnsweredBy.DEADLINE, AnsweredBy.OVERLOAD)
-        return AnswerGiven(
-            scan_id=f"answer-{image}-{at}",
-            tenant=tenant,
-            sha256=sha(image),
-            status=200 if accepted else 406,
-            decision=Decision.ACCEPT if accepted else decision,
-            answered_by=by,
-            answered_at=at,
-            milliseconds=40.0,
-            accepted=accepted,
-        )
+        return answered(image, by, at=at, accepted=accepted, tenant=tenant, milliseconds=40.0)
 
     def _removed(self, image: int, at: int, outcome: EnforcementOutcome, tenant: str) -> None:
-        self.messages.append(
-            EnforcementReported(
-                scan_id=f"scan-{image}",
-                tenant=tenant,
-                sha256=sha(image),
-                outcome=outcome,
-                check=0,
-                attempt=1,
-                aliases=(f"{hashlib.md5(sha(image)).hexdigest()}.webp",),
-                judged_at=at - 9_000,
-                enforced_at=at,
-            )
-        )
+        alias = f"{hashlib.md5(sha(image)).hexdigest()}.webp"
+        self.messages.append(removed(image, at=at, after_ms=9_000, aliases=[alias], outcome=outcome, tenant=tenant))
 
     def _fetched(self, image: int, at: int) -> OriginObserved:
         return OriginObserved(

@@ -37,8 +37,9 @@ def running_pages(
     filled: bool = False,
     reviewed: bool = True,
     surroundings: Surroundings | None = None,
+    accounts: bool = True,
 ) -> Iterator[Pages]:
-    """Pages with an admin, a reviewer and a viewer of those names, whose password is `WORDS`.
+    """Pages with an admin, a reviewer and a viewer of those names, whose password is `WORDS`; or nobody's `accounts`.
 
     With `filled` they are over a copy of the invented fediverse of `tests.fediverse`, with its `reviewed` or without,
     assessed at its day; `surroundings` are then by default those that know its rules and its list.
@@ -67,7 +68,7 @@ def running_pages(
             local_domains=told.local_domains,
             today=lambda: today,
         )
-    for role in Role:
+    for role in Role if accounts else ():
         pages.site.users.add(role.value, role, WORDS, by=TEST, must_change=False)
     pages.listen()
     loop = asyncio.new_event_loop()

@@ -96,30 +96,47 @@ def judged(
     )
 
 
-def answered(image: int, by: AnsweredBy = AnsweredBy.VERDICT, *, at: int = NOON, accepted: bool = True) -> AnswerGiven:
+def answered(
+    image: int,
+    by: AnsweredBy = AnsweredBy.VERDICT,
+    *,
+    at: int = NOON,
+    accepted: bool = True,
+    tenant: str = "default",
+    milliseconds: float = 1.0,
+) -> AnswerGiven:
     return AnswerGiven(
         scan_id=f"answer-{image}-{at}",
-        tenant="default",
+        tenant=tenant,
         sha256=sha(image),
         status=200 if accepted else 406,
         decision=Decision.ACCEPT if accepted else Decision.REJECT,
         answered_by=by,
         answered_at=at,
-        milliseconds=1.0,
+        milliseconds=milliseconds,
         accepted=accepted,
     )
 
 
-def removed(image: int, *, at: int = NOON, aliases: Sequence[str] = ()) -> EnforcementReported:
+def removed(
+    image: int,
+    *,
+    at: int = NOON,
+    after_ms: int = 0,
+    aliases: Sequence[str] = (),
+    outcome: EnforcementOutcome = EnforcementOutcome.REMOVED,
+    tenant: str = "default",
+) -> EnforcementReported:
+    """What became of a file that was judged `after_ms` before `at`."""
     return EnforcementReported(
         scan_id=f"scan-{image}",
-        tenant="default",
+        tenant=tenant,
         sha256=sha(image),
-        outcome=EnforcementOutcome.REMOVED,
+        outcome=outcome,
         check=0,
         attempt=1,
         aliases=tuple(aliases),
-        judged_at=at,
+        judged_at=at - after_ms,
         enforced_at=at,
     )
 

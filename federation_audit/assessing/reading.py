@@ -51,8 +51,8 @@ def read_known(connection: Connection, *, verified_lists: Collection[str], local
     firsts = first_sightings(connection)
     flagged = flagged_strata(connection, strata)
     reviewed = read_reviewed(connection)
-    media = _media(connection, reviewed)
-    how = _confirmations(_hits(connection, verified_lists), reviewed, media)
+    media = read_media(connection, reviewed)
+    how = _confirmations(read_hits(connection, verified_lists), reviewed, media)
     evidence = Evidence(
         incidents=tuple(confirmed_incidents(connection, instances, how)),
         reviews=tuple(_reviews(strata, firsts, flagged, reviewed, media)),
@@ -99,14 +99,14 @@ def _listed(connection: Connection) -> Iterator[str]:
     yield from connection.scalars(query)
 
 
-def _media(connection: Connection, reviewed: Mapping[Medium, Reviewed]) -> dict[int, Medium]:
-    """The ids of the reviewed media that are in the store."""
+def read_media(connection: Connection, media: Collection[Medium]) -> dict[int, Medium]:
+    """Those of `media` that are in the store, by its ids."""
     found: dict[int, Medium] = {}
-    for chunk in chunks({sha256 for _, sha256 in reviewed}):
+    for chunk in chunks({sha256 for _, sha256 in media}):
         query = select(MEDIA.c.id, TEXTS.c.text, MEDIA.c.sha256).join(TEXTS, TEXTS.c.id == MEDIA.c.tenant_id)
-        for medium, tenant, sha256 in connection.execute(query.where(MEDIA.c.sha256.in_(list(chunk)))):
-            if (tenant, bytes(sha256)) in reviewed:
-                found[medium] = (tenant, bytes(sha256))
+        for number, tenant, sha256 in connection.execute(query.where(MEDIA.c.sha256.in_(chunk))):
+            if (tenant, bytes(sha256)) in media:
+                found[number] = (tenant, bytes(sha256))
     return found
 
 
@@ -114,8 +114,8 @@ def read_confirmation(connection: Connection, verified_lists: Collection[str]) -
     """The media, by the store's id, that two reviewers or a verified list confirm; and those that somebody reviewed and
     that are not confirmed."""
     reviewed = read_reviewed(connection)
-    media = _media(connection, reviewed)
-    confirmed = set(_confirmations(_hits(connection, verified_lists), reviewed, media))
+    media = read_media(connection, reviewed)
+    confirmed = set(_confirmations(read_hits(connection, verified_lists), reviewed, media))
     return confirmed, media.keys() - confirmed
 
 
@@ -143,19 +143,22 @@ def _confirmations(
     return how
 
 
-def _hits(connection: Connection, verified_lists: Collection[str]) -> set[int]:
-    """Media that a version of a verified list had."""
+def read_hits(connection: Connection, verified_lists: Collection[str]) -> dict[int, int]:
+    """Media that a version of a verified list had, by the store's id: since when (ms)."""
     wanted = [
         number
         for number, each in read_strata(connection).items()
         if each.is_list and each.hash_list.partition("@")[0] in verified_lists
     ]
+    if not wanted:
+        return {}
     query = (
-        select(JUDGEMENTS.c.media_id)
+        select(JUDGEMENTS.c.media_id, func.min(JUDGEMENTS.c.judged_at).label("since"))
         .join(FLAGS, FLAGS.c.media_id == JUDGEMENTS.c.media_id)
         .where(JUDGEMENTS.c.stratum_id.in_(wanted), JUDGEMENTS.c.decision >= FLAGGED_FROM)
+        .group_by(JUDGEMENTS.c.media_id)
     )
-    return set(connection.scalars(query)) if wanted else set()
+    return {row.media_id: row.since for row in connection.execute(query)}
 
 
 def _reviews(

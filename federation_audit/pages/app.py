@@ -59,6 +59,6 @@ class _Edge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await self._app(scope, receive, send)
-        except Exception:
+        except Exception:  # whatever it is, one request fails and the others go on; the app has answered it with 500
             # The route's pattern, not the address: that may hold whatever was typed.
             log.exception("a page failed", page=getattr(scope.get("route"), "path", "none"))

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Form
 from starlette.responses import Response
 
 from federation_audit.accounts.errors import PasswordWrong, TooManyAttempts
+from federation_audit.accounts.users import is_anybody_there
 from federation_audit.pages.cookies import LOOKS
 from federation_audit.pages.site import Area
 from federation_audit.pages.visits import Here, own_path
@@ -29,7 +30,7 @@ def entrance_area() -> Area:
         from_elsewhere = here.request.headers.get("sec-fetch-site") == "cross-site"
         if here.session is not None:
             return here.goto(own_path(next))
-        return here.page("login.html", "Log in", next=own_path(next), name="", fault="", from_elsewhere=from_elsewhere)
+        return _ask_to_log_in(here, next, from_elsewhere=from_elsewhere)
 
     @router.post("/login", response_model=None)
     def log_in(
@@ -43,15 +44,7 @@ def entrance_area() -> Area:
             token = site.sessions.log_in(name, password, network=here.network)
         except (PasswordWrong, TooManyAttempts) as error:
             held_back = isinstance(error, TooManyAttempts)
-            answer = here.page(
-                "login.html",
-                "Log in",
-                status=429 if held_back else 403,
-                next=own_path(next),
-                name=name,
-                fault=str(error),
-                from_elsewhere=False,
-            )
+            answer = _ask_to_log_in(here, next, status=429 if held_back else 403, name=name, fault=str(error))
             if isinstance(error, TooManyAttempts):
                 answer.headers["retry-after"] = str(error.retry_s)
             return answer
@@ -83,3 +76,26 @@ def entrance_area() -> Area:
         return here.goto(own_path(back))
 
     return Area("", "/", None, router)
+
+
+def _ask_to_log_in(
+    here: Here,
+    next: str,  # noqa: A002  # as the form names it
+    *,
+    status: int = 200,
+    name: str = "",
+    fault: str = "",
+    from_elsewhere: bool = False,
+) -> Response:
+    with here.site.database.reading() as connection:
+        nobody = not is_anybody_there(connection)
+    return here.page(
+        "login.html",
+        "Log in",
+        status=status,
+        next=own_path(next),
+        name=name,
+        fault=fault,
+        from_elsewhere=from_elsewhere,
+        nobody=nobody,
+    )

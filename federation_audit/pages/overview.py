@@ -91,7 +91,8 @@ def overview_area() -> Area:
             since = today - _DAYS[wanted] + 1 if wanted in _DAYS else 0
             sums = read_sums(connection, since_day=since, tenant=tenant)
             state = read_state(connection)
-            waiting = read_waiting(connection, assessed, here.now_ms)
+            verified = here.site.surroundings.audit.verified_lists
+            waiting = read_waiting(connection, assessed, here.now_ms, verified_lists=verified)
         since = since or min(sums, default=today)
         days = [Day(day, sums.get(day, Sums({}))) for day in range(since, max([today, *sums]) + 1)]
         total = add_up(list(sums.values()))
@@ -191,8 +192,8 @@ def _waits(waiting: Waiting, paths: set[str]) -> list[Markup]:
         return Markup('<a href="{}">{}</a>').format(path, text)
 
     if waiting.reviews:
-        many = f"{waiting.reviews:,} flagged {'image' if waiting.reviews == 1 else 'images'}"
-        found.append(Markup("{} to be reviewed").format(link(many, "/review")))
+        many = f"{waiting.reviews:,} {'row' if waiting.reviews == 1 else 'rows'}"
+        found.append(Markup("{} waiting for review").format(link(many, "/review")))
     if waiting.recommended:
         many = "1 recommendation" if len(waiting.recommended) == 1 else f"{len(waiting.recommended):,} recommendations"
         found.append(Markup("{} without a person's decision: {}").format(many, _domains(waiting.recommended)))

@@ -157,6 +157,8 @@ class Pages:
         assert self._socket is not None, "listen() comes first"
         log.info("pages listening", url=self.url)
         beside = [asyncio.create_task(run()) for run in self._beside]
+        for task in beside:
+            task.add_done_callback(_note_end)
         try:
             await self._server.serve(sockets=[self._socket])
         finally:
@@ -165,6 +167,12 @@ class Pages:
             await asyncio.gather(*beside, return_exceptions=True)
             self._socket.close()
             log.info("pages stopped")
+
+
+def _note_end(ended: asyncio.Task[Any]) -> None:
+    """What works beside the pages ends with them alone: else it is a fault of ours, which nobody would hear of."""
+    if not ended.cancelled() and (error := ended.exception()) is not None:
+        log.error("a part beside the pages failed", error=repr(error))
 
 
 class _Server(uvicorn.Server):

@@ -1,15 +1,14 @@
-"""What waits for people: images to review, recommendations to decide on, decisions that end."""
+"""What waits for people: rows to review, recommendations to decide on, decisions that end."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select, tuple_
+from sqlalchemy import Connection, select
 
 from federation_audit.assessing.assessor import Assessed
 from federation_audit.deciding.tables import DECISIONS
-from federation_audit.reviewing.outcomes import Outcome, read_reviewed
+from federation_audit.reviewing.queue import count_waiting
 from federation_audit.statistics.levels import Level
-from federation_audit.store.rows import chunks
-from federation_audit.store.tables import FLAGS, MEDIA, TEXTS
 from schemas.topics import DAY_MS
 
 SOON_MS = 14 * DAY_MS
@@ -31,7 +30,7 @@ class InForce:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """`reviews`: flagged images without a settled outcome; `recommended`: instances that a person has not decided on;
+    """`reviews`: rows of the review queue; `recommended`: instances that a person has not decided on;
     `ending`, `ended`: decisions that expire soon, or have."""
 
     reviews: int
@@ -40,8 +39,10 @@ class Waiting:
     ended: tuple[InForce, ...]
 
 
-def read_waiting(connection: Connection, assessed: Assessed, now: int) -> Waiting:
-    """What waits at `now`."""
+def read_waiting(
+    connection: Connection, assessed: Assessed, now: int, *, verified_lists: Collection[str] = ()
+) -> Waiting:
+    """What waits at `now`; for review as the queue counts it, which leaves hits of `verified_lists` out."""
     decisions = read_decisions(connection)
     recommended = [
         each.instance
@@ -52,7 +53,7 @@ def read_waiting(connection: Connection, assessed: Assessed, now: int) -> Waitin
         (each for each in decisions.values() if each.until is not None), key=lambda each: (each.until, each.domain)
     )
     return Waiting(
-        reviews=_count_reviews(connection),
+        reviews=count_waiting(connection, verified_lists=verified_lists),
         recommended=tuple(sorted(recommended)),
         ending=tuple(each for each in timed if not each.has_expired(now) and (each.until or 0) <= now + SOON_MS),
         ended=tuple(each for each in timed if each.has_expired(now)),
@@ -63,22 +64,3 @@ def read_decisions(connection: Connection) -> dict[str, InForce]:
     """The decision on each domain that nobody ended, expired or not; the newest where there are several."""
     query = select(DECISIONS).where(DECISIONS.c.ended_at.is_(None)).order_by(DECISIONS.c.decided_at, DECISIONS.c.id)
     return {row.domain: InForce(row.domain, row.action, row.until) for row in connection.execute(query)}
-
-
-def _count_reviews(connection: Connection) -> int:
-    """Media flagged now that are neither confirmed nor dismissed."""
-    flagged = connection.execute(select(func.count()).where(FLAGS.c.now == 1)).scalar_one()
-    settled = [
-        key for key, each in read_reviewed(connection).items() if each.outcome in (Outcome.CONFIRMED, Outcome.DISMISSED)
-    ]
-    done = 0
-    for chunk in chunks(settled, 200):
-        query = (
-            select(func.count())
-            .select_from(MEDIA)
-            .join(TEXTS, TEXTS.c.id == MEDIA.c.tenant_id)
-            .join(FLAGS, FLAGS.c.media_id == MEDIA.c.id)
-            .where(FLAGS.c.now == 1, tuple_(TEXTS.c.text, MEDIA.c.sha256).in_(list(chunk)))
-        )
-        done += connection.execute(query).scalar_one()
-    return int(flagged) - done

@@ -2,15 +2,13 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from schemas.fetching import FetchLimits, Network
+from schemas.fetching import FetchLimits, GuardedFetchSettings
 
 
-class PresenceSettings(BaseModel):
+class PresenceSettings(GuardedFetchSettings):
     """Whether and how other instances are asked for the posts of confirmed incidents."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     enabled: bool = Field(
         False,
@@ -31,22 +29,8 @@ class PresenceSettings(BaseModel):
     redirects: Annotated[int, Field(ge=0, le=5)] = Field(
         2, description="Redirects followed, to the same instance and over https alone."
     )
-    ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = Field((443,), description="Ports connected to.")
-    networks: tuple[Network, ...] = Field(
-        (), description="Networks (CIDR) that may be asked although they are not public."
-    )
 
     @property
     def limits(self) -> FetchLimits:
         """The same, as the fetcher takes it: ActivityPub, over https, from one host."""
-        return FetchLimits(
-            accept="application/activity+json",
-            setting="audit.presence",
-            max_bytes=self.max_bytes,
-            timeout_s=self.timeout_s,
-            redirects=self.redirects,
-            ports=self.ports,
-            networks=self.networks,
-            schemes=frozenset({"https"}),
-            one_host=True,
-        )
+        return self.as_limits(accept="application/activity+json", setting="audit.presence", one_host=True)

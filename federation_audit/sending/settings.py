@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from federation_audit.exports.coop import CoopTypes
-from schemas.fetching import FetchLimits, Network
+from schemas.fetching import FetchLimits, GuardedFetchSettings
 
 
 class MailSecurity(StrEnum):
@@ -47,37 +47,20 @@ class MailSettings(BaseModel):
         return self
 
 
-class ContactSettings(BaseModel):
+class ContactSettings(GuardedFetchSettings):
     """Whether and how another instance is asked for its contacts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     enabled: bool = Field(
         False,
         description="Whether an instance is asked for its admins' contacts (nodeinfo, site API) when somebody asks for"
         " them. It then learns our address.",
     )
-    timeout_s: Annotated[float, Field(gt=0, le=60)] = Field(5.0, description="Seconds for each question.")
     max_bytes: Annotated[int, Field(ge=1024)] = Field(512 << 10, description="Largest answer read.")
-    redirects: Annotated[int, Field(ge=0, le=5)] = Field(2, description="Redirects followed, over https alone.")
-    ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = Field((443,), description="Ports connected to.")
-    networks: tuple[Network, ...] = Field(
-        (), description="Networks (CIDR) that may be asked although they are not public."
-    )
 
     @property
     def limits(self) -> FetchLimits:
         """The same, as the fetcher takes it: JSON, over https."""
-        return FetchLimits(
-            accept="application/json",
-            setting="audit.contacts",
-            max_bytes=self.max_bytes,
-            timeout_s=self.timeout_s,
-            redirects=self.redirects,
-            ports=self.ports,
-            networks=self.networks,
-            schemes=frozenset({"https"}),
-        )
+        return self.as_limits(accept="application/json", setting="audit.contacts")
 
 
 def _check_address(address: str) -> str:

@@ -68,7 +68,7 @@ def main() -> None:
         # The reader (head, less) has gone. Python would complain once more while it closes standard output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
-    except Exception as error:
+    except Exception as error:  # by name (`is_ours`): to name their classes here, every service would be imported
         if not is_ours(error):
             raise
         typer.secho(f"fediwarden: {error}", err=True, fg=typer.colors.RED)

@@ -120,7 +120,7 @@ def refresh(
                 typer.secho(f"{name}: {error}", fg=typer.colors.RED, err=True)
         if every is None:
             break
-        time.sleep(every)
+        time.sleep(every)  # that is what --every asks for; Ctrl-C ends it
     if faults:
         raise typer.Exit(FAILED)
 

@@ -1,6 +1,7 @@
 """The demo's own data directory: its settings, its list of forbidden pictures, and a note of what is done."""
 
 import fcntl
+import hashlib
 import io
 import json
 import os
@@ -17,7 +18,7 @@ from PIL import Image
 
 from federation_audit.accounts.passwords import make_password
 from fediwarden.demo.pictures import draw
-from fediwarden.demo.world import HOME, forbidden_motifs
+from fediwarden.demo.world import HOME, forbidden_motifs, make_week
 from fediwarden.settings import CONFIG_VARIABLE, FILE_NAME, PREFIX
 from gateway.frames.pdq import pdq
 from gateway.lists.definition import ListDefinition
@@ -33,6 +34,9 @@ _FORMAT: Final = 1
 _LIST_FILE: Final = "demo-forbidden-stars.txt"
 _POLICY: Final = Path(__file__).with_name("policy.toml")
 _PORTS_FROM, _PORTS_TO = 14_060, 14_960
+_DRAWN: Final = 20
+"""So many of the week's pictures tell whether this release and its Pillow draw the same files; each format is there."""
+
 _PORTS: Final = 4
 """Gateway, pages, and two for Kafka."""
 
@@ -49,7 +53,8 @@ class DemoRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """A data directory with a demo in it. `began_at` is the "today" that the week was made for.
+    """A data directory with a demo in it. `began_at` is the "today" that the week was made for, `made_of` the digest of
+    that week, its pictures and the policy: of another week nothing can be found again in what was sent.
 
     `passwords` are of accounts that this demo alone has, on this machine alone: they are kept to be shown again.
     """
@@ -58,6 +63,7 @@ class Home:
     seed: int
     images: int
     began_at: datetime
+    made_of: str
     is_complete: bool = False
     port: int = 0
     passwords: dict[str, str] = field(default_factory=dict, repr=False)
@@ -74,11 +80,13 @@ class Home:
                         f"{folder} holds something else than a demo. Give the demo a directory of its own: --data-dir."
                     )
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                wanted = default_images if images is None else images
                 home = cls(
                     folder=folder,
                     seed=seed,
-                    images=default_images if images is None else images,
+                    images=wanted,
                     began_at=datetime.now(UTC),
+                    made_of=_digest(seed, wanted),
                     passwords={name: make_password() for name in (ADMIN, *REVIEWERS)},
                     origins_token=secrets.token_hex(24),
                 )
@@ -88,10 +96,16 @@ class Home:
             if known.pop("format", None) != _FORMAT:
                 raise DemoRefused(f"The demo in {folder} is of another release. Remove the directory, or use another.")
             home = cls(folder=folder, **known | {"began_at": datetime.fromisoformat(known["began_at"])})
+            is_same = home.made_of == _digest(home.seed, home.images)
         except OSError as error:
             raise DemoRefused(f"{folder} cannot be used: {error.strerror}. Choose another: --data-dir.") from error
         except (ValueError, TypeError, KeyError) as error:
             raise DemoRefused(f"{note} is damaged. Remove the directory {folder}, or use another.") from error
+        if not is_same:
+            raise DemoRefused(
+                f"The demo in {folder} was begun with another week, other pictures or another policy than this release"
+                " has. Remove the directory, or use another: --data-dir."
+            )
         if images is not None and images != home.images:
             raise DemoRefused(
                 f"The demo in {folder} was begun with --images {home.images}. Leave --images out to go on with it,"
@@ -194,6 +208,16 @@ class Home:
         with store.locked():
             store.save(definition, hashes)
         return len(hashes)
+
+
+def _digest(seed: int, images: int) -> str:
+    """Of all that a demo is made of: the posts, what is forbidden, how some of the pictures are drawn, the policy."""
+    week = make_week(seed, images)
+    digest = hashlib.sha256(repr((week, forbidden_motifs())).encode())
+    for post in week[:_DRAWN]:
+        digest.update(draw(post.motif, seed, post.copy).data)
+    digest.update(_POLICY.read_bytes())
+    return digest.hexdigest()
 
 
 def _look(data: bytes) -> str:

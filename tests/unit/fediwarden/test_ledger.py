@@ -16,10 +16,10 @@ from fediwarden.ledger import (
     House,
     Period,
     Removal,
-    ScanIds,
     Statement,
     Tally,
 )
+from fediwarden.scan_ids import ScanIds
 from schemas.broker import Received
 from schemas.codec import MessageInvalid
 from schemas.messages import (
@@ -338,7 +338,7 @@ def test_unreadable_records_are_counted_by_topic():
 @given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 15))), st.integers(1, 7))
 def test_scan_ids_are_counted_once_by_their_lowest_code_and_missing_ones_found(entries, block):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fediwarden.ledger._BLOCK", block)
+        patch.setattr("fediwarden.scan_ids._BLOCK", block)
         scan_ids = ScanIds()
         lowest: dict[int, int] = {}
         for number, code in entries:

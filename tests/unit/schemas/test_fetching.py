@@ -13,7 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.fetching import FetchFailed, FetchLimits, FetchRefused, check_url, fetch, is_public
+from schemas.fetching import (
+    FetchFailed,
+    FetchLimits,
+    FetchRefused,
+    GuardedFetchSettings,
+    check_url,
+    fetch,
+    is_public,
+)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -255,3 +263,31 @@ def test_an_address_is_judged_the_same_however_it_is_wrapped(address: ipaddress.
     number = int(address)
     for wrapped in ((0xFFFF << 32) | number, (0x2002 << 112) | (number << 80), (0x64FF9B << 96) | number):
         assert is_public(ipaddress.IPv6Address(wrapped)) == is_public(address)
+
+
+def test_settings_that_say_nothing_fetch_nothing_and_only_over_https() -> None:
+    settings = GuardedFetchSettings()
+    limits = settings.as_limits(accept="application/json", setting="audit.contacts")
+    assert not settings.enabled and limits.networks == ()
+    assert check_url("https://there.example/x", limits) == ("there.example", 443)
+    for url in ("http://there.example/x", "https://there.example:8443/x"):
+        with pytest.raises(FetchRefused):
+            check_url(url, limits)
+
+
+def test_every_limit_is_the_one_that_was_set() -> None:
+    network = ipaddress.ip_network("10.1.0.0/16")
+    settings = GuardedFetchSettings(timeout_s=1.5, max_bytes=2048, redirects=1, ports=(8080,), networks=(network,))
+    assert settings.as_limits(
+        accept="image/*", setting="gateway.fetch", schemes=frozenset({"http"}), one_host=True
+    ) == FetchLimits(
+        accept="image/*",
+        setting="gateway.fetch",
+        max_bytes=2048,
+        timeout_s=1.5,
+        redirects=1,
+        ports=(8080,),
+        networks=(network,),
+        schemes=frozenset({"http"}),
+        one_host=True,
+    )

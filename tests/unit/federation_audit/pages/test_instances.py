@@ -12,6 +12,7 @@ from sqlalchemy import func, insert, select
 from federation_audit.deciding.tables import DECISIONS, LETTERS
 from federation_audit.pages.funnel import ALONE_MOST, draw_funnel, instance_path, make_funnel
 from federation_audit.pages.service import Pages
+from federation_audit.reviewing.queue import read_waiting as read_queue
 from federation_audit.store.engine import Store
 from federation_audit.store.identities import TextKind
 from federation_audit.store.migrating import open_store
@@ -134,10 +135,13 @@ def test_what_waits_is_counted_and_decided_is_decided(viewer: Visitor, pages: Pa
     text = viewer.get("/overview").text
     waits = text[text.index("What waits") : text.index("What was done")]
     assert "1 recommendation without" in waits and 'href="/instances/bad.example"' in waits
-    found = re.search(r"([\d,]+) flagged images", waits)
+    found = re.search(r"([\d,]+) rows waiting for review", waits)
+    lists = pages.site.surroundings.audit.verified_lists
     with pages.site.database.reading() as connection:
         flagged = connection.execute(select(func.count()).where(FLAGS.c.now == 1)).scalar_one()
+        queue = read_queue(connection, "reviewer", verified_lists=lists)[1]
     assert found and 0 < int(found[1].replace(",", "")) < flagged  # some are settled
+    assert int(found[1].replace(",", "")) == queue
     day = now_ms() // DAY_MS
     decision = {
         "action": "contact",

@@ -1,5 +1,6 @@
 """The pages over HTTP, from a real port."""
 
+import asyncio
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from federation_audit.accounts.roles import Role
 from federation_audit.pages.service import CannotServe, Pages
 from federation_audit.pages.settings import PagesSettings
 from tests.pages import TEST, WORDS, running_pages
+from tests.stores import open_store, sqlite_url
 
 LogIn = Callable[[str], "Visitor"]
 
@@ -78,6 +80,23 @@ def test_who_is_not_logged_in_is_sent_to_the_login_and_back(visitor: Visitor) ->
     assert back.headers["location"] == "/actions?who=ada"
     evil = visitor.post("/login", {"name": "admin", "password": WORDS, "next": "//evil.example"})
     assert evil.status_code == 403  # the token was for the visitor who was not logged in
+
+
+def test_where_nobody_has_an_account_yet_the_login_says_how_to_make_one(
+    visitor: Visitor, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    remedy = "<code>fediwarden users add NAME --role admin</code>"
+    assert remedy not in visitor.get("/login").text
+    with running_pages(tmp_path_factory.mktemp("nobody"), accounts=False) as pages:
+        newcomer = Visitor(pages.url)
+        page = newcomer.get("/login").text
+        assert "There is no account yet" in page and remedy in page
+        assert "Forgotten?" not in page
+        refused = newcomer.log_in("admin")
+        assert refused.status_code == 403 and remedy in refused.text
+        pages.site.users.add("ada", Role.ADMIN, WORDS, by=TEST, must_change=False)
+        assert remedy not in newcomer.get("/login").text
+        newcomer.http.close()
 
 
 def test_the_start_page_is_the_first_that_the_role_may_see(log_in: LogIn) -> None:
@@ -297,3 +316,22 @@ def test_over_https_cookies_are_host_bound_and_the_proxy_is_the_only_name(tmp_pa
             assert "strict-transport-security" in answer.headers
             cookie = answer.headers["set-cookie"]
             assert cookie.startswith("__Host-fediwarden-visit=") and cookie.endswith("; Secure")
+
+
+def test_what_fails_beside_the_pages_is_heard_of_and_they_go_on(tmp_path: Path) -> None:
+    async def fail() -> None:
+        asyncio.get_running_loop().call_later(0.5, pages.stop)
+        raise ZeroDivisionError("as nobody foresaw")
+
+    async def go_on() -> None:
+        await asyncio.Event().wait()
+
+    with open_store(sqlite_url(tmp_path)) as database:
+        pages = Pages(PagesSettings(port=0), database)
+        pages._beside += [fail, go_on]
+        pages.listen()
+        with capture_logs() as said:
+            asyncio.run(pages.serve())
+    faults = [each for each in said if each["log_level"] == "error"]
+    assert [each["error"] for each in faults] == ["ZeroDivisionError('as nobody foresaw')"]
+    assert said[-1]["event"] == "pages stopped"

@@ -3,14 +3,17 @@
 import json
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
+from fediwarden.demo import home as demo_home
+from fediwarden.demo import pictures, world
 from fediwarden.demo.home import LIST, DemoRefused, Home
 from fediwarden.demo.pictures import Motif, draw
-from fediwarden.demo.world import SEED, make_week
+from fediwarden.demo.world import CAST, SEED, forbidden_motifs, make_week
 from fediwarden.settings import load_settings
 from gateway.frames.extract import extract
 from gateway.frames.settings import FrameSettings
@@ -39,6 +42,32 @@ def test_another_size_is_refused_with_the_remedy(tmp_path):
     begin(tmp_path, 300)
     with pytest.raises(DemoRefused, match="begun with --images 300"):
         begin(tmp_path, 400)
+
+
+@pytest.mark.parametrize(
+    ("changed", "complete"), [("policy", False), ("week", True), ("forbidden", False), ("pictures", True)]
+)
+def test_a_demo_of_another_world_is_not_gone_on_with(tmp_path, monkeypatch, changed, complete):
+    first = begin(tmp_path / "demo", 300)
+    if complete:
+        first.completed()
+    note = (tmp_path / "demo" / "demo.json").read_bytes()
+    if changed == "policy":
+        policy = tmp_path / "policy.toml"
+        policy.write_text(demo_home._POLICY.read_text().replace("at_least = 0.12", "at_least = 0.13"))
+        monkeypatch.setattr(demo_home, "_POLICY", policy)
+    elif changed == "week":
+        *before, last = CAST
+        monkeypatch.setattr(world, "CAST", (*before, replace(last, accounts=("somebody", *last.accounts[1:]))))
+    elif changed == "forbidden":
+        monkeypatch.setattr(demo_home, "forbidden_motifs", lambda: [*forbidden_motifs(), Motif(999, forbidden=True)])
+    else:
+        monkeypatch.setattr(pictures, "_FRAME_MS", 251)
+    with pytest.raises(DemoRefused, match=r"another week, other pictures or another policy .* --data-dir"):
+        begin(tmp_path / "demo")
+    assert (tmp_path / "demo" / "demo.json").read_bytes() == note
+    monkeypatch.undo()
+    assert begin(tmp_path / "demo").images == 300
 
 
 def test_a_directory_with_other_data_is_refused_and_left_alone(tmp_path):
