@@ -52,9 +52,9 @@ class ScannerSettings(BaseModel):
         0,
         ge=0,
         le=256,
-        description="Most frames that are scored at a time; 0 chooses: one per two cores on the CPU (8 at most),"
-        " 32 on CUDA, and for CLIP models what is fastest when tried at start. On few cores a batch is no faster than"
-        " its frames one by one, and all of it is late.",
+        description="Most frames that are scored at a time; 0 chooses: two per core on the CPU (8 at most),"
+        " 32 on CUDA, and for CLIP models what is fastest when tried at start. Nothing waits for a batch to fill;"
+        " a fresh image waits at most for the batch that is being scored.",
     )
     max_wait_ms: float = Field(
         5.0,

@@ -1,6 +1,8 @@
 """ONNX Runtime sessions, set up for a machine that has other work to do."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,10 +25,14 @@ class OnnxSession:
 
     `weights` are the bytes of the .onnx file, already verified. `threads` = 0 means one per usable core.
     Raises `ModelError` when the file cannot be loaded or the device is not there; ``auto`` falls back to the CPU.
+
+    On a CPU all threads share the work of one picture when it comes alone, which answers soonest; of several, each
+    thread takes one, which costs a quarter less: nobody waits for the slowest at every operator.
     """
 
     def __init__(self, name: str, weights: bytes, *, device: Device, threads: int) -> None:
         providers = _providers(device)
+        threads = threads or usable_cores()
         try:
             self._session = onnxruntime.InferenceSession(weights, _options(threads), providers=providers)
         except Exception as error:
@@ -43,11 +49,21 @@ class OnnxSession:
             )
         self._input = self._session.get_inputs()[0].name
         self._output = self._session.get_outputs()[0].name
+        self._one_each: onnxruntime.InferenceSession | None = None
+        if self.device == "cpu" and threads > 1:
+            self._one_each = onnxruntime.InferenceSession(weights, _options(1), providers=providers)
+            self._threads = ThreadPoolExecutor(threads, thread_name_prefix=f"onnx-{name}")
         log.info("model_loaded", model=name, device=self.device)
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the network on one batch and return its first output."""
-        (output,) = self._session.run([self._output], {self._input: batch})
+        if self._one_each is None or len(batch) == 1:
+            return self._run(self._session, batch)
+        each = partial(self._run, self._one_each)
+        return np.concatenate(list(self._threads.map(each, np.split(batch, len(batch)))))
+
+    def _run(self, session: Any, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        (output,) = session.run([self._output], {self._input: batch})
         return np.asarray(output, dtype=np.float32)
 
 
@@ -69,7 +85,7 @@ def _providers(device: Device) -> list[str | tuple[str, dict[str, str]]]:
 
 def _options(threads: int) -> Any:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or usable_cores()
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     # Worker threads that spin between operators double the CPU time per image when anything else runs beside
