@@ -5,6 +5,7 @@ gone, even when the parent was itself killed and could not clean up (prctl(2), P
 A program of its own, and not a function between fork and exec, because forking Python with threads is unsafe.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -17,6 +18,9 @@ def main(parent: int, niceness: int, argv: list[str]) -> None:
     """Tie this process to `parent` and replace it by `argv`. Exits 127 when the program cannot be run."""
     if niceness:
         os.nice(niceness)
+        # Where the scheduler groups by session (sched(7), autogroup), niceness alone counts within a session only.
+        with contextlib.suppress(OSError), open("/proc/self/autogroup", "w") as group:  # noqa: PTH123  (imports little)
+            group.write(str(niceness))
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:  # it ended before the tie was made

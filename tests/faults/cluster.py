@@ -1,9 +1,11 @@
 """Three Kafka nodes with a second door each, whose traffic passes through a proxy of ours."""
 
 import json
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from fediwarden.children import ChildSpec
 from fediwarden.kafka.cluster import PORTS_PER_NODE, Cluster
 from fediwarden.kafka.node import Node
 from fediwarden.kafka.settings import LOOPBACK
@@ -11,6 +13,7 @@ from tests.kafka import find_free_ports, make_cluster
 
 NODES = 3
 _DOORS_PER_NODE = 2
+_STANDS_BACK = 5
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,10 @@ class ProxiedNode(Node):
         values["advertised.listeners"] += f",PROXIED://{LOOPBACK}:{self.proxy}"
         values["listener.security.protocol.map"] += ",PROXIED:PLAINTEXT"
         return values
+
+    def spec(self, java: Path, classpath: Sequence[Path]) -> ChildSpec:
+        # Three nodes stand for three machines: starting at once they must not take the gateways' processor.
+        return replace(Node.spec(self, java, classpath), niceness=_STANDS_BACK)
 
 
 def make_proxied_cluster(directory: Path) -> tuple[Cluster, dict[int, ProxiedNode]]:

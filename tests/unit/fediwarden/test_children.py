@@ -236,6 +236,9 @@ def test_a_child_stands_back_for_the_others_as_far_as_it_is_told():
             children.start(sleeper("front"), sleeper("back", niceness=5))
             nice = {name: psutil.Process(pid) for name, pid in children.running().items()}
             await until(lambda: nice["back"].nice() == nice["front"].nice() + 5)
+            group = Path(f"/proc/{nice['back'].pid}/autogroup")
+            if group.exists():  # else niceness alone says it
+                await until(lambda: group.read_text().endswith("nice 5\n"))
 
     asyncio.run(scenario())
 

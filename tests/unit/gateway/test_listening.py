@@ -1,6 +1,8 @@
 """Ports: held early, opened late."""
 
 import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -67,3 +69,39 @@ def _is_closed(port: int) -> bool:
     except OSError:
         return True
     return False
+
+
+def test_whoever_gets_a_connection_while_a_busy_gateway_stops_gets_an_answer() -> None:
+    lost: list[str] = []
+    answers: list[bytes] = []
+
+    def ask_until_refused(port: int) -> None:
+        while True:
+            try:
+                client = socket.create_connection(("127.0.0.1", port), 30)
+            except OSError:
+                return
+            with client:
+                try:
+                    client.sendall(REQUEST)
+                    answers.append(client.recv(65536)[:15])
+                except OSError as error:
+                    lost.append(repr(error))
+
+    with running_gateway() as running:
+        port = running.gateway.port
+
+        def work() -> None:
+            time.sleep(0.02)  # the loop has its hands full: the window between a look at the port and its closing
+            if running.thread.is_alive():
+                running.loop.call_soon(work)
+
+        with ThreadPoolExecutor(8) as clients:
+            asking = [clients.submit(ask_until_refused, port) for _ in range(8)]
+            wait_for(lambda: len(answers) > 16)
+            running.loop.call_soon_threadsafe(work)
+            running.loop.call_soon_threadsafe(running.gateway.stop)
+            for each in asking:
+                each.result()
+    assert not lost
+    assert set(answers) == {b"HTTP/1.1 200 OK"}
