@@ -37,8 +37,8 @@ class Server(uvicorn.Server):
         """
         for each in sockets or ():
             _let_nobody_in(each)
-            while _is_somebody_waiting(each):
-                await asyncio.sleep(0)  # noqa: ASYNC110  (the loop itself takes them in, uvloop one each time round)
+            while _is_somebody_waiting(each):  # noqa: ASYNC110  (the loop takes them in, uvloop one each time round)
+                await asyncio.sleep(0)
         for _ in range(2):  # whoever was taken last becomes a connection that is told
             await asyncio.sleep(0)
         await super().shutdown(sockets)
