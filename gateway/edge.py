@@ -9,7 +9,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from gateway.refusals import STATUS, RefusalCode
 
 HEAD_MOST_BYTES = 64 << 10
-_LEAVING_S = 0.5
+_LEAVING_S = 2.0  # a connection in use bears a request by then, and its answer says that it is the last
 
 
 class EdgeProtocol(HttpToolsProtocol):
@@ -18,7 +18,7 @@ class EdgeProtocol(HttpToolsProtocol):
     A client that has not sent a request's whole head `head_timeout_s` seconds after its first byte, or nothing at all
     that long after connecting, is disconnected. Make a subclass with `edge_protocol` to set that time.
 
-    When the server stops, a connection between two requests, or before its first, stays open for another half a second:
+    When the server stops, a connection between two requests, or before its first, stays open for another two seconds:
     a request may be on its way, and would be lost with it. One that comes is answered, and the connection is closed.
     """
 
