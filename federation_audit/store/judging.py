@@ -94,7 +94,7 @@ def move(connection: Connection, media: Collection[int], clusters: Clusters) -> 
 def write_now(connection: Connection, flagged: Mapping[int, bool]) -> set[int]:
     """Write whether media are flagged now, of those of `flagged` that ever were. Those that are in `FLAGS`."""
     query = select(FLAGS.c.media_id, FLAGS.c.now)
-    there: dict[int, int] = dict(row.tuple() for row in rows_among(connection, query, FLAGS.c.media_id, flagged))
+    there = {row.media_id: row.now for row in rows_among(connection, query, FLAGS.c.media_id, flagged)}
     turned = [medium for medium, now in there.items() if bool(now) != flagged[medium]]
     change(connection, FLAGS, [{"media_id": medium, "now": int(flagged[medium])} for medium in turned])
     return set(there)
