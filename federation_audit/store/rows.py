@@ -126,7 +126,7 @@ def _execute_many(connection: Connection, statement: Insert, rows: Sequence[Mapp
     """Execute `statement` for each of `rows`, all with the same columns.
 
     SQLAlchemy writes the SQL, once, and the driver takes the values as they are: numbers, texts and bytes need no
-    conversion, and looking for one costs SQLAlchemy twice as long, row by row, as the database takes to insert it.
+    conversion, and looking for one, row by row, takes SQLAlchemy longer than the database takes to insert them.
     """
     compiled = statement.compile(dialect=connection.dialect, column_keys=list(rows[0]))
     if compiled.positiontup is None:  # the driver takes values by name
