@@ -4,14 +4,16 @@ python -m bench.audit [--events 300000] [--instances 20000] [--batch 5000] [--fo
 
 An invented fediverse: instances of very different sizes, one image in a hundred flagged, an answer and an origin for
 each verdict, a fifth of the origins before their verdict. The messages go through the code that the recorder runs, from
-`Received` on; `--wire` decodes each from its bytes as well, which is what a consumer of Kafka does. Seconds are wall
-clock; CPU seconds are given too, for the machine may be busy. 10 million verdicts are --events 30000000.
+`Received` on; `--wire` decodes each from its bytes as well, which is what a consumer of Kafka does. The machine may be
+busy, so what counts is seconds of CPU; each progress line is about the events since the one before, which shows whether
+they cost more as the store grows. 10 million verdicts are --events 30000000.
 """
 
 import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from bench.audit_messages import invent
@@ -38,33 +40,53 @@ def main() -> None:
         path = Path(folder) / "audit.sqlite"
         with Store(f"sqlite:///{path}") as store:
             migrate(store)
-            _write(store, options)
-            files = sum(each.stat().st_size for each in Path(folder).iterdir())
-            print(f"{files / 1e6:.0f} MB on disk, {_peak_mb():.0f} MB resident at most")
+            _write(store, options, Path(folder))
+            print(f"{_disk_mb(Path(folder)):.0f} MB on disk, {_peak_mb():.0f} MB resident at most")
             _ask(store)
 
 
-def _write(store: Store, options: argparse.Namespace) -> None:
+def _write(store: Store, options: argparse.Namespace, folder: Path) -> None:
     recorder = Recorder(store, holder="bench", retention_days=395)
-    wall = cpu = decoding = 0.0
-    count = 0
+    total, lately = _Taken(), _Taken()
     for batch in _batches(options):
+        taken = _Taken(len(batch))
         if options.wire:
             packed = [(schema_of(each.message), encode(each.message)) for each in batch if each.message]
             began = time.process_time()
             for schema, value in packed:
                 decode(schema, value)
-            decoding += time.process_time() - began
+            taken.decoding = time.process_time() - began
         began, began_cpu = time.perf_counter(), time.process_time()
         recorder.record(batch, {})
-        wall += time.perf_counter() - began
-        cpu += time.process_time() - began_cpu
-        count += len(batch)
-        if count % _PROGRESS_EVERY < len(batch):
-            print(f"{count} events: {count / wall:.0f}/s, {count / cpu:.0f}/s of CPU", flush=True)
-    print(f"{count} events in {wall:.1f} s: {count / wall:.0f}/s; {cpu:.1f} s of CPU: {count / cpu:.0f}/s")
-    if options.wire:
-        print(f"decoding took {decoding:.1f} s of CPU more: {count / (cpu + decoding):.0f}/s with it")
+        taken.wall, taken.writing = time.perf_counter() - began, time.process_time() - began_cpu
+        total += taken
+        lately += taken
+        if lately.events >= _PROGRESS_EVERY:
+            sizes = f"{_disk_mb(folder):.0f} MB on disk, {_peak_mb():.0f} MB resident at most"
+            print(f"{total.events} events, of late {lately}; {sizes}", flush=True)
+            lately = _Taken()
+    print(f"{total.events} events: {total}; {total.wall:.0f} s of wall clock for writing", flush=True)
+
+
+@dataclass
+class _Taken:
+    """What some events took: seconds of CPU, and of wall clock for writing."""
+
+    events: int = 0
+    decoding: float = 0.0
+    writing: float = 0.0
+    wall: float = 0.0
+
+    def __add__(self, other: "_Taken") -> "_Taken":
+        return _Taken(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
+
+    def __str__(self) -> str:
+        said = f"{self.events / self.writing:.0f} written per second of CPU"
+        if self.decoding:
+            said += (
+                f", {self.events / self.decoding:.0f} decoded, {self.events / (self.writing + self.decoding):.0f} both"
+            )
+        return said
 
 
 def _batches(options: argparse.Namespace) -> Iterator[list[Received]]:
@@ -96,6 +118,10 @@ def _ask(store: Store) -> None:
             wall, cpu = min(taken)
             rows = len(answer) if isinstance(answer, list) else 1
             print(f"{what:16} {wall * 1000:7.1f} ms ({cpu * 1000:.1f} of CPU), {rows} rows")
+
+
+def _disk_mb(folder: Path) -> float:
+    return sum(each.stat().st_size for each in folder.iterdir()) / 1e6
 
 
 def _peak_mb() -> float:

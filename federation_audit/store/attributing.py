@@ -5,12 +5,11 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from federation_audit.presence.forgetting import forget_posts
 from federation_audit.store.facts import Facts, Origin, Role
 from federation_audit.store.identities import ActorKey, Identities, MediaKey, NameKey, TextKind
-from federation_audit.store.rows import among, chunks, put, remove, rows_by_bytes
+from federation_audit.store.rows import among, chunks, increase, put, remove, rows_by_bytes
 from federation_audit.store.tables import ORIGINS, SIGHTINGS
 from schemas.topics import DAY_MS
 
@@ -98,12 +97,7 @@ def write(connection: Connection, change: Attribution) -> None:
         for sighting, origins in change.origins.items()
         if origins or change.sure.get(sighting, 0)
     ]
-    if not changed:
-        return
-    build = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    statement = build(SIGHTINGS)
-    sums = {name: SIGHTINGS.c[name] + statement.excluded[name] for name in ("sure", "origins")}
-    connection.execute(statement.on_conflict_do_update(index_elements=list(_SIGHTING), set_=sums), changed)
+    increase(connection, SIGHTINGS, changed)
     lowered = [_named(sighting) | {"origins": 0} for sighting, origins in change.origins.items() if origins < 0]
     remove(connection, SIGHTINGS, lowered)
 

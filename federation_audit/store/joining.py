@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 
 from sqlalchemy import Connection, select
 
-from federation_audit.store.rows import among, chunks, put, remove
+from federation_audit.store.rows import put, remove, rows_among
 from federation_audit.store.tables import JOINS, LINKS, MEDIA, NAMES
 
 Link = tuple[int, int]
@@ -19,11 +19,10 @@ Link = tuple[int, int]
 def write_links(connection: Connection, links: Mapping[Link, int], media: Collection[int]) -> set[int]:
     """Write links with their times; the names that may be joined to others now. `media` are ids among the subjects."""
     known: dict[Link, int] = {}
-    for chunk in chunks({subject for subject, _ in links}):
-        query = select(LINKS.c.subject_id, LINKS.c.name_id, LINKS.c.at).where(
-            among(connection, LINKS.c.subject_id, chunk)
-        )
-        known |= {(row.subject_id, row.name_id): row.at for row in connection.execute(query)}
+    query = select(LINKS.c.subject_id, LINKS.c.name_id, LINKS.c.at)
+    subjects = {subject for subject, _ in links}
+    for subject, name, at in rows_among(connection, query, LINKS.c.subject_id, subjects):
+        known[subject, name] = at
     new = links.keys() - known.keys()
     put(
         connection,
@@ -58,10 +57,9 @@ def resolve(connection: Connection, names: Collection[int]) -> dict[int, set[int
 def joined_media(connection: Connection, names: Collection[int]) -> dict[int, set[int]]:
     """The media that each of `names` is joined to, as it is written."""
     found: dict[int, set[int]] = defaultdict(set)
-    for chunk in chunks(names):
-        query = select(JOINS.c.name_id, JOINS.c.media_id).where(among(connection, JOINS.c.name_id, chunk))
-        for name, medium in connection.execute(query):
-            found[name].add(medium)
+    query = select(JOINS.c.name_id, JOINS.c.media_id)
+    for name, medium in rows_among(connection, query, JOINS.c.name_id, names):
+        found[name].add(medium)
     return found
 
 
@@ -75,20 +73,18 @@ def write_joins(connection: Connection, before: Mapping[int, set[int]], after: M
 
 def _linked_media(connection: Connection, names: Collection[int]) -> dict[int, set[int]]:
     found: dict[int, set[int]] = defaultdict(set)
-    for chunk in chunks(names):
-        query = select(LINKS.c.name_id, LINKS.c.subject_id).join(MEDIA, MEDIA.c.id == LINKS.c.subject_id)
-        for name, medium in connection.execute(query.where(among(connection, LINKS.c.name_id, chunk))):
-            found[name].add(medium)
+    query = select(LINKS.c.name_id, LINKS.c.subject_id).join(MEDIA, MEDIA.c.id == LINKS.c.subject_id)
+    for name, medium in rows_among(connection, query, LINKS.c.name_id, names):
+        found[name].add(medium)
     return dict(found)
 
 
 def _neighbours(connection: Connection, names: Collection[int]) -> dict[int, set[int]]:
     found: dict[int, set[int]] = defaultdict(set)
-    for chunk in chunks(names):
-        addresses = select(LINKS.c.subject_id, LINKS.c.name_id).where(among(connection, LINKS.c.subject_id, chunk))
-        for alias, address in connection.execute(addresses):
-            found[alias].add(address)
-        aliases = select(LINKS.c.name_id, LINKS.c.subject_id).join(NAMES, NAMES.c.id == LINKS.c.subject_id)
-        for address, alias in connection.execute(aliases.where(among(connection, LINKS.c.name_id, chunk))):
-            found[address].add(alias)
+    addresses = select(LINKS.c.subject_id, LINKS.c.name_id)
+    for alias, address in rows_among(connection, addresses, LINKS.c.subject_id, names):
+        found[alias].add(address)
+    aliases = select(LINKS.c.name_id, LINKS.c.subject_id).join(NAMES, NAMES.c.id == LINKS.c.subject_id)
+    for address, alias in rows_among(connection, aliases, LINKS.c.name_id, names):
+        found[address].add(alias)
     return found

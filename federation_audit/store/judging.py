@@ -7,7 +7,7 @@ from sqlalchemy import Connection, select
 from federation_audit.store.clusters import Clusters
 from federation_audit.store.facts import Facts, Flagging, Judgement
 from federation_audit.store.identities import Identities, MediaKey, TextKind
-from federation_audit.store.rows import add, among, change, chunks, put
+from federation_audit.store.rows import add, change, put, rows_among
 from federation_audit.store.tables import FLAGS, JUDGEMENTS, LOOKS, MARKS, TEXTS
 
 Look = tuple[int, bytes]
@@ -21,11 +21,11 @@ def write_judgements(
     rules = identities.texts(connection, TextKind.RULES, {each.rules for each in facts.judgements.values()})
     found = {(media[medium], strata[stratum]): each for (medium, stratum), each in facts.judgements.items()}
     known: dict[tuple[int, int], Judgement] = {}
-    for chunk in chunks({medium for medium, _ in found if medium not in new}):
-        query = select(JUDGEMENTS, TEXTS.c.text).outerjoin(TEXTS, TEXTS.c.id == JUDGEMENTS.c.rules_id)
-        for row in connection.execute(query.where(among(connection, JUDGEMENTS.c.media_id, chunk))):
-            judgement = Judgement(row.judged_at, row.scan_id, row.decision, row.text or "")
-            known[row.media_id, row.stratum_id] = judgement
+    query = select(JUDGEMENTS, TEXTS.c.text).outerjoin(TEXTS, TEXTS.c.id == JUDGEMENTS.c.rules_id)
+    old = {medium for medium, _ in found if medium not in new}
+    for row in rows_among(connection, query, JUDGEMENTS.c.media_id, old):
+        judgement = Judgement(row.judged_at, row.scan_id, row.decision, row.text or "")
+        known[row.media_id, row.stratum_id] = judgement
     rows = [
         {
             "media_id": medium,
@@ -48,9 +48,10 @@ def write_marks(
     marks = identities.texts(connection, TextKind.MARK, {mark for _, mark in facts.marks})
     found = {(media[medium], marks[mark]): at for (medium, mark), at in facts.marks.items()}
     known: dict[tuple[int, int], int] = {}
-    for chunk in chunks({medium for medium, _ in found if medium not in new}):
-        query = select(MARKS.c.media_id, MARKS.c.mark_id, MARKS.c.at).where(among(connection, MARKS.c.media_id, chunk))
-        known |= {(medium, mark): at for medium, mark, at in connection.execute(query)}
+    query = select(MARKS.c.media_id, MARKS.c.mark_id, MARKS.c.at)
+    old = {medium for medium, _ in found if medium not in new}
+    for medium, mark, at in rows_among(connection, query, MARKS.c.media_id, old):
+        known[medium, mark] = at
     rows = [
         {"media_id": medium, "mark_id": mark, "at": at}
         for (medium, mark), at in found.items()
@@ -63,10 +64,9 @@ def write_flags(connection: Connection, facts: Facts, media: Mapping[MediaKey, i
     """Write flagged media and their hashes, and find their clusters; the media that changed clusters."""
     found = {media[medium]: each for medium, each in facts.flaggings.items()}
     known: dict[int, Flagging] = {}
-    for chunk in chunks(found):
-        query = select(FLAGS.c.media_id, FLAGS.c.flagged_at, FLAGS.c.scan_id, FLAGS.c.detail)
-        for medium, *each in connection.execute(query.where(among(connection, FLAGS.c.media_id, chunk))):
-            known[medium] = Flagging(*each)
+    query = select(FLAGS.c.media_id, FLAGS.c.flagged_at, FLAGS.c.scan_id, FLAGS.c.detail)
+    for medium, *each in rows_among(connection, query, FLAGS.c.media_id, found):
+        known[medium] = Flagging(*each)
     came = _new_looks(connection, {(media[medium], pdq): at for (medium, pdq), at in facts.looks.items()})
     names = {media[medium]: medium.sha256 for medium in facts.flaggings}
     moved = clusters.add({medium: names[medium] for medium in sorted(names)}, sorted(came))
@@ -93,10 +93,8 @@ def move(connection: Connection, media: Collection[int], clusters: Clusters) -> 
 
 def write_now(connection: Connection, flagged: Mapping[int, bool]) -> set[int]:
     """Write whether media are flagged now, of those of `flagged` that ever were. Those that are in `FLAGS`."""
-    there: dict[int, int] = {}
-    for chunk in chunks(flagged):
-        query = select(FLAGS.c.media_id, FLAGS.c.now).where(among(connection, FLAGS.c.media_id, chunk))
-        there.update((row.media_id, row.now) for row in connection.execute(query))
+    query = select(FLAGS.c.media_id, FLAGS.c.now)
+    there = {row.media_id: row.now for row in rows_among(connection, query, FLAGS.c.media_id, flagged)}
     turned = [medium for medium, now in there.items() if bool(now) != flagged[medium]]
     change(connection, FLAGS, [{"media_id": medium, "now": int(flagged[medium])} for medium in turned])
     return set(there)
@@ -109,9 +107,9 @@ def _flag(medium: int, each: Flagging) -> dict[str, int | str]:
 def _new_looks(connection: Connection, found: Mapping[Look, int]) -> set[Look]:
     """Write the latest times of hashes; those that were not there."""
     known: dict[Look, int] = {}
-    for chunk in chunks({medium for medium, _ in found}):
-        query = select(LOOKS.c.media_id, LOOKS.c.pdq, LOOKS.c.at).where(among(connection, LOOKS.c.media_id, chunk))
-        known |= {(medium, pdq): at for medium, pdq, at in connection.execute(query)}
+    query = select(LOOKS.c.media_id, LOOKS.c.pdq, LOOKS.c.at)
+    for medium, pdq, at in rows_among(connection, query, LOOKS.c.media_id, {medium for medium, _ in found}):
+        known[medium, pdq] = at
     later = [(look, at) for look, at in found.items() if known.get(look, -1) < at]
     put(connection, LOOKS, [{"media_id": medium, "pdq": pdq, "at": at} for (medium, pdq), at in later])
     return found.keys() - known.keys()

@@ -1,8 +1,9 @@
 """Many rows at a time, in the SQL that both databases speak."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import islice
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from sqlalchemy import (
@@ -11,6 +12,8 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    Insert,
+    Select,
     Table,
     any_,
     bindparam,
@@ -50,6 +53,12 @@ def smallest(connection: Connection, column: Column[bytes]) -> ColumnElement[str
     return func.min(func.encode(column, "hex").collate("C"))
 
 
+def rows_among(connection: Connection, query: Select[Any], column: Column[int], ids: Collection[int]) -> Iterator[Any]:
+    """The rows of `query` whose `column` is one of `ids`, however many these are."""
+    for chunk in chunks(ids):  # all of a chunk's rows at once: SQLAlchemy takes longer over them one by one
+        yield from connection.execute(query.where(among(connection, column, chunk))).all()
+
+
 def rows_by_bytes(
     connection: Connection, columns: Sequence[Column[Any]], key: Column[bytes], values: Collection[bytes]
 ) -> Iterator[Any]:
@@ -61,29 +70,25 @@ def rows_by_bytes(
     for chunk in chunks(values):
         if connection.dialect.name == "sqlite":
             marks = ", ".join("?" * len(chunk))
-            yield from connection.exec_driver_sql(f"{selected} IN ({marks})", tuple(chunk))
+            yield from connection.exec_driver_sql(f"{selected} IN ({marks})", tuple(chunk)).all()
         else:
-            yield from connection.exec_driver_sql(f"{selected} = ANY(%s)", (chunk,))
+            yield from connection.exec_driver_sql(f"{selected} = ANY(%s)", (chunk,)).all()
 
 
 def put(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert `rows`, each with every column; one that is there, by its primary key, gets the new values."""
-    if not rows:
-        return
-    build = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    statement = build(table)
-    key = [column.name for column in table.primary_key]
-    rest = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in key}
-    if rest:
-        connection.execute(statement.on_conflict_do_update(index_elements=key, set_=rest), rows)
-    else:
-        connection.execute(statement.on_conflict_do_nothing(index_elements=key), rows)
+    _upsert(connection, table, rows, lambda _there, new: new)
+
+
+def increase(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert `rows`, each with every column; to one that is there, by its primary key, the new values are added."""
+    _upsert(connection, table, rows, lambda there, new: there + new)
 
 
 def add(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert `rows` that are not there yet."""
     if rows:
-        connection.execute(insert(table), rows)
+        _execute_many(connection, insert(table), rows)
 
 
 def change(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -104,3 +109,35 @@ def remove(connection: Connection, table: Table, keys: Sequence[Mapping[str, Any
         return
     statement = delete(table).where(*(table.c[name] == bindparam(f"at_{name}") for name in keys[0]))
     connection.execute(statement, [{f"at_{name}": value for name, value in key.items()} for key in keys])
+
+
+def _upsert(
+    connection: Connection,
+    table: Table,
+    rows: Sequence[Mapping[str, Any]],
+    meet: Callable[[ColumnElement[Any], ColumnElement[Any]], ColumnElement[Any]],
+) -> None:
+    """Insert `rows`; where one is there, each other column gets what `meet` makes of what is there and what is new."""
+    if not rows:
+        return
+    statement = (sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert)(table)
+    key = [column.name for column in table.primary_key]
+    rest = {column.name: meet(column, statement.excluded[column.name]) for column in table.c if column.name not in key}
+    if rest:
+        _execute_many(connection, statement.on_conflict_do_update(index_elements=key, set_=rest), rows)
+    else:
+        _execute_many(connection, statement.on_conflict_do_nothing(index_elements=key), rows)
+
+
+def _execute_many(connection: Connection, statement: Insert, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Execute `statement` for each of `rows`, all with the same columns.
+
+    SQLAlchemy writes the SQL, once, and the driver takes the values as they are: numbers, texts and bytes need no
+    conversion, and looking for one, row by row, takes SQLAlchemy longer than the database takes to insert them.
+    """
+    compiled = statement.compile(dialect=connection.dialect, column_keys=list(rows[0]))
+    if compiled.positiontup is None:  # the driver takes values by name
+        connection.exec_driver_sql(compiled.string, list(rows))
+    else:
+        values = itemgetter(*compiled.positiontup)  # of the tables here, none has a single column
+        connection.exec_driver_sql(compiled.string, [values(row) for row in rows])

@@ -9,12 +9,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, Table, delete, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from federation_audit.store.facts import DECISIONS, FLAGGED_FROM, Role
 from federation_audit.store.identities import Identities, TextKind
 from federation_audit.store.periods import first_day
-from federation_audit.store.rows import among, chunks
+from federation_audit.store.rows import increase, rows_among
 from federation_audit.store.tables import DAYS, JOINS, JUDGEMENTS, MARKS, MEDIA, PERIODS, SIGHTINGS, STRATA, TALLIES
 from schemas.messages import AnsweredBy
 from schemas.topics import DAY_MS
@@ -63,42 +62,37 @@ class Tallies:
     def read(self, connection: Connection, media: Collection[int]) -> dict[int, Standing]:
         """The standings of those of `media` that are media."""
         found: dict[int, Standing] = {}
-        for asked in chunks(media):
-            its_tenant = select(MEDIA.c.id, MEDIA.c.tenant_id).where(among(connection, MEDIA.c.id, asked))
-            chunk = []
-            for medium, tenant_id in connection.execute(its_tenant):
-                found[medium] = Standing(tenant_id)
-                chunk.append(medium)
-            judged = select(
-                JUDGEMENTS.c.media_id,
-                JUDGEMENTS.c.judged_at,
-                JUDGEMENTS.c.scan_id,
-                JUDGEMENTS.c.decision,
-                JUDGEMENTS.c.stratum_id,
-            )
-            for medium, *judgement in connection.execute(judged.where(among(connection, JUDGEMENTS.c.media_id, chunk))):
-                found[medium].judgements.append((judgement[0], judgement[1], judgement[2], judgement[3]))
-            marked = select(MARKS.c.media_id, MARKS.c.mark_id, MARKS.c.at).where(
-                among(connection, MARKS.c.media_id, chunk)
-            )
-            for medium, mark, at in connection.execute(marked):
-                found[medium].marks.append((mark, at))
-            place = (SIGHTINGS.c.role, SIGHTINGS.c.instance_id)
-            seen = (
-                select(SIGHTINGS.c.subject_id, *place, func.min(SIGHTINGS.c.day))
-                .where(among(connection, SIGHTINGS.c.subject_id, chunk), SIGHTINGS.c.sure > 0)
-                .group_by(SIGHTINGS.c.subject_id, *place)
-            )
-            joined = (
-                select(JOINS.c.media_id, *place, func.min(SIGHTINGS.c.day))
-                .join(SIGHTINGS, SIGHTINGS.c.subject_id == JOINS.c.name_id)
-                .where(among(connection, JOINS.c.media_id, chunk), SIGHTINGS.c.sure > 0)
-                .group_by(JOINS.c.media_id, *place)
-            )
-            for query in (seen, joined):
-                for medium, role, instance, day in connection.execute(query):
-                    before = found[medium].seen.get((role, instance), day)
-                    found[medium].seen[role, instance] = min(day, before)
+        its_tenant = select(MEDIA.c.id, MEDIA.c.tenant_id)
+        for medium, tenant_id in rows_among(connection, its_tenant, MEDIA.c.id, media):
+            found[medium] = Standing(tenant_id)
+        judged = select(
+            JUDGEMENTS.c.media_id,
+            JUDGEMENTS.c.judged_at,
+            JUDGEMENTS.c.scan_id,
+            JUDGEMENTS.c.decision,
+            JUDGEMENTS.c.stratum_id,
+        )
+        for medium, at, scan_id, decision, stratum in rows_among(connection, judged, JUDGEMENTS.c.media_id, found):
+            found[medium].judgements.append((at, scan_id, decision, stratum))
+        marked = select(MARKS.c.media_id, MARKS.c.mark_id, MARKS.c.at)
+        for medium, mark, at in rows_among(connection, marked, MARKS.c.media_id, found):
+            found[medium].marks.append((mark, at))
+        place = (SIGHTINGS.c.role, SIGHTINGS.c.instance_id)
+        own = (
+            select(SIGHTINGS.c.subject_id, *place, func.min(SIGHTINGS.c.day))
+            .where(SIGHTINGS.c.sure > 0)
+            .group_by(SIGHTINGS.c.subject_id, *place)
+        )
+        joined = (
+            select(JOINS.c.media_id, *place, func.min(SIGHTINGS.c.day))
+            .join(SIGHTINGS, SIGHTINGS.c.subject_id == JOINS.c.name_id)
+            .where(SIGHTINGS.c.sure > 0)
+            .group_by(JOINS.c.media_id, *place)
+        )
+        for query, column in ((own, SIGHTINGS.c.subject_id), (joined, JOINS.c.media_id)):
+            for medium, role, instance, day in rows_among(connection, query, column, found):
+                seen = found[medium].seen
+                seen[role, instance] = min(day, seen.get((role, instance), day))
         return found
 
     def current(self, connection: Connection, standing: Standing) -> tuple[int, int] | None:
@@ -185,11 +179,7 @@ def _write_counts(
         for key, (exposed, flagged) in changes.items()
         if exposed or flagged
     ]
-    if not rows:
-        return
-    statement = (sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert)(table)
-    sums = {name: table.c[name] + statement.excluded[name] for name in ("exposed", "flagged")}
-    connection.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=sums), rows)
+    increase(connection, table, rows)
     if any(exposed < 0 for exposed, _ in changes.values()):
         connection.execute(delete(table).where(table.c.exposed == 0))
 
@@ -200,11 +190,6 @@ def _write_days(connection: Connection, changes: Mapping[tuple[int, int, int], i
         for (day, tenant, measure), media in changes.items()
         if media
     ]
-    if not rows:
-        return
-    statement = (sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert)(DAYS)
-    sums = {"media": DAYS.c.media + statement.excluded.media}
-    keys = ["day", "tenant_id", "measure_id"]
-    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=sums), rows)
+    increase(connection, DAYS, rows)
     if any(media < 0 for media in changes.values()):
         connection.execute(delete(DAYS).where(DAYS.c.media == 0))
