@@ -309,10 +309,10 @@ def test_reviews_outlive_what_they_are_about(store):
 
 
 def write_at_random(store, chance):
-    """Images of two tenants, some alike, some on a list, seen on three instances; what three reviewers say of some."""
+    """Images of two tenants, some alike, some on a list, seen on three instances; what three reviewers say of them."""
     messages = []
-    for number in range(60):
-        looks = [pdq(chance.randrange(20), off=chance.randrange(4))]
+    for number in range(120):
+        looks = [pdq(chance.randrange(60), off=chance.randrange(4))]
         tenant, at = chance.choice(("default", "other")), NOON + number * 7 % 60
         decision = chance.choice((Decision.ACCEPT, Decision.REVIEW, Decision.REJECT, Decision.REJECT))
         messages.append(judged(number, decision, at=at, looks=looks, tenant=tenant))
@@ -326,7 +326,7 @@ def write_at_random(store, chance):
     write(store, messages)
     for by in (ALICE, BOB, CAROL):
         with store.writing() as connection:
-            for number in chance.sample(range(60), 25):
+            for number in chance.sample(range(120), 40):
                 for tenant in ("default", "other"):
                     answer_media(
                         connection,
