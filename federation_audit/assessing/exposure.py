@@ -6,7 +6,6 @@ so that there are never more incidents than media. Strata of hash lists hold hit
 out; their hits confirm.
 """
 
-import itertools
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 
@@ -19,11 +18,9 @@ from federation_audit.statistics.events import Stratum
 from federation_audit.statistics.exposures import ExposureTable
 from federation_audit.store.facts import FLAGGED_FROM
 from federation_audit.store.periods import EPOCH, first_day, last_day
-from federation_audit.store.rows import among
+from federation_audit.store.rows import among, read_integers
 from federation_audit.store.standings import NOBODY
 from federation_audit.store.tables import EVIDENCE, FLAGS, JUDGEMENTS, PERIODS
-
-_ROWS_AT_ONCE = 50_000
 
 Key = tuple[int, int, int, int]
 """Instance, actor, day, cluster, by the store's ids."""
@@ -113,11 +110,4 @@ def _read_periods(connection: Connection, strata: Collection[int]) -> tuple[npt.
         PERIODS.c.flagged,
     )
     query = select(*columns).where(among(connection, PERIODS.c.stratum_id, strata))
-    parts = [np.empty((0, len(columns)), dtype=np.int64)]
-    result = connection.execute(query)
-    assert result.cursor is not None
-    while rows := result.cursor.fetchmany(_ROWS_AT_ONCE):  # the driver's tuples: a million Row objects cost seconds
-        flat = np.fromiter(itertools.chain.from_iterable(rows), np.int64, count=len(rows) * len(columns))
-        parts.append(flat.reshape(-1, len(columns)))
-    result.close()
-    return tuple(np.concatenate(parts).T.copy())
+    return tuple(read_integers(connection, query))

@@ -65,7 +65,11 @@ class Reviewed:
 def outcome_of(opinions: Iterable[Opinion]) -> Outcome:
     """What the opinions of different reviewers come to."""
     given = list(opinions)
-    confirm, dismiss = given.count(Opinion.CONFIRM), given.count(Opinion.DISMISS)
+    return outcome_from(given.count(Opinion.CONFIRM), given.count(Opinion.DISMISS))
+
+
+def outcome_from(confirm: int, dismiss: int) -> Outcome:
+    """What so many confirmations and dismissals come to."""
     if confirm and dismiss and abs(confirm - dismiss) < CONFIRMING:
         return Outcome.DISPUTED
     if confirm > dismiss:

@@ -1,6 +1,7 @@
 """The queue and what an answer does to it."""
 
 import json
+import random
 
 import pytest
 from sqlalchemy import select
@@ -10,13 +11,14 @@ from federation_audit.accounts.tables import ACTIONS
 from federation_audit.reviewing.answering import Asked, answer_media, answer_rows
 from federation_audit.reviewing.errors import CapReached, ClusterChanged, NothingToUndo
 from federation_audit.reviewing.giving import last_answer, undo
-from federation_audit.reviewing.outcomes import Opinion, Outcome, read_reviewed
-from federation_audit.reviewing.overriding import Wish, count_unpublished
+from federation_audit.reviewing.outcomes import Opinion, Outcome, Reviewed, read_reviewed
+from federation_audit.reviewing.overriding import Wish, count_unpublished, read_lists
 from federation_audit.reviewing.pace import PAUSE_MS, PUT_OFF, read_pace
 from federation_audit.reviewing.queue import count_waiting, read_details, read_waiting
 from federation_audit.reviewing.settings import ReviewSettings
 from federation_audit.reviewing.settled import read_settled
 from federation_audit.reviewing.tables import ORDERS
+from federation_audit.store.tables import EVIDENCE, FLAGS, MEDIA, TEXTS
 from schemas.messages import Decision, OverrideEffect, Stage
 from schemas.topics import DAY_MS, MINUTE_MS
 from tests.stores import NOON, judged, pdq, seen, sha, write
@@ -304,3 +306,89 @@ def test_reviews_outlive_what_they_are_about(store):
         [settled] = read_settled(connection)
     assert settled.name == sha(4) and settled.authors == ()
     assert queue(store) == []
+
+
+def write_at_random(store, chance):
+    """Images of two tenants, some alike, some on a list, seen on three instances; what three reviewers say of them."""
+    messages = []
+    for number in range(120):
+        looks = [pdq(chance.randrange(60), off=chance.randrange(4))]
+        tenant, at = chance.choice(("default", "other")), NOON + number * 7 % 60
+        decision = chance.choice((Decision.ACCEPT, Decision.REVIEW, Decision.REJECT, Decision.REJECT))
+        messages.append(judged(number, decision, at=at, looks=looks, tenant=tenant))
+        if chance.random() < 0.2:
+            on_list = {"stage": Stage.LIST, "hash_list": f"{LIST}@7", "looks": []}
+            messages.append(judged(number, Decision.REJECT, at=at, tenant=tenant, **on_list))
+        if chance.random() < 0.7:
+            messages.append(
+                seen(number, chance.choice(("bad.example", "calm.example", "small.example")), tenant=tenant)
+            )
+    write(store, messages)
+    for by in (ALICE, BOB, CAROL):
+        with store.writing() as connection:
+            for number in chance.sample(range(120), 40):
+                for tenant in ("default", "other"):
+                    answer_media(
+                        connection,
+                        by,
+                        tenant,
+                        [sha(number)],
+                        chance.choice(list(Opinion)),
+                        note="",
+                        at=NOON,
+                        settings=SETTINGS,
+                    )
+
+
+def rows_one_by_one(connection, who, *, verified, evidence, author):
+    """The queue as its words say: each image is looked at by itself; tenant and hashes of each row."""
+    reviewed, lists = read_reviewed(connection), read_lists(connection)
+    rows = {}
+    query = (
+        select(FLAGS.c.media_id, FLAGS.c.cluster_id, FLAGS.c.flagged_at, TEXTS.c.text.label("tenant"), MEDIA.c.sha256)
+        .join(MEDIA, MEDIA.c.id == FLAGS.c.media_id)
+        .join(TEXTS, TEXTS.c.id == MEDIA.c.tenant_id)
+        .where(FLAGS.c.now == 1)
+    )
+    for each in connection.execute(query).all():
+        said = reviewed.get((each.tenant, each.sha256), Reviewed(()))
+        mine = who in {one.reviewer for one in said.reviews}
+        hit = bool(lists.get(each.media_id, set()) & verified) and said.outcome is not Outcome.DISPUTED
+        if not mine and not hit and said.outcome not in (Outcome.CONFIRMED, Outcome.DISMISSED):
+            rows.setdefault((each.cluster_id, each.tenant), []).append((each, bool(said.reviews)))
+    found = []
+    for (cluster, tenant), media in rows.items():
+        authors = {
+            connection.execute(select(TEXTS.c.text).where(TEXTS.c.id == number)).scalar_one()
+            for each, _ in media
+            for number in connection.scalars(
+                select(EVIDENCE.c.instance_id).where(EVIDENCE.c.media_id == each.media_id)
+            ).all()
+        }
+        if not author or any(author in domain for domain in authors):
+            accused, touched = bool(authors & evidence), any(known for _, known in media)
+            order = (not (accused and touched), not accused, min(each.flagged_at for each, _ in media), tenant, cluster)
+            found.append((order, tenant, sorted(each.sha256 for each, _ in media)))
+    return [row[1:] for row in sorted(found)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_queue_and_its_count_are_what_looking_at_each_image_gives(store, seed):
+    chance = random.Random(seed)
+    write_at_random(store, chance)
+    with store.reading() as connection:
+        for who, verified, evidence, author in (
+            ("", (), (), ""),
+            ("", (LIST,), (), ""),
+            ("alice", (LIST,), ("bad.example",), ""),
+            ("bob", (), ("bad.example", "calm.example"), ""),
+            ("dora", (LIST,), ("bad.example",), "l.ex"),
+        ):
+            options = {"verified_lists": verified, "evidence": evidence, "author": author}
+            wanted = rows_one_by_one(connection, who, verified=set(verified), evidence=set(evidence), author=author)
+            rows, total = read_waiting(connection, who, **options)
+            assert [(row.tenant, [sha256 for _, sha256 in row.media]) for row in rows] == wanted
+            assert total == len(wanted) > 5
+            assert read_waiting(connection, who, start=3, size=2, **options) == (rows[3:5], total)
+            if not who:
+                assert count_waiting(connection, verified_lists=verified) == total
