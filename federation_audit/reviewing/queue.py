@@ -317,7 +317,9 @@ def _is_among(numbers: npt.NDArray[np.int64], ids: Collection[int]) -> npt.NDArr
 def _sent_from(connection: Connection, matches: ColumnElement[bool]) -> npt.NDArray[np.int64]:
     """The media that authors of the instances sent whose text matches."""
     instances = select(TEXTS.c.id).where(TEXTS.c.kind == int(TextKind.INSTANCE), matches)
-    return read_integers(connection, select(EVIDENCE.c.media_id).where(EVIDENCE.c.instance_id.in_(instances)))[0]
+    sent = select(EVIDENCE.c.media_id).where(EVIDENCE.c.instance_id.in_(instances))
+    media: npt.NDArray[np.int64] = read_integers(connection, sent)[0]
+    return media
 
 
 def _sizes(connection: Connection, clusters: Collection[int]) -> dict[int, int]:
