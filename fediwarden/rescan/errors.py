@@ -7,7 +7,8 @@ All are `RescanError`::
     ├── RescanUnknown       no rescan has this id
     ├── RescanBusy          another rescan is at work
     ├── RescanNotFinished   it is still being judged: nothing can be made of it yet
-    └── RescanStateWrong    it stands where this cannot be done: finished, applied, cancelled
+    ├── RescanStateWrong    it stands where this cannot be done: finished, applied, cancelled
+    └── TooManyRemovals     more would be removed than is allowed without being asked
 """
 
 from fediwarden.exits import FAILED, TRY_AGAIN, USAGE
@@ -50,3 +51,7 @@ class RescanNotFinished(RescanError):
 
 class RescanStateWrong(RescanError):
     """The rescan stands where this cannot be done."""
+
+
+class TooManyRemovals(RescanError):
+    """More images would be removed than the settings, the rescan or the command allow."""

@@ -29,7 +29,7 @@ _NEXT: Final[Mapping[RescanState, frozenset[RescanState]]] = {
     RescanState.RUNNING: frozenset({RescanState.FINISHED, RescanState.CANCELLED}),
     RescanState.CANCELLED: frozenset({RescanState.RUNNING}),
     RescanState.FINISHED: frozenset({RescanState.APPLYING}),
-    RescanState.APPLYING: frozenset({RescanState.APPLIED}),
+    RescanState.APPLYING: frozenset({RescanState.APPLIED, RescanState.UNDOING}),
     RescanState.APPLIED: frozenset({RescanState.UNDOING}),
     RescanState.UNDOING: frozenset({RescanState.UNDONE}),
     RescanState.UNDONE: frozenset({RescanState.APPLYING}),
