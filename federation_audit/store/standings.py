@@ -135,7 +135,7 @@ class Tallies:
         counted = []
         for at, _, decision, stratum in standing.judgements:
             is_list = not names[stratum][0]
-            if decision >= FLAGGED_FROM if is_list else at >= rescanned:
+            if (decision >= FLAGGED_FROM or not relisted) if is_list else at >= rescanned:
                 counted.append((self._day(marks, at), decision, stratum))
         return counted
 

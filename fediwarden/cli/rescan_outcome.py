@@ -117,7 +117,7 @@ def carry_out(settings: "Settings", rescan: str, *, yes: bool, max_removals: int
                 most_removals=max_removals,
                 on_progress=on_progress,
             ),
-            f"Stopped. `fediwarden rescan apply {rescan}` goes on with it, `fediwarden rescan undo {rescan}` undoes it.",
+            f"Stopped. `fediwarden rescan apply {rescan}` goes on with it, `undo` in its place takes it back.",
         )
     typer.echo(f"Carried out: {done.fates['applied']} images stand as rescan {rescan} judged them.")
     if done.fates["overtaken"]:

@@ -23,7 +23,7 @@ RULE: Final = "hash-list"
 
 SCANNER: Final = "rescan"
 
-_BATCH = 500
+_BATCH = 200
 _POLL_S = 0.2
 _STALLED_AFTER_S = 30.0
 
@@ -140,11 +140,13 @@ def verdict_on(image: Image, base: Verdict, tally: Tally, job: RescanOrdered) ->
         "timings": Timings(),
         "decision": image.before if undo else image.after,
     }
-    if image.hash_list:
+    if undo and (base.hash_list or not image.hash_list):
+        pass  # all of it as it stood
+    elif image.hash_list:
         rules = image.rules or (RuleFired(name=RULE, decision=image.after, frame=0),)
         changes |= {"hash_list": image.hash_list, "models": {}, "policy": "", "scores": {}, "worst_frame": 0}
         changes["rules"] = () if undo else rules
-    elif not undo:
+    else:
         changes |= {"rules": image.rules, "policy": image.policy or base.policy}
         changes["models"] = dict(tally.models_of(image, base))
         if image.scores[0]:

@@ -218,10 +218,10 @@ class Tally:
             return
         if verdict.stage is Stage.RESCAN and verdict.rescan == self._job.rescan:
             self._take_own(image, verdict, received.offset)
-        elif verdict.stage is Stage.LIST and verdict.decision is not Decision.REJECT:
-            pass  # a scanner's verdict of the same scan says more
-        elif self._is_base(image, received):
+        elif self._is_base(image, verdict, received):
             self._take_base(image, verdict, received)
+        elif _says_little(verdict):
+            pass
         elif image.base_at >= 0 or self._job.tier is RescanTier.FRAMES or received.offset > image.source:
             image.overtaken = True
 
@@ -271,10 +271,11 @@ class Tally:
         """The first of all that are equal: a million images name the same few models, rules and labels."""
         return cast(_Value, self._alike.setdefault((type(value), key), value))
 
-    def _is_base(self, image: Image, received: Received) -> bool:
+    def _is_base(self, image: Image, verdict: Verdict, received: Received) -> bool:
         """Whether the rescan is about this verdict: that which it was judged from, or that stood beside the frames."""
         if self._job.tier is RescanTier.FRAMES:
-            return received.timestamp_ms <= self._job.until and image.step is Step.FOREIGN
+            is_before = received.timestamp_ms <= self._job.until and image.step is Step.FOREIGN
+            return is_before and not _says_little(verdict)
         return (received.partition, received.offset) == (image.partition, image.source)
 
     def _take_base(self, image: Image, verdict: Verdict, received: Received) -> None:
@@ -283,12 +284,13 @@ class Tally:
         image.stands_judged_at = verdict.judged_at
         image.before = verdict.decision
         policy, models = image.policy or verdict.policy, self.models_of(image, verdict)
-        judged_alike = (policy, models) == (verdict.policy, verdict.models) and not image.hash_list
-        image.moves = image.flips or not judged_alike
+        judged_alike = (policy, models) == (verdict.policy, verdict.models)
+        image.moves = image.flips or not judged_alike or image.hash_list not in ("", verdict.hash_list)
         names = tuple(sorted({rule.name for rule in verdict.rules}))
         image.rules_before = self._same(names, names)
         image.held_now = ""
-        if verdict.stage in (Stage.LIST, Stage.OVERRIDE):
+        judges_lists = self._job.tier is RescanTier.HASHES
+        if verdict.stage is Stage.OVERRIDE or (verdict.stage is Stage.LIST and not judges_lists):
             image.held_now = verdict.stage.value
         elif len(self._overrides) and self._overrides.of_image(verdict.tenant, verdict.sha256, looks_in(verdict)):
             image.held_now = OVERRIDE
@@ -326,6 +328,11 @@ class Tally:
         assert image.before is not None and image.after is not None, "it counts"
         for label, new in zip(*image.scores, strict=True):
             points.setdefault(label, []).append(Point(old.get(label), new, image.before, image.after))
+
+
+def _says_little(verdict: Verdict) -> bool:
+    """A list that does not refuse an image leaves the decision to the scanner's verdict of the same scan."""
+    return verdict.stage is Stage.LIST and verdict.decision is not Decision.REJECT
 
 
 async def read_tally(
