@@ -4,6 +4,7 @@ import asyncio
 import getpass
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fediwarden.cli import rescan_outcome
 from fediwarden.cli.options import ConfigOption, JsonOption, read_settings
 from fediwarden.cli.tables import make_table, print_table
 from fediwarden.cli.times import local, moment
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from schemas.messages import RescanOrdered
 
 app = typer.Typer(help="Judge again what was judged before, by another policy, model or list.")
+rescan_outcome.add_commands(app)
 
 RescanArgument = Annotated[str, typer.Argument(metavar="ID", help="A rescan, as `fediwarden rescan list` names it.")]
 
@@ -52,19 +55,26 @@ def rescan(
     max_removals: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Images that may turn to reject, at most.")
     ] = None,
+    yes: rescan_outcome.YesOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Judge again what was judged before, by another policy, model or list; without one, by the policies in force.
 
     It takes what gives the true answer at the least cost (scores, hashes, vectors, frames), and says which and why.
-    Nothing is changed by judging: `fediwarden rescan report ID` shows what would be, `rescan apply ID` does it.
+    Nothing is changed by judging. On a terminal it then shows the numbers and asks whether to carry them out, which
+    --yes answers and --dry-run leaves; `fediwarden rescan report ID` shows all of it, `rescan apply ID` does it later.
     """
     if context.invoked_subcommand is not None:
         return
     from fediwarden.rescan.planning import Asked, plan
     from schemas.clock import now_ms
+    from schemas.messages import RescanState
 
+    if yes and (dry_run or as_json):
+        raise typer.BadParameter(
+            "--yes carries the outcome out, which --dry-run and --json do not: leave one of them out"
+        )
     if since is None:
         raise typer.BadParameter("--since: from when on? such as --since 7d; `fediwarden rescan --help` tells the rest")
     settings = read_settings(config)
@@ -83,7 +93,10 @@ def rescan(
     )
     planned = asyncio.run(plan(settings, asked))
     _say_plan(planned)
-    _end(asyncio.run(_order_and_work(settings, planned.job)), as_json)
+    job = asyncio.run(_order_and_work(settings, planned.job))
+    _end(job, as_json)
+    if job.state is RescanState.FINISHED and not dry_run and not as_json and (yes or sys.stdin.isatty()):
+        rescan_outcome.carry_out(settings, job.rescan, yes=yes, max_removals=max_removals)
 
 
 @app.command("list")

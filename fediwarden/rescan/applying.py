@@ -23,7 +23,7 @@ RULE: Final = "hash-list"
 
 SCANNER: Final = "rescan"
 
-_BATCH = 200
+_BATCH = 100
 _POLL_S = 0.2
 _STALLED_AFTER_S = 30.0
 
