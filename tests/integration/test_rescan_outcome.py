@@ -4,6 +4,7 @@ enforcer removes from a server with pict-rs's internal API, and what the audit c
 import asyncio
 import contextlib
 import hashlib
+import json
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -14,7 +15,7 @@ import pytest
 from federation_audit.recording.service import record
 from federation_audit.settings import AuditSettings
 from federation_audit.store.engine import Store
-from fediwarden.rescan.applying import apply_rescan, undo_rescan
+from fediwarden.rescan.applying import apply_rescan
 from fediwarden.rescan.jobs import publish_job, read_jobs
 from fediwarden.rescan.judging import Rejudging, ScoreJudge
 from fediwarden.rescan.outcome import Fate, Outcome, read_tally
@@ -36,7 +37,7 @@ from schemas.messages import (
     Stage,
     Verdict,
 )
-from schemas.topics import OVERRIDES, RESCANS, SCANNERS, VERDICTS
+from schemas.topics import DAY_MS, OVERRIDES, RESCANS, SCANNERS, VERDICTS
 from tests.integration.test_enforcer import enforcing, observing, tenant
 from tests.pict_rs import FORMATS, PictRsServer, running_pict_rs
 from tests.stores import sqlite_url
@@ -48,20 +49,16 @@ TURN = IMAGES // 20
 """Images that turn to reject, and as many to accept."""
 
 RESCAN = "20261128-171251-ab12"
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 ACCEPT, REJECT = Decision.ACCEPT, Decision.REJECT
 ALLOWED, OVERTAKEN, REMOVED, KEPT = 0, 20, (40, 60), 3
-"""Of the images that turn to reject: one that an override keeps, one judged live meanwhile, two that pict-rs has. And
-one that does not turn."""
+"""Of the images that turn to reject: one that an override keeps, one judged live meanwhile, two that pict-rs has, the
+second for days. And one that does not turn."""
 
-APPLY = """
-import asyncio, sys
-from fediwarden.rescan.applying import apply_rescan
-from schemas.broker import BrokerSettings
-from schemas.messages import Decision
-broker = BrokerSettings(bootstrap_servers=sys.argv[1], topic_prefix=sys.argv[2])
-asyncio.run(apply_rescan(broker, sys.argv[3], by="test", refuses=lambda tenant, decision: decision is Decision.REJECT))
-"""
+_BOTH_WAYS = [
+    {"before": "accept", "after": "reject", "images": TURN - 2},
+    {"before": "reject", "after": "accept", "images": TURN},
+]
 
 
 def policy(label: str) -> Policy:
@@ -120,7 +117,7 @@ def live(number: int) -> Verdict:
         topic="images",
         partition=0,
         offset=0,
-        received_at=now_ms(),
+        received_at=now_ms() - (3 * DAY_MS if number == REMOVED[1] else 0),
         judged_at=now_ms(),
     )
 
@@ -219,7 +216,27 @@ async def counted(broker: BrokerSettings, url: str) -> dict[str, tuple[int, int]
         return {policy: (exposed, flagged) for policy, exposed, flagged in connection.exec_driver_sql(query)}
 
 
-async def apply_and_kill(broker: BrokerSettings) -> None:
+async def command(broker: BrokerSettings, folder: Path, *words: str) -> asyncio.subprocess.Process:
+    """``fediwarden rescan ...`` in a process of its own."""
+    environment = {
+        "FEDIWARDEN_DATA_DIR": str(folder),
+        "FEDIWARDEN_AUDIT__DATABASE": sqlite_url(folder),
+        "FEDIWARDEN_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers,
+        "FEDIWARDEN_KAFKA__TOPIC_PREFIX": broker.topic_prefix,
+    }
+    argv = (sys.executable, "-m", "fediwarden", "rescan", *words)
+    pipe = asyncio.subprocess.PIPE
+    return await asyncio.create_subprocess_exec(*argv, env=os.environ | environment, stdout=pipe, stderr=pipe)
+
+
+async def said(broker: BrokerSettings, folder: Path, *words: str) -> tuple[int | None, str, str]:
+    """How such a command ended, and what it printed."""
+    process = await command(broker, folder, *words)
+    out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+async def apply_and_kill(broker: BrokerSettings, folder: Path) -> None:
     """Carry the rescan out in a process of its own, which is killed once its first verdicts are there."""
     begun = asyncio.Event()
 
@@ -229,16 +246,14 @@ async def apply_and_kill(broker: BrokerSettings) -> None:
 
     async with Tail(broker, (VERDICTS,), since_s=3600.0, on_record=note, client_id="test-kill") as tail:
         await tail.wait_positioned()
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", APPLY, broker.bootstrap_servers, broker.topic_prefix, RESCAN, env=dict(os.environ)
-        )
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                await begun.wait()
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+        process = await command(broker, folder, "apply", RESCAN, "--yes")
+        ended = asyncio.create_task(process.communicate())
+        waiting = asyncio.create_task(begun.wait())
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.wait((ended, waiting), return_when=asyncio.FIRST_COMPLETED)
+        assert begun.is_set(), ended.result()
+        process.kill()
+        await ended
 
 
 @pytest.fixture
@@ -276,7 +291,12 @@ def test_known_images_flip_and_no_others_through_a_kill_and_all_of_it_can_be_und
             assert found.fates == {Fate.OPEN: IMAGES - 2, Fate.HELD: 1, Fate.OVERTAKEN: 1}
             assert await counted(fresh_kafka, url) == {OLD.id: (IMAGES, 2 * TURN)}
 
-            await apply_and_kill(fresh_kafka)
+            ended, _, error = await said(fresh_kafka, tmp_path, "apply", RESCAN, "--yes", "--max-removals", "27")
+            assert ended == 1
+            assert "28 images would be removed, and --max-removals allows 27" in error
+            assert (await read_jobs(fresh_kafka)).get(RESCAN).state is RescanState.FINISHED
+
+            await apply_and_kill(fresh_kafka, tmp_path)
             assert (await read_jobs(fresh_kafka)).get(RESCAN).state is RescanState.APPLYING
             found = await outcome(fresh_kafka)
             assert 0 < found.fates[Fate.APPLIED] < IMAGES - 2
@@ -291,6 +311,8 @@ def test_known_images_flip_and_no_others_through_a_kill_and_all_of_it_can_be_und
                 stored = {sha(number).hex() for number in (ALLOWED, OVERTAKEN, KEPT)}
                 assert pict_rs.files.sha256s() == stored
                 assert all(observed.is_erased(data(number)) for number in REMOVED)
+                looks = [len(observed.of(data(number))) for number in REMOVED]
+                assert looks == [3, 1], "what came days ago is looked for once"
                 for policy_in_force in (OLD, NEW):
                     answers = await known(fresh_kafka, producer, policy_in_force)
                     live_alone = {ALLOWED, OVERTAKEN} if policy_in_force is NEW else set()
@@ -304,7 +326,21 @@ def test_known_images_flip_and_no_others_through_a_kill_and_all_of_it_can_be_und
                 again = await apply_rescan(fresh_kafka, RESCAN, by="another", refuses=refuses)
                 assert (again.fates, len(await history(fresh_kafka))) == (found.fates, written)
 
-                found = await undo_rescan(fresh_kafka, RESCAN, by="test", refuses=refuses)
+                page = tmp_path / "report.html"
+                ended, out, error = await said(fresh_kafka, tmp_path, "report", RESCAN, "--json", "--html", str(page))
+                assert ended == 0, error
+                report = json.loads(out)
+                assert (report["changed"], report["newly_refused"]) == (2 * TURN - 2, TURN - 2)
+                assert {each["scan_id"] for each in report["flips"]} == {
+                    f"scan-{number}" for number in range(IMAGES) if was[number] is not will_be[number]
+                }
+                assert report["instances"] == [{"instance": None, "changes": _BOTH_WAYS}]
+                assert f"{2 * TURN - 2} of {IMAGES - 2} images would be decided differently" in page.read_text()
+
+                ended, out, error = await said(fresh_kafka, tmp_path, "undo", RESCAN, "--yes")
+                assert ended == 0, error
+                assert "cannot come back" in out
+                found = await outcome(fresh_kafka)
                 assert found.fates == {Fate.UNDONE: IMAGES - 2, Fate.HELD: 1, Fate.OVERTAKEN: 1}
                 assert await decided(fresh_kafka) == was
                 assert await known(fresh_kafka, producer, OLD) == was
