@@ -86,6 +86,7 @@ def carry_out(settings: "Settings", rescan: str, *, yes: bool, max_removals: int
     Raises a `RescanError`, a `BrokerError`, or `typer.Abort` where the answer is no.
     """
     from fediwarden.rescan.applying import apply_rescan, check_removals
+    from fediwarden.rescan.errors import TooManyRemovals
     from fediwarden.rescan.jobs import check_change
     from schemas.messages import RescanState
 
@@ -96,7 +97,7 @@ def carry_out(settings: "Settings", rescan: str, *, yes: bool, max_removals: int
         _print_sum(outcome)
         try:
             check_removals(outcome, most_share=settings.rescan.max_removed_share, most_removals=max_removals)
-        except Exception:
+        except TooManyRemovals:
             typer.echo("Nothing was changed.", err=True)
             raise
         if outcome.removals:

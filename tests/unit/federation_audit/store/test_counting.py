@@ -2,10 +2,12 @@
 
 import pytest
 
+from federation_audit.assessing.exposure import flagged_strata
 from federation_audit.store.engine import Store
 from federation_audit.store.facts import Role
 from federation_audit.store.queries import (
     Count,
+    read_author_instances,
     read_days,
     read_flagged,
     read_incidents,
@@ -110,6 +112,29 @@ def test_a_rescan_moves_the_count_to_the_new_stratum_and_back_when_it_is_undone(
     assert count(store, "a.example") == Count(2, 1)
     with store.reading() as connection:
         assert connection.exec_driver_sql("SELECT SUM(exposed), SUM(flagged) FROM periods").one() == (2, 1)
+
+
+def test_what_a_rescan_takes_out_of_a_stratum_is_not_flagged_there_for_the_statistics(store):
+    write(store, [judged(1, REJECT, at=NOON), judged(2, REJECT, at=NOON), rescanned(1, REJECT, at=NOON + 5)])
+    with store.reading() as connection:
+        strata = read_strata(connection)
+        flagged = flagged_strata(connection, strata)
+        media = dict(connection.exec_driver_sql("SELECT id, sha256 FROM media").tuples().all())
+    by_policy = {media[number]: [strata[each].policy for each in found] for number, found in flagged.items()}
+    assert by_policy == {sha(1): ["p2"], sha(2): ["p1"]}
+
+
+def test_the_instances_of_media_are_those_surely_known_of_the_file_or_of_its_names(store):
+    link = seen(2, alias="x.webp")
+    by_name = seen(None, "b.example", alias="x.webp")
+    unsure = seen(3, "c.example", sure=Confidence.POSSIBLE)
+    write(store, [judged(n) for n in (1, 2, 3)], [seen(1, "a.example"), seen(1, "d.example"), link, by_name, unsure])
+    asked = {("default", sha(number)) for number in (1, 2, 3, 4)} | {("other", sha(1))}
+    with store.reading() as connection:
+        assert read_author_instances(connection, asked) == {
+            ("default", sha(1)): {"a.example", "d.example"},
+            ("default", sha(2)): {"b.example"},
+        }
 
 
 def test_a_rescan_does_not_move_images_to_its_own_day(store):
