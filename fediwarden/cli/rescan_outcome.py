@@ -88,6 +88,7 @@ def carry_out(settings: "Settings", rescan: str, *, yes: bool, max_removals: int
     from fediwarden.rescan.applying import apply_rescan, check_removals
     from fediwarden.rescan.errors import TooManyRemovals
     from fediwarden.rescan.jobs import check_change
+    from fediwarden.rescan.outcome import Fate
     from schemas.messages import RescanState
 
     outcome = _read_outcome(settings, rescan)
@@ -121,7 +122,7 @@ def carry_out(settings: "Settings", rescan: str, *, yes: bool, max_removals: int
             f"Stopped. `fediwarden rescan apply {rescan}` goes on with it, `undo` in its place takes it back.",
         )
     typer.echo(f"Carried out: {done.fates['applied']} images stand as rescan {rescan} judged them.")
-    if done.fates["overtaken"]:
+    if done.fates[Fate.OVERTAKEN]:
         typer.echo(f"Judged again in the meantime, and left so: {done.fates['overtaken']}.")
     if done.removals:
         typer.echo("The enforcer removes what is newly refused; `fediwarden audit` and its log say how far it is.")
@@ -131,6 +132,7 @@ def undo(rescan: IdArgument, yes: YesOption = False, config: ConfigOption = None
     """Restore the decisions that stood before a rescan was carried out. Pictures that were removed do not come back."""
     from fediwarden.rescan.applying import undo_rescan
     from fediwarden.rescan.jobs import check_change
+    from fediwarden.rescan.outcome import Fate
     from schemas.messages import RescanState
 
     settings = read_settings(config)
@@ -163,7 +165,7 @@ def undo(rescan: IdArgument, yes: YesOption = False, config: ConfigOption = None
             f"Stopped. `fediwarden rescan undo {rescan}` goes on with it.",
         )
     typer.echo(f"Undone: {done.fates['undone']} images stand as they did before rescan {rescan}.")
-    if done.fates["overtaken"]:
+    if done.fates[Fate.OVERTAKEN]:
         typer.echo(f"Judged again in the meantime, and left so: {done.fates['overtaken']}.")
 
 

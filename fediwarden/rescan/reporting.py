@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from fediwarden.rescan.outcome import Image, Outcome, by_instance
+from fediwarden.rescan.outcome import Image, Outcome, Point, by_instance
 from fediwarden.rescan.score_plot import draw_scores
 from schemas.messages import Decision, RescanState
 
@@ -105,10 +105,10 @@ def write_page(path: Path, page: str) -> None:
     path.write_text(page, encoding="utf-8")
 
 
-def _telling(outcome: Outcome) -> Sequence[tuple[str, Sequence[Any]]]:
+def _telling(outcome: Outcome) -> Sequence[tuple[str, Sequence[Point]]]:
     """The points of each label, those first that differ most."""
 
-    def distance(points: Iterable[Any]) -> float:
+    def distance(points: Iterable[Point]) -> float:
         return sum(abs(point.new - (point.old or 0.0)) for point in points)
 
     return sorted(outcome.points.items(), key=lambda each: (-distance(each[1]), each[0]))

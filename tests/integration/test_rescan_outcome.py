@@ -37,7 +37,7 @@ from schemas.messages import (
     Stage,
     Verdict,
 )
-from schemas.topics import DAY_MS, OVERRIDES, RESCANS, SCANNERS, VERDICTS
+from schemas.topics import DAY_MS, HOUR_MS, OVERRIDES, RESCANS, SCANNERS, VERDICTS
 from tests.integration.test_enforcer import enforcing, observing, tenant
 from tests.pict_rs import FORMATS, PictRsServer, running_pict_rs
 from tests.stores import sqlite_url
@@ -52,8 +52,8 @@ RESCAN = "20261128-171251-ab12"
 PATIENCE_S = 120.0
 ACCEPT, REJECT = Decision.ACCEPT, Decision.REJECT
 ALLOWED, OVERTAKEN, REMOVED, KEPT = 0, 20, (40, 60), 3
-"""Of the images that turn to reject: one that an override keeps, one judged live meanwhile, two that pict-rs has, the
-second for days. And one that does not turn."""
+"""Of the images that turn to reject: one that an override keeps, one judged live meanwhile, two that pict-rs has: one
+that came just now (by a gateway whose clock is ahead), one that came days ago. And one that does not turn."""
 
 _BOTH_WAYS = [
     {"before": "accept", "after": "reject", "images": TURN - 2},
@@ -117,7 +117,7 @@ def live(number: int) -> Verdict:
         topic="images",
         partition=0,
         offset=0,
-        received_at=now_ms() - (3 * DAY_MS if number == REMOVED[1] else 0),
+        received_at=now_ms() + {REMOVED[0]: HOUR_MS, REMOVED[1]: -3 * DAY_MS}.get(number, 0),
         judged_at=now_ms(),
     )
 

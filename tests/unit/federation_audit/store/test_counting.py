@@ -119,7 +119,7 @@ def test_what_a_rescan_takes_out_of_a_stratum_is_not_flagged_there_for_the_stati
     with store.reading() as connection:
         strata = read_strata(connection)
         flagged = flagged_strata(connection, strata)
-        media = dict(connection.exec_driver_sql("SELECT id, sha256 FROM media").tuples().all())
+        media = {number: bytes(hash_) for number, hash_ in connection.exec_driver_sql("SELECT id, sha256 FROM media")}
     by_policy = {media[number]: [strata[each].policy for each in found] for number, found in flagged.items()}
     assert by_policy == {sha(1): ["p2"], sha(2): ["p1"]}
 
@@ -128,7 +128,11 @@ def test_the_instances_of_media_are_those_surely_known_of_the_file_or_of_its_nam
     link = seen(2, alias="x.webp")
     by_name = seen(None, "b.example", alias="x.webp")
     unsure = seen(3, "c.example", sure=Confidence.POSSIBLE)
-    write(store, [judged(n) for n in (1, 2, 3)], [seen(1, "a.example"), seen(1, "d.example"), link, by_name, unsure])
+    write(
+        store,
+        [judged(n) for n in (1, 2, 3)],
+        [seen(1, "a.example"), seen(1, "d.example", post="2"), link, by_name, unsure],
+    )
     asked = {("default", sha(number)) for number in (1, 2, 3, 4)} | {("other", sha(1))}
     with store.reading() as connection:
         assert read_author_instances(connection, asked) == {
