@@ -98,9 +98,9 @@ class Tally:
         return None if self.judge is None else max(0, self._received[self.judge][0] - _CLOCKS_APART_MS)
 
     def take_live(self, received: Received) -> None:
-        """Take in one record of verdicts; what an override says is nobody's judgement."""
+        """Take in one record of verdicts; neither what an override says nor what a rescan does."""
         verdict = received.message
-        if isinstance(verdict, Verdict) and verdict.stage is not Stage.OVERRIDE:
+        if isinstance(verdict, Verdict) and verdict.stage not in (Stage.OVERRIDE, Stage.RESCAN):
             self._live[verdict.scan_id] = (_said(verdict), verdict.received_at)
 
     def comparison(self) -> Comparison:

@@ -348,6 +348,8 @@ class Gateway:
                 self._steering.judged(verdict.scan_id, verdict.topic, verdict.partition, verdict.scanner)
                 if self._learning is not None:
                     self._learning.observe(verdict)
+            case Verdict(stage=Stage.RESCAN) as verdict if self._learning is not None:
+                self._learning.observe(verdict)
             case ScannerAnnounced() as announced if announced.leaving:
                 self._steering.leaving(announced.scanner)
 

@@ -71,8 +71,10 @@ def judged(
     stage: Stage = Stage.LIVE,
     hash_list: str = "",
     scan: str = "",
+    came: int | None = None,
 ) -> Verdict:
     looks = [pdq(image)] if looks is None else looks
+    by_model = stage is Stage.LIVE or (stage is Stage.RESCAN and not hash_list)
     rules = () if decision is Decision.ACCEPT else (RuleFired(name="explicit", decision=decision, frame=0),)
     return Verdict(
         scan_id=scan or f"scan-{image}-{at}",
@@ -80,18 +82,18 @@ def judged(
         sha256=sha(image),
         decision=decision,
         rules=rules,
-        scores={"m/nsfw": 0.5} if stage is Stage.LIVE else {},
+        scores={"m/nsfw": 0.5} if by_model else {},
         pdq=tuple(looks),
         pdq_quality=(quality,) * len(looks),
-        models={"m": "m:1"} if stage is Stage.LIVE else {},
-        policy=policy if stage is not Stage.LIST else "",
+        models={"m": "m:1"} if by_model else {},
+        policy=policy if by_model or stage is Stage.OVERRIDE else "",
         hash_list=hash_list,
         stage=stage,
         scanner="scanner-1",
         topic="",
         partition=0,
         offset=0,
-        received_at=at,
+        received_at=at if came is None else came,
         judged_at=at,
     )
 

@@ -56,6 +56,11 @@ _SURENESS: Final = {Confidence.CERTAIN: 3, Confidence.LIKELY: 2, Confidence.POSS
 _ANSWER: Final = {True: "accepted", False: "refused", None: "unknown"}
 DENIED: Final = "denied"
 
+RESCANNED: Final = "rescanned"
+RELISTED: Final = "relisted"
+RECEIVED: Final = "rescanned:received"
+"""Marks of media that a rescan judged again: by a policy and models, by a hash list; and when the image had come."""
+
 
 class Role(IntEnum):
     """What an instance was to an image."""
@@ -180,6 +185,10 @@ def _take_verdict(facts: Facts, verdict: Message, horizon: int) -> None:
         if verdict.decision is not Decision.ACCEPT:
             _note(facts.marks, (media, DENIED), at)
         return
+    if verdict.stage is Stage.RESCAN:
+        _note(facts.marks, (media, RELISTED if verdict.hash_list else RESCANNED), at)
+        if verdict.received_at >= horizon:
+            _note(facts.marks, (media, RECEIVED), min(verdict.received_at, at))
     stratum = StratumKey(_models(tuple(verdict.models.items())), _plain(verdict.policy), _plain(verdict.hash_list))
     rank = _RANK[verdict.decision]
     rules = _rules(frozenset(rule.name for rule in verdict.rules))

@@ -18,6 +18,7 @@ from fediwarden.cli import (
     models,
     overrides,
     policy,
+    rescan,
     scan,
     services,
     settings,
@@ -52,6 +53,7 @@ app.add_typer(shadow.app, name="shadow")
 app.add_typer(topics.app, name="topics")
 app.add_typer(models.app, name="models")
 app.add_typer(policy.app, name="policy")
+app.add_typer(rescan.app, name="rescan")
 app.add_typer(keys.app, name="keys")
 app.add_typer(lists.app, name="lists")
 app.add_typer(users.app, name="users")

@@ -188,7 +188,7 @@ class Enforcer:
         is_new = case is None
         if case is None:
             case = self._cases[key] = Case()
-        case.add(rejection, received, asyncio.get_running_loop().time(), self._checks_of(rejection, received))
+        case.add(rejection, received, asyncio.get_running_loop().time(), self._checks_of(verdict, received))
         case.must_erase |= self._must_erase(verdict)
         self._open += 1
         if is_new:
@@ -196,11 +196,15 @@ class Enforcer:
             self._tasks.add(task)
             task.add_done_callback(self._ended)
 
-    def _checks_of(self, rejection: Rejection, received: Received) -> tuple[float, ...]:
+    def _checks_of(self, verdict: Verdict, received: Received) -> tuple[float, ...]:
         """When to look again: not at all where nothing can be found, or pict-rs must have stored the file long ago."""
-        if rejection.tenant not in self._stores or not rejection.length:
+        if verdict.tenant not in self._stores or not verdict.length:
             return ()
-        age_s = (now_ms() - max(rejection.judged_at, received.timestamp_ms)) / 1000
+        if verdict.stage is Stage.RESCAN:  # thousands at once, of images that came days before
+            return (
+                () if now_ms() - verdict.received_at > self._settings.checks_s[-1] * 1000 else self._settings.checks_s
+            )
+        age_s = (now_ms() - max(verdict.judged_at, received.timestamp_ms)) / 1000
         return () if age_s > self._settings.checks_s[-1] + _CLOCKS_DIFFER_S else self._settings.checks_s
 
     def _ended(self, task: asyncio.Task[None]) -> None:

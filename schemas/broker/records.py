@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from aiokafka import ConsumerRecord
 
-from schemas.codec import CodecError, decode, schema_header
+from schemas.codec import NO_VIEWS, CodecError, Views, decode, schema_header
 from schemas.messages import Message
 from schemas.topics import TopicSpec
 
@@ -29,13 +29,15 @@ class Received:
     epoch: int = 0
 
 
-def read_record(record: ConsumerRecord, topics: Mapping[str, TopicSpec], epoch: int = 0) -> Received:
+def read_record(
+    record: ConsumerRecord, topics: Mapping[str, TopicSpec], epoch: int = 0, views: Views = NO_VIEWS
+) -> Received:
     """What `record` holds, with a fault instead of a message where it cannot be read."""
     message: Message | None = None
     fault: CodecError | None = None
     if record.value is not None:
         try:
-            message = decode(schema_header(record.headers), record.value)
+            message = decode(schema_header(record.headers), record.value, views)
         except CodecError as error:
             fault = error
     return Received(

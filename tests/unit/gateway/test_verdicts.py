@@ -227,6 +227,73 @@ def test_a_verdict_after_the_waiting_ended_is_still_learnt() -> None:
     assert verdicts.waiting_count == 0
 
 
+def rescanned(decision: Decision, *, policy: str = "p2", at: int = 10, **changes: object) -> Received:
+    message = verdict(decision=decision, policy=policy, judged_at=at).message
+    assert message is not None
+    return received(message.model_copy(update={"stage": Stage.RESCAN, "rescan": "r", **changes}))
+
+
+def known(*records: Received, tenant: str = "default", sha256: bytes = SHA) -> Decision | None:
+    verdicts = make()
+    for record in records:
+        verdicts.observe(record)
+    found = verdicts.known(tenant, sha256)
+    return None if found is None else found.decision
+
+
+REJECTED = verdict(decision=Decision.REJECT)
+ANNOUNCED = {"p1": announcement(), "p2": announcement(policies={EVERY_TENANT: "p2"})}
+
+
+@pytest.mark.parametrize("live", ["p1", "p2"])
+def test_a_rescan_takes_the_place_of_what_is_known_whichever_of_the_two_policies_is_in_force(live: str) -> None:
+    assert known(ANNOUNCED[live], REJECTED, rescanned(Decision.ACCEPT)) is Decision.ACCEPT
+    assert known(ANNOUNCED[live], verdict(), rescanned(Decision.REJECT)) is Decision.REJECT
+
+
+@pytest.mark.parametrize("live", ["p1", "p2"])
+def test_a_rescan_that_is_undone_is_known_by_what_stood_before(live: str) -> None:
+    undone = rescanned(Decision.REJECT, policy="p1", at=11)
+    assert known(ANNOUNCED[live], REJECTED, rescanned(Decision.ACCEPT), undone) is Decision.REJECT
+
+
+def test_once_a_third_policy_is_in_force_what_a_rescan_said_is_not_known() -> None:
+    third = announcement(policies={EVERY_TENANT: "p3"})
+    assert known(third, REJECTED, rescanned(Decision.ACCEPT)) is None
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_live_verdict_that_is_newer_than_the_rescan_counts_whichever_is_read_first(order: int) -> None:
+    both = [verdict(judged_at=20), rescanned(Decision.REJECT, at=10)][::order]
+    assert known(ANNOUNCED["p1"], *both) is Decision.ACCEPT
+
+
+def test_what_a_rescan_said_for_one_tenant_is_not_known_to_another() -> None:
+    assert known(ANNOUNCED["p1"], REJECTED, rescanned(Decision.ACCEPT), tenant="other") is Decision.REJECT
+
+
+def test_a_rescans_hit_on_a_list_is_for_the_list_to_answer() -> None:
+    hit = rescanned(Decision.REJECT, policy="", models={}, hash_list="known@2")
+    assert known(ANNOUNCED["p1"], verdict(), hit) is Decision.ACCEPT
+
+
+def test_one_scan_is_reported_as_the_rescan_left_it() -> None:
+    verdicts = make()
+    for record in (REJECTED, rescanned(Decision.ACCEPT), verdict(decision=Decision.REVIEW, judged_at=20)):
+        verdicts.observe(record)
+    verdicts.observe(rescanned(Decision.REJECT, at=15))
+    found = verdicts.judged("scan")
+    assert found is not None and found.decision is Decision.REVIEW
+
+
+def test_no_more_of_a_rescan_is_kept_than_of_other_verdicts() -> None:
+    verdicts = make(known=2)
+    verdicts.observe(announcement())
+    for number in range(3):
+        verdicts.observe(rescanned(Decision.REJECT, policy="p1", sha256=bytes([number]) * 32))
+    assert [verdicts.known("default", bytes([n]) * 32) is not None for n in range(3)] == [False, True, True]
+
+
 def test_tombstones_and_poison_records_change_nothing() -> None:
     verdicts = make()
     verdicts.observe(received(None))
