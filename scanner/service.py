@@ -21,6 +21,7 @@ from scanner.decoding import THREAD_NAME as DECODING
 from scanner.decoding import Decoder
 from scanner.inference import THREAD_NAME as INFERENCE
 from scanner.inference import Inference
+from scanner.judging import Judging
 from scanner.models.batch_size import LARGEST, find_batch_for
 from scanner.models.loading import load_models, warm
 from scanner.models.model import Model, ModelBroken, ModelError, ModelHung, is_classifier, is_embedder
@@ -135,8 +136,7 @@ async def serve(
                 scanner=scanner,
                 consumer=consumer,
                 producer=producer,
-                decoder=decoder,
-                inference=inference,
+                judging=Judging(decoder, inference),
                 models=models,
                 policies=policies,
                 meter=meter,
