@@ -31,11 +31,12 @@ class Judged:
 
 
 class Judging:
-    """Judges images with one decoder and one inference."""
+    """Judges images with one decoder and one inference: `behind` all others where nobody waits for them."""
 
-    def __init__(self, decoder: Decoder, inference: Inference) -> None:
+    def __init__(self, decoder: Decoder, inference: Inference, *, behind: bool = False) -> None:
         self._decoder = decoder
         self._inference = inference
+        self._behind = behind
 
     async def judge(self, message: ImageSubmitted, policy_of: PolicyOf, *, alone: bool) -> Judged:
         """Judge an image, which goes to the models `alone` or in a batch.
@@ -43,20 +44,24 @@ class Judging:
         Raises `ImageUnjudgeable`; `ImageSuspected` when a model hung or broke on its batch; `ModelHung` when it has not
         been decoded and prepared in time: then a thread is lost, and the process with it.
         """
-        image = await self._decode(message)
-        scores = await self._inference.score(image, alone=alone)
+        image, scores = await (self._score_behind if self._behind else self._score)(message, alone)
         policy, concepts = policy_of(message.tenant)
         frames = concepts.score(scores.frames, scores.features)
         judgement = policy.judge(frames, media_kind(message.media_type, len(message.frames)))
         return Judged(judgement, policy, image, scores)
 
-    async def _decode(self, message: ImageSubmitted) -> PreparedImage:
+    async def _score(self, message: ImageSubmitted, alone: bool) -> tuple[PreparedImage, ImageScores]:
         self._inference.expect()
         try:
-            return await self._decoder.decode(message)
+            image = await self._decoder.decode(message)
         except BaseException:
             self._inference.withdraw()
             raise
+        return image, await self._inference.score(image, alone=alone)
+
+    async def _score_behind(self, message: ImageSubmitted, alone: bool) -> tuple[PreparedImage, ImageScores]:
+        image = await self._decoder.decode(message)
+        return image, await self._inference.score_behind(image, alone=alone)
 
 
 def image_in(received: Received) -> ImageSubmitted | None:

@@ -115,6 +115,10 @@ class Scanning:
         await asyncio.gather(*left, return_exceptions=True)
         return len(left)
 
+    async def quiet(self) -> None:
+        """Wait until no image of either lane is in hand. Raises what kept one from its end."""
+        await self._until(lambda: not (self._live or self._backlog or self._put_behind))
+
     async def _take_live(self) -> None:
         while True:
             await self._until(lambda: self._live_room() > 0 and len(self._put_behind) < PUT_BEHIND_AT_ONCE)
