@@ -12,7 +12,7 @@ from scanner.policy import PolicyError
 from scanner.rescanning.jobs import Jobs
 from scanner.rescanning.policies import prepare_policies
 from scanner.rescanning.share import Share, count_left, group_of
-from schemas.broker import BrokerRefused, BrokerSettings, BrokerUnavailable, Consumer, Producer, Tail
+from schemas.broker import BrokerRefused, BrokerSettings, BrokerUnavailable, Consumer, Producer, PublishRefused, Tail
 from schemas.messages import RescanOrdered
 from schemas.topics import IMAGES_ARCHIVE, RESCAN_JOBS
 
@@ -65,7 +65,7 @@ class Rescanner:
                 except BrokerUnavailable as error:
                     log.warning("rescan_interrupted", rescan=job.rescan, error=str(error), again_in_s=_RETRY_S)
                     await asyncio.sleep(_RETRY_S)
-                except (BrokerRefused, PolicyError, ModelError) as error:
+                except (BrokerRefused, PublishRefused, PolicyError, ModelError) as error:
                     log.error("rescan_refused", rescan=job.rescan, error=str(error))
                     jobs.drop(job)
 

@@ -11,7 +11,16 @@ from scanner.judging import Judged, Judging, image_in
 from scanner.models.model import ModelHung
 from scanner.rescanning.fronts import Front, Place
 from scanner.rescanning.policies import RescanPolicies
-from schemas.broker import BrokerSettings, Consumer, Partition, Producer, PublishRefused, Received, open_logs
+from schemas.broker import (
+    BrokerError,
+    BrokerSettings,
+    Consumer,
+    Partition,
+    Producer,
+    PublishRefused,
+    Received,
+    open_logs,
+)
 from schemas.clock import now_ms
 from schemas.codec import CodecError
 from schemas.messages import ImageSubmitted, Rejudged, RescanJudged, RescanOrdered
@@ -101,8 +110,9 @@ class Share:
         try:
             async with asyncio.timeout(FINISH_WITHIN_S):
                 await self._publish()
-        except TimeoutError:
-            log.warning("rescan_not_published", rescan=self._job.rescan, then="others judge these images again")
+        except (TimeoutError, BrokerError) as error:
+            then = "others judge these images again"
+            log.warning("rescan_not_published", rescan=self._job.rescan, error=repr(error), then=then)
 
     async def _take(self) -> None:
         asked_at = time.monotonic()
