@@ -21,12 +21,14 @@ from scanner.decoding import THREAD_NAME as DECODING
 from scanner.decoding import Decoder
 from scanner.inference import THREAD_NAME as INFERENCE
 from scanner.inference import Inference
+from scanner.judging import Judging
 from scanner.models.batch_size import LARGEST, find_batch_for
 from scanner.models.loading import load_models, warm
 from scanner.models.model import Model, ModelBroken, ModelError, ModelHung, is_classifier, is_embedder
 from scanner.models.onnx_session import usable_cores
 from scanner.policy import Policy, PolicySet, is_shipped, load_policies
 from scanner.reloading import LivePolicies, Reloader
+from scanner.rescanning.rescanner import Rescanner
 from scanner.scanning import LIVE_FOR_ONE_OF_BACKLOG, Scanning
 from scanner.scoring import score_labels
 from scanner.settings import ScannerSettings
@@ -38,6 +40,8 @@ from schemas.topics import (
     IMAGES_ARCHIVE,
     IMAGES_BACKLOG,
     IMAGES_DEAD,
+    RESCAN_JOBS,
+    RESCANS,
     SCANNERS,
     VERDICTS,
     VERDICTS_SHADOW,
@@ -113,10 +117,16 @@ async def serve(
     features = settings.features and not settings.shadow and any(is_embedder(model) for model in models)
     if features:
         await check_topics(broker, (FEATURES,))
+    rescans = settings.rescans and not settings.shadow
+    if rescans:
+        await check_topics(broker, (RESCAN_JOBS, RESCANS))
     scanner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
     in_flight = settings.in_flight or max(4 * batch, MIN_IN_FLIGHT)
-    decoder = Decoder(keyring, models, threads=settings.decode_threads, hang_s=settings.hang_s)
+    # Threads of their own for rescans: a live image shall find none before it.
+    decoder, behind = (
+        Decoder(keyring, models, threads=settings.decode_threads, hang_s=settings.hang_s) for _ in range(2)
+    )
     inference = Inference(models, batch=batch, max_wait_s=settings.max_wait_ms / 1000.0, hang_s=settings.hang_s)
     meter = RateMeter()
     try:
@@ -135,8 +145,7 @@ async def serve(
                 scanner=scanner,
                 consumer=consumer,
                 producer=producer,
-                decoder=decoder,
-                inference=inference,
+                judging=Judging(decoder, inference),
                 models=models,
                 policies=policies,
                 meter=meter,
@@ -164,6 +173,17 @@ async def serve(
                 prepare=concepts.prepare_all,
                 announce=announcer.announce_now,
             )
+            rescanner = Rescanner(
+                broker=broker,
+                scanner=scanner,
+                producer=producer,
+                judging=Judging(behind, inference, behind=True),
+                models=models,
+                concepts=concepts,
+                quiet=scanning.quiet,
+                in_flight=2 * batch,
+                session_timeout_s=settings.session_timeout_s,
+            )
             log.info(
                 "scanner_ready",
                 scanner=scanner,
@@ -172,9 +192,18 @@ async def serve(
                 policies=policies.ids,
                 batch=batch,
             )
-            await _run_until(stop, scanning, inference, announcer, reloader, stop_s=settings.stop_s)
+            await _run_until(
+                stop,
+                scanning,
+                inference,
+                announcer,
+                reloader,
+                rescanner if rescans else None,
+                stop_s=settings.stop_s,
+            )
     finally:
         decoder.close()
+        behind.close()
     log.info("scanner_stopped", scanner=scanner)
 
 
@@ -184,6 +213,7 @@ async def _run_until(
     inference: Inference,
     announcer: Announcer,
     reloader: Reloader,
+    rescanner: Rescanner | None,
     *,
     stop_s: float,
 ) -> None:
@@ -193,17 +223,20 @@ async def _run_until(
     inferring = asyncio.create_task(inference.run(), name="infer")
     announcing = asyncio.create_task(announcer.run(), name="announce")
     reloading = asyncio.create_task(reloader.run(), name="reload")
-    parts = [taking, inferring, announcing, reloading]
+    rescanning = [asyncio.create_task(rescanner.run(), name="rescan")] if rescanner is not None else []
+    parts = [taking, inferring, announcing, reloading, *rescanning]
     try:
         await asyncio.wait([stopped, *parts], return_when=asyncio.FIRST_COMPLETED)
         failure = next((part.exception() for part in parts if part.done() and not part.cancelled()), None)
-        taking.cancel()
-        reloading.cancel()
+        for task in (taking, reloading, *rescanning):
+            task.cancel()
         # Without a working model nothing in hand can be finished; but what a model hung or broke on is put aside.
         without_model_s = SUSPECTS_WITHIN_S if isinstance(failure, ModelHung | ModelBroken) else 0.0
         given_up = await scanning.finish(within_s=without_model_s if inferring.done() else stop_s)
         if given_up:
             log.warning("images_handed_back", count=given_up)
+        if rescanning:
+            await asyncio.wait(rescanning)  # it publishes what it has, and gives its partitions to others
         announcing.cancel()
         await announcer.leave()
         if failure is not None:

@@ -95,6 +95,11 @@ class ScannerSettings(BaseModel):
         " (`fediwarden shadow report` compares): a group of its own, the name in `group` with -shadow, reads every"
         " image once more. Nothing is answered, archived, moved or declared dead by it.",
     )
+    rescans: bool = Field(
+        True,
+        description="Whether this scanner also works on rescans that look at archived frames again (docs/replay.md),"
+        " while it has nothing else in hand. A shadow never does.",
+    )
     instance: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[a-zA-Z0-9._-]+$")] | None = Field(
         None,
         description="A name that no other scanner of the group has (Kafka's static membership): one that is started"

@@ -602,7 +602,7 @@ def test_a_scanner_without_its_topics_says_which_command_makes_them(kafka: Broke
 
 
 PROCESS = """
-import asyncio, os, sys, threading
+import asyncio, os, sys, threading, time
 from pathlib import Path
 from scanner.service import run_scanner
 from scanner.settings import ScannerSettings
@@ -614,6 +614,7 @@ from tests.unit.scanner.stub_models import RedModel, is_green
 broker = BrokerSettings(bootstrap_servers=sys.argv[1], topic_prefix=sys.argv[2])
 keyring = Keyring.load(Path(sys.argv[3]))
 def hang_on_green(batch):
+    time.sleep(float(os.environ.get("PAUSE_S", "0")) * len(batch))
     if "HANG_AT_ONCE" in os.environ or any(is_green(colour) for colour in batch):
         print("hanging", flush=True)
         threading.Event().wait()
