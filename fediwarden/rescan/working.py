@@ -25,7 +25,7 @@ from fediwarden.rescan.judging import (
     ScoreJudge,
     VectorJudge,
 )
-from fediwarden.rescan.lookup import search_list
+from fediwarden.rescan.lookup import ListSearch
 from fediwarden.rescan.progress import Meter, Progress, group_of, read_progress, spans_of, topics_of
 from fediwarden.settings import Settings
 from gateway.lists.loaded import LoadedList, load_list
@@ -83,7 +83,7 @@ async def prepare_judge(settings: Settings, job: RescanOrdered) -> Judge:
         case RescanTier.SCORES:
             return ScoreJudge(read_policies(settings, job), job.models)
         case RescanTier.HASHES:
-            return HashJudge(await asyncio.to_thread(_load_lists, settings, job), search_list)
+            return HashJudge(await asyncio.to_thread(_load_lists, settings, job), ListSearch())
         case RescanTier.VECTORS:
             return await _prepare_vector_judge(settings, job)
         case RescanTier.FRAMES:
