@@ -95,7 +95,7 @@ def test_what_cannot_be_done_is_refused_by_name(settings: Settings, asked: Asked
 
 
 def test_lists_that_do_not_match_are_no_part_of_it(settings: Settings) -> None:
-    with pytest.raises(RescanInvalid, match="--lists: no list in .* is in force"):
+    with pytest.raises(RescanInvalid, match=r"--lists: no list in .* is in force"):
         find_lists(settings)
     assert settings.gateway.lists.folder is not None
     store = ListStore(settings.gateway.lists.folder)
