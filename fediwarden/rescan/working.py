@@ -37,6 +37,7 @@ from scanner.models.model import Embedder, is_embedder
 from scanner.policy import Policy, parse_policy
 from schemas.broker import (
     BrokerSettings,
+    BrokerUnavailable,
     Consumer,
     Partition,
     Producer,
@@ -62,7 +63,7 @@ log = structlog.get_logger("fediwarden.rescan")
 
 _POLL_MOST = 2_000
 _POLL_S = 0.5
-_LOOK_EVERY_S = 1.0
+_LOOK_EVERY_S = 2.0
 _IMAGES_MOST = 500
 _BATCH_BYTES = 160 << 10
 """Of a record's 256 KiB: what is counted below is somewhat less than what is written."""
@@ -231,11 +232,15 @@ async def _judge_all(
         look_at = time.monotonic()
         while jobs.get(job.rescan).state is RescanState.RUNNING:
             if time.monotonic() >= look_at:
-                progress = await read_progress(broker, job)
+                look_at = time.monotonic() + _LOOK_EVERY_S
+                try:
+                    progress = await read_progress(broker, job)
+                except BrokerUnavailable as error:
+                    log.warning("progress unknown, asking again", rescan=job.rescan, error=str(error))
+                    continue
                 on_progress(meter.note(progress))
                 if not progress.left:
                     return
-                look_at = time.monotonic() + _LOOK_EVERY_S
             if share is None:
                 await asyncio.sleep(_LOOK_EVERY_S)
             else:
