@@ -272,14 +272,13 @@ class _Share:
         by_partition: dict[Partition, list[Received]] = {}
         for received in records:
             by_partition.setdefault(Partition(received.topic, received.partition), []).append(received)
-        publishing = []
         for partition, share in by_partition.items():
             begin, end = self._spans.get(partition, (0, 0))
             wanted = [received for received in share if begin <= received.offset < end]
             if wanted:
-                publishing += [self._publish(each) for each in self._judge(partition, wanted)]
-                await asyncio.sleep(0)
-        await asyncio.gather(*publishing)
+                for judged in self._judge(partition, wanted):
+                    # One after another: Kafka bounds what is sent together, and several of these would be too much.
+                    await self._producer.publish(RESCANS, judged, key=key_of(judged))
         for received in records:
             self._consumer.done(received)
 
@@ -309,9 +308,6 @@ class _Share:
                 worker=self._worker,
             )
             begin = end
-
-    async def _publish(self, judged: RescanJudged) -> None:
-        await self._producer.publish(RESCANS, judged, key=key_of(judged))
 
 
 def key_of(judged: RescanJudged) -> bytes:
