@@ -5,6 +5,7 @@ alone, so that one whose texts have changed, or that is new, is judged from vect
 seen the images takes frames, as a new model does. Known-hash lists are matched with the hashes that verdicts keep.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,7 +35,7 @@ from schemas.topics import FEATURES, IMAGES_ARCHIVE, SCANNERS, VERDICTS, TopicSp
 _SAMPLED_EACH = 50
 _SAMPLED_MOST = 2_000
 _SAMPLE_POLL_S = 1.0
-_SAMPLE_POLLS = 5
+_SAMPLE_STALLED_S = 20.0
 _ANNOUNCED_S = 60.0
 _SCORED = (Stage.LIVE, Stage.BACKLOG, Stage.RESCAN)
 
@@ -320,23 +321,25 @@ async def _find(broker: BrokerSettings, topic: TopicSpec, since_ms: int, until_m
 
 async def _sample(broker: BrokerSettings, windows: Mapping[Partition, Window]) -> Kept:
     """What the latest verdicts of each partition keep, as far as somebody scored them."""
-    starts = {at: max(each.begin, each.end - _SAMPLED_EACH) for at, each in windows.items() if each.begin < each.end}
+    starts = {at: max(each.begin, each.end - _SAMPLED_EACH) for at, each in windows.items()}
+    left = sum(each.end - starts[at] for at, each in windows.items())
     scores: set[str] = set()
     models: dict[str, tuple[int, str]] = {}
-    seen = 0
+    loop = asyncio.get_running_loop()
+    moved_at = loop.time()
     async with AssignedReader(broker, (VERDICTS,), starts=starts, client_id=CLIENT_ID) as reader:
-        for _ in range(_SAMPLE_POLLS):
+        while left > 0 and loop.time() - moved_at < _SAMPLE_STALLED_S:
             records = await reader.poll(timeout_s=_SAMPLE_POLL_S, most=_SAMPLED_MOST)
             for received in records:
                 at, verdict = Partition(received.topic, received.partition), received.message
-                inside = at in starts and starts[at] <= received.offset < windows[at].end
-                if inside and isinstance(verdict, Verdict) and verdict.stage in _SCORED:
+                if at not in windows or received.offset >= windows[at].end:
+                    continue
+                left -= 1
+                moved_at = loop.time()
+                if isinstance(verdict, Verdict) and verdict.stage in _SCORED:
                     scores |= verdict.scores.keys()
                     for name, model_id in verdict.models.items():
                         models[name] = max(models.get(name, (0, "")), (verdict.judged_at, model_id))
-            seen += len(records)
-            if seen >= sum(windows[at].end - start for at, start in starts.items()):
-                break
     return Kept(frozenset(scores), {name: model_id for name, (_, model_id) in models.items()})
 
 
@@ -366,7 +369,7 @@ def find_gone(
     if any(at.topic is IMAGES_ARCHIVE for at in source):
         remedy = "the pictures of that time are only where your server stores them (pict-rs)"
     else:
-        remedy = "the audit's store still has its decisions, without scores or hashes"
+        remedy = "the audit's store still has its decisions, but not what to judge them again by"
     return Gone(share, oldest_ms, 0 if countable else None, remedy)
 
 

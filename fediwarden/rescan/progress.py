@@ -72,6 +72,8 @@ async def read_progress(broker: BrokerSettings, job: RescanOrdered) -> Progress:
     async with open_logs(broker) as logs:
         committed = await logs.committed(group_of(job.rescan), topics_of(job))
         bounds = await logs.bounds(topics_of(job))
+        if (failure := logs.failures.get(f"group {group_of(job.rescan)}")) is not None:
+            raise failure  # nothing committed is another thing than nothing known
     log_begins = {partition: each.begin for partition, each in bounds.items()}
     return Progress(count_done(spans, committed, log_begins), total, now_ms())
 

@@ -25,7 +25,7 @@ from fediwarden.rescan.judging import (
     ScoreJudge,
     VectorJudge,
 )
-from fediwarden.rescan.lookup import search_list
+from fediwarden.rescan.lookup import ListSearch
 from fediwarden.rescan.progress import Meter, Progress, group_of, read_progress, spans_of, topics_of
 from fediwarden.settings import Settings
 from gateway.lists.loaded import LoadedList, load_list
@@ -37,6 +37,7 @@ from scanner.models.model import Embedder, is_embedder
 from scanner.policy import Policy, parse_policy
 from schemas.broker import (
     BrokerSettings,
+    BrokerUnavailable,
     Consumer,
     Partition,
     Producer,
@@ -62,7 +63,7 @@ log = structlog.get_logger("fediwarden.rescan")
 
 _POLL_MOST = 2_000
 _POLL_S = 0.5
-_LOOK_EVERY_S = 1.0
+_LOOK_EVERY_S = 2.0
 _IMAGES_MOST = 500
 _BATCH_BYTES = 160 << 10
 """Of a record's 256 KiB: what is counted below is somewhat less than what is written."""
@@ -83,7 +84,7 @@ async def prepare_judge(settings: Settings, job: RescanOrdered) -> Judge:
         case RescanTier.SCORES:
             return ScoreJudge(read_policies(settings, job), job.models)
         case RescanTier.HASHES:
-            return HashJudge(await asyncio.to_thread(_load_lists, settings, job), search_list)
+            return HashJudge(await asyncio.to_thread(_load_lists, settings, job), ListSearch())
         case RescanTier.VECTORS:
             return await _prepare_vector_judge(settings, job)
         case RescanTier.FRAMES:
@@ -231,11 +232,15 @@ async def _judge_all(
         look_at = time.monotonic()
         while jobs.get(job.rescan).state is RescanState.RUNNING:
             if time.monotonic() >= look_at:
-                progress = await read_progress(broker, job)
+                look_at = time.monotonic() + _LOOK_EVERY_S
+                try:
+                    progress = await read_progress(broker, job)
+                except BrokerUnavailable as error:
+                    log.warning("progress unknown, asking again", rescan=job.rescan, error=str(error))
+                    continue
                 on_progress(meter.note(progress))
                 if not progress.left:
                     return
-                look_at = time.monotonic() + _LOOK_EVERY_S
             if share is None:
                 await asyncio.sleep(_LOOK_EVERY_S)
             else:
@@ -267,14 +272,13 @@ class _Share:
         by_partition: dict[Partition, list[Received]] = {}
         for received in records:
             by_partition.setdefault(Partition(received.topic, received.partition), []).append(received)
-        publishing = []
         for partition, share in by_partition.items():
             begin, end = self._spans.get(partition, (0, 0))
             wanted = [received for received in share if begin <= received.offset < end]
             if wanted:
-                publishing += [self._publish(each) for each in self._judge(partition, wanted)]
-                await asyncio.sleep(0)
-        await asyncio.gather(*publishing)
+                for judged in self._judge(partition, wanted):
+                    # One after another: Kafka bounds what is sent together, and several of these would be too much.
+                    await self._producer.publish(RESCANS, judged, key=key_of(judged))
         for received in records:
             self._consumer.done(received)
 
@@ -304,9 +308,6 @@ class _Share:
                 worker=self._worker,
             )
             begin = end
-
-    async def _publish(self, judged: RescanJudged) -> None:
-        await self._producer.publish(RESCANS, judged, key=key_of(judged))
 
 
 def key_of(judged: RescanJudged) -> bytes:

@@ -18,6 +18,7 @@ from schemas.topics import TopicSpec
 
 _WITHIN_S = 20.0
 _STOP_WITHIN_S = 5.0
+_RETRY_S = 0.2
 
 
 class Window(NamedTuple):
@@ -62,6 +63,17 @@ async def find_windows(
     return windows
 
 
+async def _ask_committed(client: AIOKafkaConsumer, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
+    """What the group has committed, once its coordinator is found and has loaded: a new group's is just being made."""
+    while True:
+        try:
+            return await fetch_committed(client, tps)
+        except kafka.KafkaError as error:
+            if not error.retriable:
+                raise
+            await asyncio.sleep(_RETRY_S)
+
+
 async def start_group(settings: BrokerSettings, group: str, starts: Mapping[Partition, int], *, client_id: str) -> None:
     """Have `group` (named without the prefix) begin at `starts`, where it has committed nothing yet.
 
@@ -86,7 +98,7 @@ async def start_group(settings: BrokerSettings, group: str, starts: Mapping[Part
         async with asyncio.timeout(_WITHIN_S):
             await client.start()
             client.assign(list(wanted))
-            committed = await fetch_committed(client, list(wanted))
+            committed = await _ask_committed(client, list(wanted))
             new = {tp: offset for tp, offset in wanted.items() if tp not in committed}
             if new:
                 await client.commit(new)
