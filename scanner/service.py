@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -224,7 +225,7 @@ async def _run_until(
     announcing = asyncio.create_task(announcer.run(), name="announce")
     reloading = asyncio.create_task(reloader.run(), name="reload")
     rescanning = [asyncio.create_task(rescanner.run(), name="rescan")] if rescanner is not None else []
-    parts = [taking, inferring, announcing, reloading, *rescanning]
+    parts: list[asyncio.Task[Any]] = [taking, inferring, announcing, reloading, *rescanning]
     try:
         await asyncio.wait([stopped, *parts], return_when=asyncio.FIRST_COMPLETED)
         failure = next((part.exception() for part in parts if part.done() and not part.cancelled()), None)
