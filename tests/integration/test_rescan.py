@@ -145,7 +145,7 @@ def test_a_killed_rescan_goes_on_with_two_workers_and_says_what_a_recount_says(
         spoken_of = judged(fresh_kafka)
         assert 0 < len(spoken_of) < VERDICTS_MANY, "killed in the middle"
 
-        refused = pipeline.start("rescan", "--since", "1h", "--dry-run")
+        refused = pipeline.start("rescan", "--since", "1h", "--policy", str(tmp_path / "stricter.toml"), "--dry-run")
         assert refused.wait() == 75
         assert f"rescan {job.rescan} is running" in refused.log
 
