@@ -121,9 +121,9 @@ def carry_out(settings: "Settings", rescan: str, *, yes: bool, max_removals: int
             ),
             f"Stopped. `fediwarden rescan apply {rescan}` goes on with it, `undo` in its place takes it back.",
         )
-    typer.echo(f"Carried out: {done.fates['applied']} images stand as rescan {rescan} judged them.")
+    typer.echo(f"Carried out: {done.fates[Fate.APPLIED]} images stand as rescan {rescan} judged them.")
     if done.fates[Fate.OVERTAKEN]:
-        typer.echo(f"Judged again in the meantime, and left so: {done.fates['overtaken']}.")
+        typer.echo(f"Judged again in the meantime, and left so: {done.fates[Fate.OVERTAKEN]}.")
     if done.removals:
         typer.echo("The enforcer removes what is newly refused; `fediwarden audit` and its log say how far it is.")
 
@@ -141,7 +141,7 @@ def undo(rescan: IdArgument, yes: YesOption = False, config: ConfigOption = None
         check_change(outcome.job, RescanState.UNDOING)
         _print_decisions(outcome)
         typer.echo(
-            f"{outcome.fates['applied']} images get back the decision that they had before rescan {rescan}.\n"
+            f"{outcome.fates[Fate.APPLIED]} images get back the decision that they had before rescan {rescan}.\n"
             f"Pictures that the enforcer has removed since (of up to {outcome.removals} images) cannot come back."
         )
         if outcome.released:
@@ -164,9 +164,9 @@ def undo(rescan: IdArgument, yes: YesOption = False, config: ConfigOption = None
             ),
             f"Stopped. `fediwarden rescan undo {rescan}` goes on with it.",
         )
-    typer.echo(f"Undone: {done.fates['undone']} images stand as they did before rescan {rescan}.")
+    typer.echo(f"Undone: {done.fates[Fate.UNDONE]} images stand as they did before rescan {rescan}.")
     if done.fates[Fate.OVERTAKEN]:
-        typer.echo(f"Judged again in the meantime, and left so: {done.fates['overtaken']}.")
+        typer.echo(f"Judged again in the meantime, and left so: {done.fates[Fate.OVERTAKEN]}.")
 
 
 def _interruptible(work: "Coroutine[Any, Any, Outcome]", stopped: str) -> "Outcome":
