@@ -9,6 +9,7 @@ from turn to turn. The archive is filled with copies of what the warm-up left th
 
 import argparse
 import asyncio
+import hashlib
 import importlib.resources
 import json
 import sys
@@ -24,6 +25,7 @@ from bench.stack import Served, Stack
 from scanner.rescanning.share import count_left
 from schemas.broker import BrokerSettings, Producer, Received, Tail, open_logs, read_history
 from schemas.clock import now_ms
+from schemas.keyring import Keyring
 from schemas.messages import (
     EVERY_TENANT,
     ImageSubmitted,
@@ -69,6 +71,7 @@ class Measuring:
 
     def __init__(self, served: Served, producer: Producer, generator: Generator, arguments: argparse.Namespace) -> None:
         self._broker = BrokerSettings(bootstrap_servers=served.bootstrap_servers)
+        self._keyring = Keyring.load(served.data_dir / "keys.json")
         self._producer = producer
         self._generator = generator
         self._rate: float = arguments.rate
@@ -105,11 +108,16 @@ class Measuring:
         if not found:
             raise RuntimeError("nothing was archived: the warm-up was too short")
         for start in range(len(found), count, COPIED_AT_ONCE):
-            copies = [
-                found[number % len(found)].model_copy(update={"scan_id": f"copy-{number}"})
-                for number in range(start, min(count, start + COPIED_AT_ONCE))
-            ]
+            numbers = range(start, min(count, start + COPIED_AT_ONCE))
+            copies = [self._copy(found[number % len(found)], number) for number in numbers]
             await asyncio.gather(*(self._producer.publish(IMAGES_ARCHIVE, each, key=each.sha256) for each in copies))
+
+    def _copy(self, image: ImageSubmitted, number: int) -> ImageSubmitted:
+        """The same frames as another image: of two with one hash, compaction would leave the newer."""
+        sha256 = hashlib.sha256(b"%d" % number).digest()
+        jpegs = self._keyring.open(image.sealed, sha256=image.sha256, tenant=image.tenant)
+        sealed = self._keyring.seal(jpegs, sha256=sha256, tenant=image.tenant)
+        return image.model_copy(update={"scan_id": f"copy-{number}", "sha256": sha256, "sealed": sealed})
 
     async def turn(self, number: int) -> None:
         """Measure both, the one first that was second the last time."""
@@ -128,7 +136,9 @@ class Measuring:
         before = self._rejudged[job.rescan]
         await self._measure(True, number)
         self._rescanned += self._rejudged[job.rescan] - before
-        if await count_left(self._broker, job) == 0:
+        left = await count_left(self._broker, job)
+        print(f"  rescanned {self._rejudged[job.rescan]} images in all, {left} are left", file=sys.stderr)
+        if left == 0:
             raise RuntimeError("the rescan was over before the stretch was: give a larger --archive")
         await self._say(job.model_copy(update={"state": RescanState.CANCELLED}))
 

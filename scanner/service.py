@@ -229,8 +229,8 @@ async def _run_until(
     try:
         await asyncio.wait([stopped, *parts], return_when=asyncio.FIRST_COMPLETED)
         failure = next((part.exception() for part in parts if part.done() and not part.cancelled()), None)
-        for task in (taking, reloading, *rescanning):
-            task.cancel()
+        for part in (taking, reloading, *rescanning):
+            part.cancel()
         # Without a working model nothing in hand can be finished; but what a model hung or broke on is put aside.
         without_model_s = SUSPECTS_WITHIN_S if isinstance(failure, ModelHung | ModelBroken) else 0.0
         given_up = await scanning.finish(within_s=without_model_s if inferring.done() else stop_s)
