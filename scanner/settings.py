@@ -53,8 +53,8 @@ class ScannerSettings(BaseModel):
         ge=0,
         le=256,
         description="Most frames that are scored at a time; 0 chooses: two per core on the CPU (8 at most),"
-        " 32 on CUDA, and for CLIP models what is fastest when tried at start. Nothing waits for a batch to fill;"
-        " a fresh image waits at most for the batch that is being scored.",
+        " 32 on CUDA, and for CLIP models what is fastest when tried at start. A fresh image waits at most max_wait_ms"
+        " for others, and for the batch that is being scored.",
     )
     max_wait_ms: float = Field(
         5.0,

@@ -25,8 +25,8 @@ settings.load_profile("steady")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What needs the machine for itself comes last: so that hardly anybody waits for it.
 
-    Units come first, before a Kafka runs beside them to the end; then the faults, and the larger files, which take
-    longer, so that none of those is left over when all else is done.
+    Units come first, before a Kafka runs beside them to the end; then the larger files, which take longer, so that none
+    of those is left over when all else is done.
     """
     units = Path(__file__).parent / "unit"
     of_files: dict[Path, list[pytest.Item]] = {}
@@ -36,10 +36,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def is_small(item: pytest.Item) -> bool:
         return item.path.is_relative_to(units) and item.get_closest_marker("kafka") is None
 
-    def takes(path: Path) -> tuple[bool, int, Path]:
-        return any(item.get_closest_marker("faults") for item in of_files[path]), path.stat().st_size, path
-
-    ordered = [item for path in sorted(of_files, key=takes, reverse=True) for item in of_files[path]]
+    files = sorted(of_files.items(), key=lambda each: (each[0].stat().st_size, each[0]), reverse=True)
+    ordered = [item for _, its in files for item in its]
     ordered.sort(key=lambda item: (item.get_closest_marker("alone") is not None, not is_small(item)))
     items[:] = ordered
 

@@ -1,10 +1,9 @@
-"""The review queue, for reviewers: rows without pixels, answers, and what was settled.
+"""The review queue, for reviewers: rows without pixels, and their answers.
 
 Nobody is told what others said of an image before they have answered themselves, neither by words nor by the order.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -15,31 +14,33 @@ from starlette.responses import Response
 
 from federation_audit.accounts.actions import record
 from federation_audit.accounts.roles import Role
-from federation_audit.pages.cells import Cell, Link, Listed, Mark, Moment, Said, Tone
-from federation_audit.pages.site import Area, Site
-from federation_audit.pages.table import Column, Filter, Rows, Table, take
+from federation_audit.pages.review_rows import (
+    MEDIA,
+    PATH,
+    QUEUE,
+    confirmed_by_instance,
+    path_of,
+    show_rows,
+    with_evidence,
+)
+from federation_audit.pages.review_words import SAID_SO, TONES, sentence_of, stratum_in_words
+from federation_audit.pages.site import Area
+from federation_audit.pages.table import Rows
 from federation_audit.pages.viewing import viewing_link
 from federation_audit.pages.visits import Here, Visit, own_path
 from federation_audit.reviewing.answering import Asked, answer_media, answer_rows
-from federation_audit.reviewing.closeup import Cluster, Medium, Seen, read_cluster, waiting_of
+from federation_audit.reviewing.closeup import Cluster, read_cluster, waiting_of
 from federation_audit.reviewing.errors import ClusterChanged, ReviewRefused
 from federation_audit.reviewing.giving import last_answer, undo
-from federation_audit.reviewing.outcomes import Opinion, Outcome
+from federation_audit.reviewing.outcomes import Opinion
 from federation_audit.reviewing.overriding import DISTANCE, Publisher, Wish, count_unpublished, guarded
 from federation_audit.reviewing.pace import PUT_OFF, read_pace
-from federation_audit.reviewing.prospects import Confirmed, foresee
-from federation_audit.reviewing.queue import Details, Waiting, read_details, read_one, read_waiting
-from federation_audit.reviewing.settled import Settled, read_settled
-from federation_audit.store.periods import as_date
-from federation_audit.store.queries import Stratum
+from federation_audit.reviewing.queue import read_details, read_one, read_waiting
 from schemas.messages import DISTANCE_MOST, OverrideEffect
 from schemas.topics import DAY_MS
 
-PATH = "/review"
-SETTLED_PATH = "/reviewed"
 _FIELD = Form(max_length=1_000)
 _ROW = Form(max_length=200)
-_SCORES_MOST = 4
 _NAMED_MOST = 3
 _UNDO_MS = DAY_MS
 
@@ -59,157 +60,6 @@ OPINIONS: Mapping[Opinion, tuple[str, str]] = {
     Opinion.UNSURE: ("Unsure", "u"),
 }
 """What each button says, and its key."""
-
-SAID_SO = {Opinion.CONFIRM: "confirmed", Opinion.DISMISS: "dismissed", Opinion.UNSURE: "unsure"}
-_TONES: Mapping[Outcome, Tone] = {
-    Outcome.CONFIRMED: "bad",
-    Outcome.DISMISSED: "good",
-    Outcome.DISPUTED: "watch",
-    Outcome.OPEN: "plain",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """A row of the queue as a page has it. `key` is what its buttons send."""
-
-    turn: int
-    row: Waiting
-    details: Details
-    reasons: tuple[str, ...]
-    if_confirmed: tuple[str, ...]
-
-    @property
-    def key(self) -> str:
-        """Names the row, and what of it was shown."""
-        return f"{self.row.tenant}/{self.row.name.hex()}/{self.row.seen}"
-
-    @property
-    def path(self) -> str:
-        """Its own page."""
-        return path_of(self.row.tenant, self.row.name)
-
-    @property
-    def others(self) -> str:
-        """How many others reviewed it, and whether they agree; never what they said."""
-        return others_in_words(len(self.row.others), self.row.others_agree)
-
-    @property
-    def scores(self) -> list[tuple[str, float]]:
-        """The highest, the first first."""
-        return sorted(self.details.scores.items(), key=lambda each: (-each[1], each[0]))[:_SCORES_MOST]
-
-    @property
-    def posted(self) -> tuple[str, str] | None:
-        """The first and the last day that it was posted on, where that is known."""
-        days = self.details.days
-        return (as_date(min(days)).isoformat(), as_date(max(days)).isoformat()) if days else None
-
-
-QUEUE: Table[Shown] = Table(
-    name="review",
-    title="Review",
-    order="turn",
-    empty="Nothing waits for you. What others still have to look at is not shown here.",
-    filters=(Filter("q", "Author’s instance contains"), Filter("tenant", "Tenant", hint="its name")),
-    columns=(
-        Column("turn", "Turn", lambda shown: shown.turn, numeric=True),
-        Column("image", "Image", lambda shown: Link(shown.row.name.hex()[:12], shown.path, opens=True)),
-        Column("sha256", "SHA-256", lambda shown: shown.row.name.hex()),
-        Column("tenant", "Tenant", lambda shown: shown.row.tenant),
-        Column("flagged", "Flagged", lambda shown: Moment(shown.row.oldest)),
-        Column("posted", "Posted", lambda shown: shown.posted[0] if shown.posted else None),
-        Column("authors", "Author’s instance", lambda shown: domains(sorted(shown.details.authors))),
-        Column("communities", "Community on", lambda shown: domains(sorted(shown.details.communities))),
-        Column("hosts", "Image host", lambda shown: domains(sorted(shown.details.hosts))),
-        Column("why", "Why", lambda shown: Listed(shown.reasons)),
-        Column("scores", "Scores", lambda shown: Listed([f"{name} {score:.2f}" for name, score in shown.scores])),
-        Column("images", "Images", lambda shown: shown.details.images, numeric=True),
-        Column("near", "Near-duplicates", lambda shown: shown.details.near, numeric=True),
-        Column("accounts", "Accounts", lambda shown: shown.details.accounts, numeric=True),
-        Column("others", "Reviewed by", lambda shown: shown.others),
-        Column("if_confirmed", "If confirmed", lambda shown: Listed(shown.if_confirmed)),
-    ),
-)
-
-MEDIA: Table[Medium] = Table(
-    name="images",
-    title="Images",
-    order="sha256",
-    empty="No image of it is left.",
-    columns=(
-        Column("sha256", "SHA-256", lambda medium: medium.sha256.hex()),
-        Column("flagged", "Flagged", lambda medium: Moment(medium.flagged_at)),
-        Column("now", "Now", lambda medium: medium.decision.value if medium.decision else None),
-        Column("type", "Type", lambda medium: Said(medium.media_type) if medium.media_type else None),
-        Column("bytes", "Bytes", lambda medium: medium.length or None, numeric=True),
-        Column(
-            "scores",
-            "Scores",
-            lambda medium: Listed([f"{name} {score:.2f}" for name, score in sorted(medium.scores.items())]),
-        ),
-        Column(
-            "judged",
-            "Judged",
-            lambda medium: Listed([f"{each.decision} by {stratum_in_words(each.stratum)}" for each in medium.judged]),
-        ),
-        Column("seen", "Seen", lambda medium: Listed([Said(seen_in_words(each), cut=200) for each in medium.origins])),
-        Column("others", "Reviewed by", lambda medium: medium.others, numeric=True),
-        Column(
-            "reviews",
-            "Reviews",
-            lambda medium: (
-                None
-                if medium.reviews is None
-                else Listed([f"{each.reviewer}: {SAID_SO[each.opinion]}" for each in medium.reviews])
-            ),
-        ),
-        Column("outcome", "Outcome", lambda medium: medium.outcome.value if medium.outcome else None),
-    ),
-)
-
-
-def _settled_table(links: bool) -> Table[Settled]:
-    """The table of what is settled; with links to images for those who may open them."""
-
-    def image(each: Settled) -> Cell:
-        short = each.name.hex()[:12]
-        return Link(short, path_of(each.tenant, each.name), opens=True) if links else short
-
-    return Table(
-        name="reviewed",
-        title="Reviewed",
-        order="-at",
-        empty="Nothing is settled yet, or nothing matches.",
-        filters=(
-            Filter("q", "Author’s instance contains"),
-            Filter("who", "Reviewer", hint="a user's name"),
-            Filter("outcome", "Outcome", (("confirmed", "confirmed"), ("dismissed", "dismissed"))),
-            Filter("tenant", "Tenant", hint="its name"),
-        ),
-        columns=(
-            Column("at", "Settled", lambda each: Moment(each.at), sortable=True, starts="down"),
-            Column("image", "Image", image),
-            Column("outcome", "Outcome", lambda each: Mark(each.outcome.value, _TONES[each.outcome]), sortable=True),
-            Column("images", "Images", lambda each: each.images, sortable=True, starts="down", numeric=True),
-            Column("authors", "Author’s instance", lambda each: domains(each.authors)),
-            Column(
-                "by",
-                "By",
-                lambda each: Listed([f"{one.reviewer}: {SAID_SO[one.opinion]}" for one in each.reviews]),
-            ),
-            Column(
-                "notes",
-                "Notes",
-                lambda each: (
-                    Listed([Said(f"{one.reviewer}: {one.note}") for one in each.reviews if one.note])
-                    if any(one.note for one in each.reviews)
-                    else ""
-                ),
-            ),
-            Column("tenant", "Tenant", lambda each: each.tenant, sortable=True),
-        ),
-    )
 
 
 def review_area() -> Area:
@@ -234,7 +84,7 @@ def review_area() -> Area:
                 start=selection.start,
                 size=selection.size,
             )
-            shown = _shown(here.site, part, read_details(connection, part), confirmed, selection.start)
+            shown = show_rows(here.site, part, read_details(connection, part), confirmed, selection.start)
         rows = Rows(shown, total)
         at = query.get("at", "")
         return here.show(
@@ -330,7 +180,7 @@ def review_area() -> Area:
             shown = None
             if row is not None:
                 confirmed = confirmed_by_instance(here.site)
-                [shown] = _shown(here.site, [row], read_details(connection, [row]), confirmed, 0)
+                [shown] = show_rows(here.site, [row], read_details(connection, [row]), confirmed, 0)
             kept = guarded(connection, [each.id for each in cluster.media])
         sentences = here.site.surroundings.sentences
         return here.show(
@@ -346,7 +196,7 @@ def review_area() -> Area:
             reason=lambda rule: sentence_of(rule, sentences),
             stratum=stratum_in_words,
             picture=lambda medium: viewing_link(here, tenant, medium.sha256),
-            tones=_TONES,
+            tones=TONES,
             **context,
         )
 
@@ -392,122 +242,6 @@ def review_area() -> Area:
         return here.goto(path)
 
     return Area("Review", PATH, Role.REVIEWER, router)
-
-
-def reviewed_area() -> Area:
-    """What is settled, for everybody: it says who said what, which no longer sways anybody."""
-    router = APIRouter()
-
-    @router.get(SETTLED_PATH, response_model=None)
-    def show(here: Here) -> Response:
-        table = _settled_table(here.user.role.includes(Role.REVIEWER))
-        selection = here.select(table)
-        with here.site.database.reading() as connection:
-            settled = read_settled(connection)
-        author, who = selection.term("q").lower(), selection.term("who").lower()
-        outcome, tenant = selection.term("outcome"), selection.term("tenant")
-
-        def matches(each: Settled) -> bool:
-            return (
-                (not author or any(author in domain for domain in each.authors))
-                and (not who or any(who == one.reviewer for one in each.reviews))
-                and outcome in ("", each.outcome.value)
-                and tenant in ("", each.tenant)
-            )
-
-        return here.show("reviewed.html", table, selection, take(settled, table, selection, matches))
-
-    return Area("Reviewed", SETTLED_PATH, Role.VIEWER, router)
-
-
-def path_of(tenant: str, sha256: bytes) -> str:
-    """The page of an image and of all that look like it."""
-    return f"{PATH}/{tenant}/{sha256.hex()}"
-
-
-def with_evidence(site: Site) -> set[str]:
-    """The instances that have evidence against them: a level above 0, or a confirmed incident."""
-    return {each.instance for each in site.assessor.newest().assessment if each.level or each.decision.incidents}
-
-
-def confirmed_by_instance(site: Site) -> dict[str, Confirmed]:
-    """The confirmed incidents of each instance that is assessed, as of the newest assessment."""
-    return {
-        each.instance: Confirmed(
-            each.decision.since, frozenset((one.day, one.cluster) for one in each.decision.incidents)
-        )
-        for each in site.assessor.newest().assessment
-    }
-
-
-def sentence_of(rule: str, sentences: Mapping[str, str]) -> str:
-    """What a rule means, in words: the policy's own, or that it is a list's; else its name."""
-    if rule.startswith("list:"):
-        return f"The known-hash list {rule.removeprefix('list:')} has it."
-    return sentences.get(rule, f"Rule {rule}")
-
-
-def others_in_words(others: int, agree: bool) -> str:
-    """Such as ``2 others, who agree``."""
-    if others < 2:
-        return "1 other" if others else "nobody else"
-    return f"{others} others, who {'agree' if agree else 'do not agree'}"
-
-
-def stratum_in_words(stratum: Stratum) -> str:
-    """What judged."""
-    if stratum.is_list:
-        return f"known-hash list {stratum.hash_list}"
-    models = ", ".join(sorted(stratum.models))
-    return f"{models}; policy {stratum.policy}" + (f"; list {stratum.hash_list}" if stratum.hash_list else "")
-
-
-def seen_in_words(seen: Seen) -> str:
-    """An origin in one line."""
-    parts = [seen.place]
-    parts += [f"author on {seen.author} ({seen.author_sure})"] if seen.author else []
-    parts += [f"in {seen.community} ({seen.community_sure})"] if seen.community else []
-    parts += [f"image on {seen.host} ({seen.host_sure})"] if seen.host else []
-    return ", ".join([*parts, f"by {seen.method}"])
-
-
-def domains(names: Sequence[str]) -> Cell:
-    """Domains in a cell; unknown where there is none."""
-    return Listed([Said(each) for each in names]) if names else None
-
-
-def _shown(
-    site: Site,
-    rows: Sequence[Waiting],
-    details: Sequence[Details],
-    confirmed: Mapping[str, Confirmed],
-    start: int,
-) -> list[Shown]:
-    surroundings = site.surroundings
-    return [
-        Shown(
-            turn=start + place + 1,
-            row=row,
-            details=each,
-            reasons=_reasons(each, surroundings.sentences),
-            if_confirmed=tuple(
-                foresee(
-                    row.reviewed,
-                    each.incidents,
-                    cluster=each.cluster,
-                    confirmed=confirmed,
-                    local_domains=surroundings.local_domains,
-                )
-            ),
-        )
-        for place, (row, each) in enumerate(zip(rows, details, strict=True))
-    ]
-
-
-def _reasons(details: Details, sentences: Mapping[str, str]) -> tuple[str, ...]:
-    rules = {each for each in details.rules if each.removeprefix("list:") not in details.lists}
-    lists = [sentence_of(f"list:{each}", sentences) for each in sorted(details.lists)]
-    return (*lists, *(sentence_of(each, sentences) for each in sorted(rules)))
 
 
 def _context(here: Visit, connection: Connection) -> dict[str, Any]:

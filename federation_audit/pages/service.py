@@ -28,7 +28,8 @@ from federation_audit.pages.entrance import entrance_area
 from federation_audit.pages.instances import instances_area
 from federation_audit.pages.outgoing import outgoing_area
 from federation_audit.pages.overview import overview_area
-from federation_audit.pages.review import review_area, reviewed_area
+from federation_audit.pages.review import review_area
+from federation_audit.pages.reviewed import reviewed_area
 from federation_audit.pages.settings import PagesSettings
 from federation_audit.pages.site import Area, Site, Surroundings
 from federation_audit.pages.users import users_area

@@ -15,13 +15,14 @@ from schemas.broker.errors import BrokerError, BrokerUnavailable, PublishRefused
 from schemas.broker.settings import BrokerSettings
 from schemas.codec import SCHEMA_HEADER, encode, schema_of
 from schemas.messages import Message
-from schemas.topics import MAX_MESSAGE_BYTES, TopicSpec
+from schemas.topics import MAX_MESSAGE_BYTES, RECORD_MAX_BYTES, TopicSpec
 
 log = structlog.get_logger("schemas.broker")
 
 _REQUEST_TIMEOUT_MS = 5_000  # shorter than a broker failover (6-9 s): we retry past it, see `Producer.publish`
 _METADATA_MAX_AGE_MS = 10_000
-_BATCH_BYTES = 512 << 10
+_BATCH_BYTES = RECORD_MAX_BYTES
+"""Of one partition. Kafka holds a batch to what a topic says of one record; a larger record goes alone."""
 _RETRY_FIRST_S = 0.1
 _RETRY_MOST_S = 2.0
 _SILENT_S = 2.0

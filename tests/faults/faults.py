@@ -306,7 +306,7 @@ FAULTS: tuple[Fault, ...] = (
             ("hang", "pict-rs never answers when bad images are to be removed"),
         )
     ),
-    Fault("rolling-restart", "SIGTERM and a new start of every process in turn", restart_everything, short=True),
+    Fault("rolling-restart", "SIGTERM and a new start of every process in turn", restart_everything),
 )
 
 

@@ -9,12 +9,9 @@ from tests.faults.faults import FAULTS, make_random, possible
 from tests.faults.rig import running_rig
 from tests.faults.trial import undergo
 
+pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.alone, pytest.mark.timeout(420)]
+
 LONG = os.environ.get("FEDIWARDEN_FAULTS") == "long"
-
-pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.timeout(420)]
-if LONG:  # which judges times as well
-    pytestmark.append(pytest.mark.alone)
-
 RANDOM_SEEDS = range(1, 6)
 
 

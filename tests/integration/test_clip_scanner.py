@@ -14,9 +14,9 @@ from scanner.settings import ScannerSettings
 from schemas.broker import BrokerSettings
 from schemas.messages import Decision, FeaturesExtracted
 from schemas.topics import FEATURES, IMAGES_ARCHIVE
-from tests.integration.test_scanner import KEYRING, OUTPUTS, observing, submit, submitted, uncommitted
 from tests.microclip.shapes import LABELS, draw_shape, jpeg_of
 from tests.models import microclip, microclip_settings
+from tests.scanners import KEYRING, OUTPUTS, observing, submit, submitted, uncommitted
 
 pytestmark = pytest.mark.kafka
 

@@ -15,8 +15,8 @@ from scanner.models.loading import every_label
 from scanner.policy import load_policy
 from schemas.broker import BrokerSettings
 from schemas.messages import EVERY_TENANT
-from tests.integration.test_scanner import Observed, observing
 from tests.processes import Pipeline, Process
+from tests.scanners import Observed, observing
 from tests.stand_ins import rejected_picture
 
 pytestmark = pytest.mark.kafka

@@ -29,10 +29,8 @@ from schemas.messages import (
     RescanTier,
 )
 from schemas.topics import IMAGES_ARCHIVE, IMAGES_DEAD, RESCAN_JOBS, RESCANS, SCANNERS, VERDICTS
-from tests.integration.test_scanner import (
-    BEHIND,
+from tests.scanners import (
     KEYRING,
-    LIVE,
     PATIENCE_S,
     Observed,
     jpeg,
@@ -47,6 +45,7 @@ from tests.unit.scanner.stub_models import RedModel
 pytestmark = pytest.mark.kafka
 
 TOPICS = (RESCANS, VERDICTS, IMAGES_DEAD, SCANNERS)
+LIVE, BEHIND = (200, 0, 0), (100, 0, 0)
 NO_TENANTS: tuple[str, ...] = ()
 
 POLICY = """

@@ -1,183 +1,49 @@
 """The scanner on a real Apache Kafka: verdicts, archive, announcements, poison, and a stop in mid-work."""
 
 import asyncio
-import contextlib
-import hashlib
-import io
-import os
-import signal
-import sys
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 from PIL import Image
 
-from scanner.models.model import ModelBroken, ModelHung, Prepared, Probabilities
-from scanner.policy import Policy, parse_policy
-from scanner.scanning import HANGS, LIVE_FOR_ONE_OF_BACKLOG
-from scanner.service import LANES, serve
+from scanner.models.model import ModelBroken, Prepared, Probabilities
+from scanner.scanning import LIVE_FOR_ONE_OF_BACKLOG
+from scanner.service import serve
 from scanner.settings import ScannerSettings
-from schemas.broker import BrokerSettings, Producer, Published, PublishRefused, Received, Tail, TopicsNotReady
+from schemas.broker import BrokerSettings, Producer, Published, PublishRefused, Tail, TopicsNotReady
 from schemas.clock import now_ms
 from schemas.keyring import Keyring
 from schemas.messages import (
     EVERY_TENANT,
     Decision,
-    FrameInfo,
-    ImageFailed,
     ImageSubmitted,
-    Message,
     ScannerAnnounced,
     Stage,
     Verdict,
 )
-from schemas.topics import IMAGES, IMAGES_ARCHIVE, IMAGES_BACKLOG, IMAGES_DEAD, SCANNERS, VERDICTS, TopicSpec
+from schemas.topics import IMAGES, IMAGES_ARCHIVE, IMAGES_BACKLOG, VERDICTS, TopicSpec
 from tests.models import models_dir
+from tests.scanners import (
+    KEYRING,
+    PATIENCE_S,
+    RED_POLICY,
+    Observed,
+    jpeg,
+    observing,
+    scanning,
+    submit,
+    submitted,
+    uncommitted,
+)
 from tests.stand_ins import accepted_picture, rejected_picture
-from tests.topics import read_topic
 from tests.unit.scanner.stub_models import RedModel, is_green
 
 pytestmark = pytest.mark.kafka
-
-KEYRING = Keyring.generate()
-OUTPUTS = (VERDICTS, IMAGES_ARCHIVE, IMAGES_DEAD, SCANNERS)
-PATIENCE_S = 60.0
-
-RED_POLICY = parse_policy(
-    """
-    [policy]
-    name = "red"
-    [[rule]]
-    name = "very-red"
-    says = "It is very red."
-    decision = "reject"
-    when = { score = "red/red", at_least = 0.9 }
-    [[rule]]
-    name = "rather-red"
-    says = "It is rather red."
-    decision = "review"
-    when = { score = "red/red", at_least = 0.6 }
-    """,
-    ["red/red"],
-    source="test",
-)
-
-
-class Observed:
-    """Everything a scanner publishes, and a way to wait for it."""
-
-    def __init__(self) -> None:
-        self.records: list[Received] = []
-        self._changed = asyncio.Event()
-
-    def note(self, received: Received) -> None:
-        self.records.append(received)
-        self._changed.set()
-
-    def messages(self, topic: TopicSpec) -> list[Message]:
-        return [record.message for record in self.records if record.topic == topic and record.message]
-
-    @property
-    def verdicts(self) -> dict[str, Verdict]:
-        return {message.scan_id: message for message in self.messages(VERDICTS) if isinstance(message, Verdict)}
-
-    @property
-    def failures(self) -> list[ImageFailed]:
-        return [message for message in self.messages(IMAGES_DEAD) if isinstance(message, ImageFailed)]
-
-    @property
-    def announcements(self) -> list[ScannerAnnounced]:
-        return [message for message in self.messages(SCANNERS) if isinstance(message, ScannerAnnounced)]
-
-    async def until(self, holds: Callable[[], object]) -> None:
-        async with asyncio.timeout(PATIENCE_S):
-            while not holds():
-                self._changed.clear()
-                await self._changed.wait()
-
-
-@contextlib.asynccontextmanager
-async def observing(
-    broker: BrokerSettings, topics: Sequence[TopicSpec] = OUTPUTS
-) -> AsyncIterator[tuple[Observed, Producer]]:
-    observed = Observed()
-    tail = Tail(broker, topics, since_s=3600.0, on_record=observed.note, client_id="test")
-    async with Producer(broker, client_id="test") as producer, tail:
-        await tail.wait_positioned()
-        yield observed, producer
-
-
-@contextlib.asynccontextmanager
-async def scanning(
-    broker: BrokerSettings,
-    *,
-    models: Sequence[RedModel] | None = None,
-    policy: Policy | None = None,
-    **settings: object,
-) -> AsyncIterator[asyncio.Event]:
-    """A scanner in this process; it is stopped at the end, and what it raises is raised here."""
-    stop = asyncio.Event()
-    if models is not None:
-        policy = policy or RED_POLICY
-    given = ScannerSettings.model_validate({"models_dir": models_dir(), "announce_s": 0.2, **settings})
-    running = asyncio.create_task(serve(given, broker, KEYRING, stop, models=models, policy=policy))
-    try:
-        yield stop
-    finally:
-        stop.set()
-        await running
-
-
-def jpeg(colour: tuple[int, int, int]) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (64, 48), colour).save(buffer, "JPEG", quality=95)
-    return buffer.getvalue()
-
-
-def submitted(scan_id: str, *jpegs: bytes, keyring: Keyring = KEYRING, deadline_in_s: float = 3600.0) -> ImageSubmitted:
-    sha256 = hashlib.sha256(scan_id.encode()).digest()
-    frame = FrameInfo(at_ms=0, width=64, height=48, pdq=bytes(range(32)), pdq_quality=100)
-    return ImageSubmitted(
-        scan_id=scan_id,
-        tenant="default",
-        sha256=sha256,
-        length=1234,
-        media_type="image/jpeg",
-        received_at=now_ms(),
-        deadline_at=now_ms() + int(deadline_in_s * 1000),
-        frames=(frame,) * len(jpegs),
-        sealed=keyring.seal(jpegs, sha256=sha256, tenant="default"),
-        gateway="test",
-    )
-
-
-async def submit(producer: Producer, *images: ImageSubmitted, topic: TopicSpec = IMAGES) -> None:
-    for image in images:
-        await producer.publish(topic, image, key=image.sha256)
-
-
-async def uncommitted(broker: BrokerSettings, group: str = "fediwarden-scanner") -> int:
-    """How many records of the scanner's lanes the group has not committed."""
-    client = AIOKafkaConsumer(
-        bootstrap_servers=broker.bootstrap_servers, group_id=broker.topic_prefix + group, enable_auto_commit=False
-    )
-    await client.start()
-    try:
-        partitions = [
-            TopicPartition(lane.full_name(broker.topic_prefix), number)
-            for lane in LANES
-            for number in range(lane.partitions)
-        ]
-        ends = await client.end_offsets(partitions)
-        return sum([ends[partition] - (await client.committed(partition) or 0) for partition in partitions])
-    finally:
-        await client.stop()
 
 
 def test_the_default_scanner_rejects_and_accepts_and_archives_only_what_is_kept(fresh_kafka: BrokerSettings) -> None:
@@ -383,91 +249,6 @@ def test_a_fresh_image_waits_for_a_few_of_the_backlog_alone(fresh_kafka: BrokerS
     assert judged.index("live") <= 2
 
 
-def test_an_image_that_models_hang_on_ends_a_few_scanners_and_no_more(
-    fresh_kafka: BrokerSettings, tmp_path: Path
-) -> None:
-    async def scenario() -> tuple[Observed, list[bytes]]:
-        hung = []
-        async with observing(fresh_kafka) as (observed, producer):
-            goods = [submitted(f"good-{number}", jpeg((10, 10, 10))) for number in range(12)]
-            await submit(producer, *goods[:6], submitted("hangs", jpeg((0, 255, 0))), *goods[6:])
-
-            def is_settled() -> bool:
-                return len(observed.verdicts) == 12 and bool(observed.failures)
-
-            while not is_settled():
-                async with scanner_process(fresh_kafka, tmp_path, "hang_s=2.0, batch=4") as process:
-                    ended = asyncio.create_task(process.wait())
-                    settled = asyncio.create_task(observed.until(is_settled))
-                    await asyncio.wait((ended, settled), return_when=asyncio.FIRST_COMPLETED)
-                    settled.cancel()
-                    if ended.done():
-                        assert ended.result() == os.EX_TEMPFAIL
-                        assert process.stdout is not None
-                        said = await process.stdout.read()
-                        # On a busy machine it also ends because its models were not loaded in five times hang_s.
-                        assert b"hanging" in said or b"the models are not loaded" in said, said
-                        if b"hanging" in said:
-                            hung.append(said)
-            return observed, hung
-
-    observed, hung = asyncio.run(scenario())
-    assert {(failure.scan_id, failure.reason) for failure in observed.failures} == {("hangs", "model-hung")}
-    assert set(observed.verdicts) == {f"good-{number}" for number in range(12)}
-    # It may be told before the last has ended; and a try counts for nothing where Kafka did not hear of it in time.
-    assert HANGS - 1 <= len(hung) <= 2 * HANGS, b"\n\n".join(hung).decode()
-
-
-def test_a_scanner_stops_although_its_model_hangs(fresh_kafka: BrokerSettings, tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with (
-            observing(fresh_kafka) as (observed, producer),
-            scanner_process(fresh_kafka, tmp_path, "hang_s=3600.0, stop_s=0.2") as process,
-        ):
-            await submit(producer, submitted("hangs", jpeg((0, 255, 0))))
-            assert process.stdout is not None
-            while b"hanging" not in await process.stdout.readline():
-                pass
-            process.terminate()
-            assert await process.wait() == 0
-            await observed.until(lambda: observed.announcements[-1].leaving)
-            assert observed.verdicts == {}
-            async with scanning(fresh_kafka, models=[RedModel()]):
-                await observed.until(lambda: "hangs" in observed.verdicts)
-
-    asyncio.run(scenario())
-
-
-def test_a_scanner_stopped_under_load_loses_nothing_and_contradicts_nobody(
-    fresh_kafka: BrokerSettings, tmp_path: Path
-) -> None:
-    reds = {f"s{number}": (number * 37) % 256 for number in range(300)}
-
-    async def scenario() -> Observed:
-        async with (
-            observing(fresh_kafka) as (observed, producer),
-            scanner_process(fresh_kafka, tmp_path) as going,
-            scanning(fresh_kafka, models=[RedModel()]),
-        ):
-            await observed.until(lambda: len({each.scanner for each in observed.announcements}) == 2)
-            sending = asyncio.create_task(submit(producer, *(submitted(n, jpeg((r, 0, 0))) for n, r in reds.items())))
-            await observed.until(lambda: len({verdict.scanner for verdict in observed.verdicts.values()}) == 2)
-            going.terminate()
-            assert await going.wait() == 0
-            await sending
-            await observed.until(lambda: len(observed.verdicts) == len(reds))
-        assert await uncommitted(fresh_kafka) == 0
-        return observed
-
-    observed = asyncio.run(scenario())
-    assert set(observed.verdicts) == set(reds)
-    said: dict[str, set[Any]] = {}
-    for verdict in observed.messages(VERDICTS):
-        assert isinstance(verdict, Verdict)
-        said.setdefault(verdict.scan_id, set()).add((verdict.decision, verdict.scores["red/red"], verdict.sha256))
-    assert all(len(each) == 1 for each in said.values())
-
-
 def spoil_on_green(batch: Sequence[Prepared]) -> Probabilities | None:
     """Raise for a green picture; give NaN for a green one with some blue."""
     if any(is_green(colour) and colour[2] < 60 for colour in batch):
@@ -599,125 +380,3 @@ def test_a_scanner_without_its_topics_says_which_command_makes_them(kafka: Broke
     settings = ScannerSettings(models_dir=models_dir())
     with pytest.raises(TopicsNotReady, match="fediwarden topics apply"):
         asyncio.run(serve(settings, bare, KEYRING, asyncio.Event(), models=[RedModel()], policy=RED_POLICY))
-
-
-PROCESS = """
-import asyncio, os, sys, threading, time
-from pathlib import Path
-from scanner.service import run_scanner
-from scanner.settings import ScannerSettings
-from schemas.broker import BrokerSettings
-from schemas.keyring import Keyring
-from tests.integration.test_scanner import RED_POLICY
-from tests.unit.scanner.stub_models import RedModel, is_green
-
-broker = BrokerSettings(bootstrap_servers=sys.argv[1], topic_prefix=sys.argv[2])
-keyring = Keyring.load(Path(sys.argv[3]))
-def hang_on_green(batch):
-    time.sleep(float(os.environ.get("PAUSE_S", "0")) * len(batch))
-    if "HANG_AT_ONCE" in os.environ or any(is_green(colour) for colour in batch):
-        print("hanging", flush=True)
-        threading.Event().wait()
-
-settings = ScannerSettings(announce_s=0.2, {settings})
-
-class Slow(RedModel):
-    def prepare(self, image):
-        if "HANG_IN_PREPARE" in os.environ and is_green(image.getpixel((0, 0))):
-            threading.Event().wait()
-        return super().prepare(image)
-
-asyncio.run(run_scanner(settings, broker, keyring, models=[Slow(hang_on_green)], policy=RED_POLICY))
-"""
-
-
-@contextlib.asynccontextmanager
-async def scanner_process(
-    broker: BrokerSettings, folder: Path, settings: str = ""
-) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A scanner in a process of its own, with a model that hangs on a green picture."""
-    KEYRING.save(folder / "keys.json")
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        PROCESS.format(settings=settings),
-        broker.bootstrap_servers,
-        broker.topic_prefix,
-        str(folder / "keys.json"),
-        cwd=Path(__file__).parents[2],
-        stdout=asyncio.subprocess.PIPE,
-        limit=16 << 20,  # of what nobody reads
-    )
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_scanner_process_ends_cleanly_at_a_signal(
-    fresh_kafka: BrokerSettings, tmp_path: Path, number: signal.Signals
-) -> None:
-    async def scenario() -> None:
-        async with (
-            observing(fresh_kafka) as (observed, producer),
-            scanner_process(fresh_kafka, tmp_path) as process,
-        ):
-            await submit(producer, submitted("one", jpeg((250, 0, 0))))
-            await observed.until(lambda: observed.verdicts)
-            process.send_signal(number)
-            assert await process.wait() == 0
-            await observed.until(lambda: observed.announcements[-1].leaving)
-            assert await uncommitted(fresh_kafka) == 0
-
-    asyncio.run(scenario())
-
-
-def test_a_model_that_hangs_while_it_is_loaded_ends_the_process(
-    fresh_kafka: BrokerSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HANG_AT_ONCE", "1")
-
-    async def scenario() -> None:
-        async with scanner_process(fresh_kafka, tmp_path, "hang_s=1.0") as process:
-            assert await process.wait() == ModelHung.exit_code
-
-    asyncio.run(scenario())
-
-
-def test_a_scanner_that_is_still_loading_stops_at_a_signal(
-    fresh_kafka: BrokerSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HANG_AT_ONCE", "1")
-
-    async def scenario() -> None:
-        async with scanner_process(fresh_kafka, tmp_path, "hang_s=3600.0") as process:
-            assert process.stdout is not None
-            while b"hanging" not in await process.stdout.readline():
-                pass
-            process.send_signal(signal.SIGTERM)
-            assert await process.wait() == 0
-
-    asyncio.run(scenario())
-
-
-def test_an_image_that_hangs_its_decoder_ends_the_process_and_goes_to_others(
-    fresh_kafka: BrokerSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HANG_IN_PREPARE", "1")
-
-    async def scenario() -> None:
-        async with (
-            observing(fresh_kafka) as (_, producer),
-            scanner_process(fresh_kafka, tmp_path, "hang_s=1.0") as process,
-        ):
-            await submit(producer, submitted("hangs", jpeg((0, 255, 0))))
-            assert await process.wait() == ModelHung.exit_code
-        (behind,) = [record.message for record in await asyncio.to_thread(read_topic, fresh_kafka, IMAGES_BACKLOG)]
-        assert isinstance(behind, ImageSubmitted)
-        assert (behind.scan_id, behind.hung) == ("hangs", 1)
-
-    asyncio.run(scenario())

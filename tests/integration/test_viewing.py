@@ -28,9 +28,9 @@ from schemas.keyring import Keyring
 from schemas.messages import Decision, ImageSubmitted
 from schemas.topics import DAY_MS, IMAGES_ARCHIVE, VERDICTS
 from tests.archives import submitted, verdict_on
-from tests.integration.test_scanner import KEYRING, observing, scanning, submit
 from tests.pages import running_pages
 from tests.pictures import animation, scene
+from tests.scanners import KEYRING, observing, scanning, submit
 from tests.stores import write
 from tests.unit.federation_audit.pages.test_pages import Visitor
 from tests.unit.scanner.stub_models import RedModel

@@ -1,52 +1,34 @@
-"""Our Kafka client against a real Apache Kafka."""
+"""Consumer groups, and readers without one, on a real Kafka: nothing is lost, nothing committed before its time."""
 
 import asyncio
-import dataclasses
 import hashlib
-import uuid
 from collections.abc import Callable
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka import errors as kafka_errors
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.commit import OffsetFetchRequest, OffsetFetchResponse_v3
 
 from schemas.broker import (
     BrokerRefused,
     BrokerSettings,
-    BrokerUnavailable,
     Consumer,
     InstanceTaken,
     Partition,
     Producer,
-    PublishRefused,
     Received,
     Tail,
-    TopicsNotReady,
-    apply_topics,
-    check_topics,
-    diff_topics,
     open_logs,
 )
 from schemas.broker.history import open_reader
 from schemas.broker.positions import find_starts
 from schemas.codec import SchemaMissing, SchemaUnknown
 from schemas.messages import ImageSubmitted
-from schemas.topics import IMAGE_MAX_BYTES, IMAGES, IMAGES_BACKLOG, SCANNERS, VERDICTS
-from tests.unit.schemas.samples import image, verdict
+from schemas.topics import IMAGES, IMAGES_BACKLOG
+from tests.unit.schemas.samples import image
 
 pytestmark = pytest.mark.kafka
-
-
-@pytest.fixture
-def broker(kafka: BrokerSettings) -> BrokerSettings:
-    """The session's Kafka with topics of this test's own."""
-    settings = kafka.model_copy(update={"topic_prefix": f"t{uuid.uuid4().hex[:8]}."})
-    asyncio.run(apply_topics(settings, [IMAGES, IMAGES_BACKLOG, VERDICTS, SCANNERS]))
-    return settings
 
 
 def numbered(number: int) -> ImageSubmitted:
@@ -76,69 +58,6 @@ async def until(true: Callable[[], bool], within_s: float = 30.0) -> None:
 
 def names(numbers: range) -> set[str]:
     return {f"scan-{n}" for n in numbers}
-
-
-def test_applied_topics_do_not_differ_from_their_declaration(broker):
-    assert asyncio.run(diff_topics(broker, [IMAGES, IMAGES_BACKLOG, VERDICTS, SCANNERS])) == []
-    asyncio.run(check_topics(broker, [IMAGES, VERDICTS]))
-
-
-def test_a_drifted_topic_is_told_and_mended_and_does_not_stop_a_service(broker):
-    wanted = dataclasses.replace(VERDICTS, retention_ms=123_000, partitions=VERDICTS.partitions + 2)
-
-    async def scenario():
-        changes = await diff_topics(broker, [wanted])
-        assert {c.setting for c in changes} == {"retention.ms", "partitions"}
-        await check_topics(broker, [wanted])
-        assert await apply_topics(broker, [wanted]) == changes
-        assert await diff_topics(broker, [wanted]) == []
-
-    asyncio.run(scenario())
-
-
-@pytest.mark.parametrize(
-    "wanted",
-    [
-        dataclasses.replace(VERDICTS, name="not.there"),
-        dataclasses.replace(VERDICTS, cleanup="compact"),
-        dataclasses.replace(VERDICTS, max_message_bytes=VERDICTS.max_message_bytes * 2),
-    ],
-    ids=["missing", "wrong cleanup policy", "too small records"],
-)
-def test_a_topic_a_service_cannot_work_with_names_the_command(broker, wanted):
-    with pytest.raises(TopicsNotReady, match="Run: fediwarden topics apply"):
-        asyncio.run(check_topics(broker, [wanted]))
-
-
-def test_a_message_larger_than_its_topic_is_refused_and_the_next_one_goes_through(broker):
-    async def scenario():
-        async with Producer(broker, client_id="test") as producer:
-            sealed = image().sealed.model_copy(update={"ciphertext": b"x" * (IMAGE_MAX_BYTES + 1)})
-            with pytest.raises(PublishRefused):
-                await producer.publish(IMAGES, image(sealed=sealed), key=b"k")
-            sealed = image().sealed.model_copy(update={"ciphertext": b"x" * 300_000})
-            with pytest.raises(PublishRefused):  # the broker's word, not the client's: verdicts are smaller
-                await producer.publish(VERDICTS, image(sealed=sealed), key=b"k")
-            assert (await producer.publish(IMAGES, image(), key=b"k")).offset == 0
-            assert producer.connected
-
-    asyncio.run(scenario())
-
-
-def test_without_kafka_starting_fails_by_name_and_publishing_gives_up_when_told():
-    nowhere = BrokerSettings(bootstrap_servers="127.0.0.1:9")
-
-    async def scenario():
-        with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:9"):
-            await Producer(nowhere, client_id="test").start()
-        with pytest.raises(BrokerUnavailable):
-            await Producer(nowhere, client_id="test").publish(VERDICTS, verdict(), key=b"k", give_up_after=0.5)
-        with pytest.raises(BrokerUnavailable):
-            await Tail(nowhere, [VERDICTS], since_s=1, on_record=print, client_id="test").start()
-        with pytest.raises(BrokerUnavailable):
-            await check_topics(nowhere, [VERDICTS])
-
-    asyncio.run(scenario())
 
 
 def test_a_poll_may_ask_for_one_topic_while_another_waits_for_the_other(broker):
@@ -347,35 +266,6 @@ def test_poison_is_handed_on_with_its_fault_and_the_partition_moves_on(broker):
     asyncio.run(scenario())
 
 
-def test_a_tail_is_positioned_once_it_has_read_the_past_and_goes_on_reading(broker):
-    async def scenario():
-        seen = []
-        async with Producer(broker, client_id="test") as producer:
-            for number in range(20):
-                await producer.publish(VERDICTS, verdict(scan_id=f"v{number}"), key=bytes([number]))
-            async with Tail(broker, [VERDICTS], since_s=3600, on_record=seen.append, client_id="test") as tail:
-                await asyncio.wait_for(tail.wait_positioned(), 10)
-                assert {record.message.scan_id for record in seen} == {f"v{n}" for n in range(20)}
-                await producer.publish(VERDICTS, verdict(scan_id="later"), key=b"k")
-                while seen[-1].message.scan_id != "later":
-                    await asyncio.sleep(0.01)
-                assert tail.positioned
-            seen.clear()
-            async with Tail(broker, [VERDICTS], since_s=0, on_record=seen.append, client_id="test") as tail:
-                await asyncio.wait_for(tail.wait_positioned(), 10)
-                assert seen == []
-
-    asyncio.run(scenario())
-
-
-def test_a_tail_of_empty_topics_is_positioned_at_once(broker):
-    async def scenario():
-        async with Tail(broker, [VERDICTS, SCANNERS], since_s=3600, on_record=print, client_id="test") as tail:
-            await asyncio.wait_for(tail.wait_positioned(), 10)
-
-    asyncio.run(scenario())
-
-
 def test_a_batch_with_a_broken_checksum_costs_nothing_but_itself(make_kafka, tmp_path):
     cluster = make_kafka(1)
     broker = BrokerSettings(bootstrap_servers=cluster.bootstrap_servers)
@@ -451,36 +341,6 @@ def test_a_consumer_stops_while_kafka_is_away(make_kafka):
     asyncio.run(scenario())
 
 
-def test_settings_of_an_admins_own_are_kept_and_durability_is_never_lowered(kafka, broker):
-    async def scenario() -> None:
-        admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
-        await admin.start()
-        name = VERDICTS.full_name(broker.topic_prefix)
-        own = VERDICTS.config(min_insync=1) | {"retention.ms": "777", "flush.ms": "12345", "min.insync.replicas": "2"}
-        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, own)])
-        await until_config(admin, name, "retention.ms", "777")
-        assert [change.setting for change in await apply_topics(broker, [VERDICTS])] == ["retention.ms"]
-        await until_config(admin, name, "flush.ms", "12345")
-        await until_config(admin, name, "min.insync.replicas", "2")
-        own = VERDICTS.config(min_insync=1) | {"compression.type": "zstd"}
-        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, own)])
-        await until_config(admin, name, "compression.type", "zstd")
-        with pytest.raises(TopicsNotReady, match=r"compression\.type"):
-            await check_topics(broker, [VERDICTS])
-        await admin.close()
-
-    asyncio.run(scenario())
-
-
-async def until_config(admin: AIOKafkaAdminClient, name: str, setting: str, value: str) -> None:
-    async with asyncio.timeout(20):
-        while True:
-            (response,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
-            if {entry[0]: entry[1] for entry in response.resources[0][4]}[setting] == value:
-                return
-            await asyncio.sleep(0.05)
-
-
 def test_a_poll_that_waits_through_a_rebalance_hands_out_what_comes_after_it(broker):
     async def scenario() -> None:
         async with (
@@ -554,28 +414,3 @@ def test_of_two_members_with_one_name_the_older_gives_way_and_says_so(broker):
 
 def member(broker: BrokerSettings, group: str, instance: str) -> Consumer:
     return Consumer(broker, [IMAGES], group=group, client_id=instance, instance=instance, session_timeout_s=6.0)
-
-
-def test_a_message_goes_to_the_partition_that_is_named_if_there_is_one_and_else_to_its_keys(broker):
-    async def scenario() -> None:
-        async with Producer(broker, client_id="test") as producer:
-            assert await producer.partition_count(IMAGES) == IMAGES.partitions
-            usual = (await producer.publish(IMAGES, image(), key=b"k")).partition
-            for named in range(IMAGES.partitions):
-                assert (await producer.publish(IMAGES, image(), key=b"k", partition=named)).partition == named
-            beyond = await producer.publish(IMAGES, image(), key=b"k", partition=IMAGES.partitions)
-            assert beyond.partition == usual
-
-    asyncio.run(scenario())
-
-
-def test_the_partitions_of_a_topic_that_is_not_there_are_not_known(broker):
-    async def scenario() -> None:
-        producer = Producer(broker, client_id="test")
-        with pytest.raises(BrokerUnavailable, match="images"):
-            await producer.partition_count(IMAGES)
-        async with producer:
-            with pytest.raises(BrokerUnavailable, match="not-there"):
-                await producer.partition_count(dataclasses.replace(VERDICTS, name="not-there"))
-
-    asyncio.run(scenario())
