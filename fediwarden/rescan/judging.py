@@ -95,7 +95,7 @@ class Rejudging:
     ) -> None:
         self._judge = judge
         self._tenants = frozenset(tenants)
-        self._decisions = frozenset(_DECISION[each] for each in only if each in _DECISION) if only else None
+        self._decisions = decisions_of(only)
         self._overrides = overrides if overrides is not None and len(overrides) else None
 
     def rejudge(self, verdicts: Sequence[Placed]) -> list[Rejudged]:
@@ -129,6 +129,11 @@ _DECISION = {
     RescanOnly.REVIEW: Decision.REVIEW,
     RescanOnly.REJECTED: Decision.REJECT,
 }
+
+
+def decisions_of(only: Sequence[RescanOnly]) -> frozenset[Decision] | None:
+    """The decisions that a rescan is limited to, None for any."""
+    return frozenset(_DECISION[each] for each in only if each in _DECISION) if only else None
 
 
 class ScoreJudge:

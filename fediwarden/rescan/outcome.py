@@ -14,6 +14,7 @@ from enum import Enum, StrEnum
 from functools import partial
 from typing import Final, NamedTuple, TypeVar, cast
 
+from fediwarden.rescan.judging import decisions_of
 from gateway.overrides.memory import Overrides, looks_in
 from schemas.broker import BrokerSettings, Received, check_topics, read_history
 from schemas.messages import (
@@ -58,6 +59,8 @@ class Fate(StrEnum):
     """It keeps its decision: an override holds, a list decided, or it could not be judged."""
     OVERTAKEN = "overtaken"
     """It has been judged again since, live: that stands."""
+    OTHER = "other"
+    """It stood otherwise than the images that the rescan is about; frames do not tell how theirs stand."""
     GONE = "gone"
     """The verdict that it was judged from, or that stood when its frames were, is not kept any more."""
 
@@ -77,7 +80,8 @@ class Image:
     `source` is the offset of what it was judged from, `base_at` that of the verdict which the rescan is to replace, -1
     while that has not been met; `before` and `rules_before` are what it says. `stands_at` and `stood_at` are those of
     the newest verdict that counts and of the one before it; all of them are in `partition`. `held` is the rescan's
-    word, `held_now` what speaks against it since. `moves` says whether its judge or decision is another than before.
+    word, `held_now` what speaks against it since. `is_asked` says whether the rescan is about images that stood so,
+    `moves` whether its judge or decision is another than before.
     """
 
     tenant: str
@@ -97,6 +101,7 @@ class Image:
     before: Decision | None = None
     rules_before: tuple[str, ...] = ()
     held_now: str = ""
+    is_asked: bool = True
     base_at: int = -1
     stands_at: int = -1
     stood_at: int = -1
@@ -112,6 +117,8 @@ class Image:
             return Fate.HELD
         if self.base_at < 0:
             return Fate.GONE
+        if not self.is_asked:
+            return Fate.OTHER
         if self.overtaken:
             return Fate.OVERTAKEN
         if not self.moves:
@@ -189,6 +196,7 @@ class Tally:
         self._job = job
         self._overrides = overrides
         self._refuses = refuses
+        self._decisions = decisions_of(job.only)
         self.images: dict[tuple[str, bytes], Image] = {}
         self.next_offsets: dict[int, int] = {}
         self._alike: dict[object, object] = {}
@@ -283,6 +291,7 @@ class Tally:
         image.base_at = image.stands_at = received.offset
         image.stands_judged_at = verdict.judged_at
         image.before = verdict.decision
+        image.is_asked = self._decisions is None or verdict.decision in self._decisions
         policy, models = image.policy or verdict.policy, self.models_of(image, verdict)
         judged_alike = (policy, models) == (verdict.policy, verdict.models)
         image.moves = image.flips or not judged_alike or image.hash_list not in ("", verdict.hash_list)

@@ -6,19 +6,19 @@ seen the images takes frames, as a new model does. Known-hash lists are matched 
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from fediwarden.rescan.errors import RescanInvalid
+from fediwarden.rescan.eyes import Eyes, read_eyes
 from fediwarden.rescan.jobs import CLIENT_ID, new_rescan_id
 from fediwarden.settings import Settings
 from gateway.lists.store import ListStore
 from scanner.models.loading import every_embedder, every_label
-from scanner.models.registry import load_registry
 from scanner.policy import Policy, load_policy, parse_policy, read_policy
-from schemas.broker import AssignedReader, BrokerSettings, Partition, Received, Tail, Window, check_topics, find_windows
+from schemas.broker import AssignedReader, BrokerSettings, Partition, Window, check_topics, find_windows
 from schemas.clock import now_ms
 from schemas.messages import (
     EVERY_TENANT,
@@ -26,7 +26,6 @@ from schemas.messages import (
     RescanOrdered,
     RescanSpan,
     RescanTier,
-    ScannerAnnounced,
     Stage,
     Verdict,
 )
@@ -36,7 +35,6 @@ _SAMPLED_EACH = 50
 _SAMPLED_MOST = 2_000
 _SAMPLE_POLL_S = 1.0
 _SAMPLE_STALLED_S = 20.0
-_ANNOUNCED_S = 60.0
 _SCORED = (Stage.LIVE, Stage.BACKLOG, Stage.RESCAN)
 
 
@@ -193,10 +191,9 @@ async def _choose(settings: Settings, broker: BrokerSettings, asked: Asked, wind
         why = f"the hashes that verdicts keep are matched with {', '.join(f'{n}@{v}' for n, v in lists.items())}"
         return By(RescanTier.HASHES, why, {}, {}, lists)
     if asked.model:
-        model_id = check_model(settings, asked.model, await _find_announced(broker), "--model")
-        texts = policies_of_settings(settings, asked.tenants)
         why = f"{asked.model} has to see the frames: no score of a model says what another would give"
-        return By(RescanTier.FRAMES, why, texts, {asked.model: model_id}, {})
+        texts = policies_of_settings(settings, asked.tenants)
+        return by_frames(settings, texts, {asked.model}, await read_eyes(broker), "--model", why)
     if asked.policy is not None:
         text, source = read_policy(asked.policy)
         parse_policy(text, every_label(), source=source, embedders=every_embedder(settings.scanner.registry))
@@ -204,7 +201,7 @@ async def _choose(settings: Settings, broker: BrokerSettings, asked: Asked, wind
     else:
         texts = policies_of_settings(settings, asked.tenants)
     kept = await _sample(broker, windows)
-    return choose_tier(settings, texts, kept, await _find_announced(broker))
+    return choose_tier(settings, texts, kept, await read_eyes(broker))
 
 
 def policies_of_settings(settings: Settings, tenants: Sequence[str] = ()) -> dict[str, str]:
@@ -217,24 +214,18 @@ def policies_of_settings(settings: Settings, tenants: Sequence[str] = ()) -> dic
     return texts
 
 
-def choose_tier(settings: Settings, texts: Mapping[str, str], kept: Kept, announced: Mapping[str, str]) -> By:
+def choose_tier(settings: Settings, texts: Mapping[str, str], kept: Kept, eyes: Eyes) -> By:
     """The cheapest tier that gives the true answer for policies (their texts, by tenant), from what is kept.
 
-    `announced` are the ids of the models that scanners run. Raises `RescanInvalid` or `scanner.policy.PolicyError`.
+    `eyes` are the scanners that could see frames. Raises `RescanInvalid` or `scanner.policy.PolicyError`.
     """
-    labels, embedders = every_label(), every_embedder(settings.scanner.registry)
-    policies = {
-        tenant: parse_policy(text, labels, source=f"policy of {tenant}", embedders=embedders)
-        for tenant, text in texts.items()
-    }
+    policies = _parse(settings, texts)
     missing = sorted({score for policy in policies.values() for score in policy.scores} - kept.scores)
     of_concepts = {name for policy in policies.values() for name in policy.concepts}
     if unseen := [score for score in missing if score.partition("/")[0] not in kept.models]:
         model = unseen[0].partition("/")[0]
         why = f"verdicts keep no {unseen[0]}: {model} has not seen the images, and has to see their frames"
-        names = sorted({score.partition("/")[0] for score in unseen})
-        ids = {name: check_model(settings, name, announced, "--policy") for name in names}
-        return By(RescanTier.FRAMES, why, dict(texts), ids, {})
+        return by_frames(settings, texts, {score.partition("/")[0] for score in unseen}, eyes, "--policy", why)
     if unscored := [score for score in missing if score.partition("/")[0] not in of_concepts]:
         raise RescanInvalid(
             "--policy",
@@ -256,6 +247,30 @@ def choose_tier(settings: Settings, texts: Mapping[str, str], kept: Kept, announ
     if of_concepts:
         why += "; those of concepts are taken as they are, as their texts are those of the policy in force"
     return By(RescanTier.SCORES, why, dict(texts), {}, {})
+
+
+def by_frames(
+    settings: Settings, texts: Mapping[str, str], names: Collection[str], eyes: Eyes, field: str, why: str
+) -> By:
+    """Have scanners that run the models `names` see the frames, and judge by policies. Raises as `choose_tier`."""
+    models = eyes.models_for(names, registry=settings.scanner.registry, field=field)
+    for tenant, policy in _parse(settings, texts).items():
+        if lacking := sorted(set(policy.models) - models.keys()):
+            raise RescanInvalid(
+                field,
+                f"the policy {policy.name!r} (tenant {tenant}) asks for {', '.join(lacking)} as well, and the scanners "
+                f"that could see the frames run {', '.join(models)} alone",
+                remedy=f"add {', '.join(lacking)} to scanner.models, or judge by a policy that does not need it",
+            )
+    return By(RescanTier.FRAMES, why, dict(texts), models, {})
+
+
+def _parse(settings: Settings, texts: Mapping[str, str]) -> dict[str, Policy]:
+    labels, embedders = every_label(), every_embedder(settings.scanner.registry)
+    return {
+        tenant: parse_policy(text, labels, source=f"policy of {tenant}", embedders=embedders)
+        for tenant, text in texts.items()
+    }
 
 
 def _in_force(settings: Settings, tenant: str) -> Policy:
@@ -286,33 +301,6 @@ def find_lists(settings: Settings) -> dict[str, str]:
             "--lists", f"no list in {folder} is in force", remedy="`fediwarden lists` shows what there is and why"
         )
     return lists
-
-
-async def _find_announced(broker: BrokerSettings) -> dict[str, str]:
-    """The ids of the models that scanners announced in the last minute, by name."""
-    announced: dict[str, str] = {}
-
-    def take(received: Received) -> None:
-        if isinstance(received.message, ScannerAnnounced) and not received.message.leaving:
-            announced.update(received.message.models)
-
-    async with Tail(broker, (SCANNERS,), since_s=_ANNOUNCED_S, on_record=take, client_id=CLIENT_ID) as tail:
-        await tail.wait_positioned()
-    return announced
-
-
-def check_model(settings: Settings, name: str, announced: Mapping[str, str], field: str) -> str:
-    """The id of a model that is to see frames. Raises `RescanInvalid`: it is unknown, or no scanner runs it."""
-    registry = load_registry(settings.scanner.registry)
-    if name not in registry.names:
-        raise RescanInvalid(field, f"there is no model {name!r}", remedy=f"the models are: {', '.join(registry.names)}")
-    if name not in announced:
-        raise RescanInvalid(
-            field,
-            f"{name} has to see the frames, and no scanner runs it",
-            remedy=f"add {name} to scanner.models and start a scanner",
-        )
-    return announced[name]
 
 
 async def _find(broker: BrokerSettings, topic: TopicSpec, since_ms: int, until_ms: int) -> dict[Partition, Window]:

@@ -32,11 +32,6 @@ class Progress:
         return self.total - self.done
 
 
-def group_of(rescan_id: str) -> str:
-    """The consumer group of a rescan, without the prefix."""
-    return f"rescan-{rescan_id}"
-
-
 def topics_of(job: RescanOrdered) -> tuple[TopicSpec, ...]:
     """The topics that a rescan reads."""
     return tuple(_BY_NAME[name] for name in dict.fromkeys(span.topic for span in job.spans))
@@ -70,9 +65,9 @@ async def read_progress(broker: BrokerSettings, job: RescanOrdered) -> Progress:
     if job.state not in (RescanState.RUNNING, RescanState.CANCELLED):
         return Progress(total, total, job.changed_at)
     async with open_logs(broker) as logs:
-        committed = await logs.committed(group_of(job.rescan), topics_of(job))
+        committed = await logs.committed(job.group, topics_of(job))
         bounds = await logs.bounds(topics_of(job))
-        if (failure := logs.failures.get(f"group {group_of(job.rescan)}")) is not None:
+        if (failure := logs.failures.get(f"group {job.group}")) is not None:
             raise failure  # nothing committed is another thing than nothing known
     log_begins = {partition: each.begin for partition, each in bounds.items()}
     return Progress(count_done(spans, committed, log_begins), total, now_ms())

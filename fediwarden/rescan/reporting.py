@@ -22,6 +22,7 @@ FATES: Final = {
     "unchanged": "stay as they are in every respect",
     "held": "keep their decision",
     "overtaken": "have been judged again since: that stands",
+    "other": "stood otherwise than those that the rescan is about",
     "gone": "their verdict is not kept any more: left as they are",
 }
 HELD: Final = {

@@ -26,7 +26,7 @@ from fediwarden.rescan.judging import (
     VectorJudge,
 )
 from fediwarden.rescan.lookup import ListSearch
-from fediwarden.rescan.progress import Meter, Progress, group_of, read_progress, spans_of, topics_of
+from fediwarden.rescan.progress import Meter, Progress, read_progress, spans_of, topics_of
 from fediwarden.settings import Settings
 from gateway.lists.loaded import LoadedList, load_list
 from gateway.lists.store import ListStore
@@ -193,10 +193,10 @@ async def work(
     judge = await prepare_judge(settings, job)
     rejudging = Rejudging(judge, tenants=job.tenants, only=job.only, overrides=overrides)
     starts = {partition: begin for partition, (begin, _) in spans_of(job).items()}
-    await start_group(broker, group_of(job.rescan), starts, client_id=CLIENT_ID)
+    await start_group(broker, job.group, starts, client_id=CLIENT_ID)
     async with (
         Producer(broker, client_id=CLIENT_ID) as producer,
-        Consumer(broker, topics_of(job), group=group_of(job.rescan), client_id=CLIENT_ID, views=VIEWS) as consumer,
+        Consumer(broker, topics_of(job), group=job.group, client_id=CLIENT_ID, views=VIEWS) as consumer,
     ):
         share = _Share(job, rejudging, consumer, producer, worker)
         await _judge_all(broker, job, share, on_progress)
@@ -214,7 +214,7 @@ async def wait_for_scanners(
     """Look on while scanners judge a job of frames, and say when it is finished; as `work` else."""
     broker = settings.kafka.broker_settings()
     starts = {partition: begin for partition, (begin, _) in spans_of(job).items()}
-    await start_group(broker, group_of(job.rescan), starts, client_id=CLIENT_ID)
+    await start_group(broker, job.group, starts, client_id=CLIENT_ID)
     async with Producer(broker, client_id=CLIENT_ID) as producer:
         await _judge_all(broker, job, None, on_progress)
         if (await read_progress(broker, job)).left:
@@ -278,7 +278,7 @@ class _Share:
             if wanted:
                 for judged in self._judge(partition, wanted):
                     # One after another: Kafka bounds what is sent together, and several of these would be too much.
-                    await self._producer.publish(RESCANS, judged, key=key_of(judged))
+                    await self._producer.publish(RESCANS, judged, key=judged.key)
         for received in records:
             self._consumer.done(received)
 
@@ -308,11 +308,6 @@ class _Share:
                 worker=self._worker,
             )
             begin = end
-
-
-def key_of(judged: RescanJudged) -> bytes:
-    """The key of a record of topic rescans."""
-    return f"{judged.rescan}/{judged.topic}/{judged.partition}".encode("ascii")
 
 
 def cut_batches(images: Iterable[Rejudged]) -> Iterator[tuple[Rejudged, ...]]:

@@ -11,7 +11,7 @@ from scanner.models.model import Model, ModelError
 from scanner.policy import PolicyError
 from scanner.rescanning.jobs import Jobs
 from scanner.rescanning.policies import prepare_policies
-from scanner.rescanning.share import Share, count_left, group_of
+from scanner.rescanning.share import Share, count_left
 from schemas.broker import BrokerRefused, BrokerSettings, BrokerUnavailable, Consumer, Producer, PublishRefused, Tail
 from schemas.messages import RescanOrdered
 from schemas.topics import IMAGES_ARCHIVE, RESCAN_JOBS
@@ -79,7 +79,7 @@ class Rescanner:
         async with Consumer(
             self._broker,
             (IMAGES_ARCHIVE,),
-            group=group_of(job),
+            group=job.group,
             client_id=self._scanner,
             session_timeout_s=self._session_timeout_s,
         ) as consumer:

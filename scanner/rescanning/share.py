@@ -233,7 +233,7 @@ class Share:
             worker=self._scanner,
         )
         try:
-            await self._producer.publish(RESCANS, message, key=rescans_key(self._job, partition))
+            await self._producer.publish(RESCANS, message, key=message.key)
         except PublishRefused:
             if len(places) == 1:
                 raise
@@ -257,23 +257,13 @@ def _rejudged(image: ImageSubmitted, received: Received, judged: Judged) -> Reju
     )
 
 
-def group_of(job: RescanOrdered) -> str:
-    """The consumer group of those who work on a rescan."""
-    return f"rescan-{job.rescan}"
-
-
-def rescans_key(job: RescanOrdered, partition: int) -> bytes:
-    """The key of what is said of a partition of the archive."""
-    return f"{job.rescan}/{IMAGES_ARCHIVE.name}/{partition}".encode("ascii")
-
-
 async def count_left(broker: BrokerSettings, job: RescanOrdered) -> int:
     """How many offsets of a rescan's spans of the archive nobody has done yet; what has left the log is nobody's.
 
     Raises a `BrokerError`. A partition that does not answer counts with all that it might have.
     """
     async with open_logs(broker) as logs:
-        committed = await logs.committed(group_of(job), (IMAGES_ARCHIVE,))
+        committed = await logs.committed(job.group, (IMAGES_ARCHIVE,))
         bounds = await logs.bounds((IMAGES_ARCHIVE,))
     left = 0
     for span in job.spans:

@@ -2,7 +2,7 @@ import pytest
 
 from fediwarden.rescan.outcome import Fate, by_instance
 from schemas.broker import Received
-from schemas.messages import OverrideEffect, OverrideKind, OverrideSet, RescanJudged, RescanTier, Stage
+from schemas.messages import OverrideEffect, OverrideKind, OverrideSet, RescanJudged, RescanOnly, RescanTier, Stage
 from schemas.topics import RESCANS
 from tests.unit.fediwarden.rescan.rescans import (
     ACCEPT,
@@ -152,6 +152,16 @@ def test_frames_are_set_beside_the_verdict_that_stood_when_the_rescan_ended() ->
     assert (log.image(1).fate, log.image(1).base_at, log.image(2).fate) == (Fate.OPEN, 1, Fate.OVERTAKEN)
     assert dict(found.decisions) == {(ACCEPT, REJECT): 1}
     assert found.points == {"m/nsfw": [(0.25, 0.75, ACCEPT, REJECT)], "m/new": [(None, 0.5, ACCEPT, REJECT)]}
+
+
+def test_of_frames_only_those_images_count_that_stood_as_was_asked() -> None:
+    frames = job(RescanTier.FRAMES, only=(RescanOnly.REVIEW,))
+    log = judged(again(1, REJECT, at=0), again(2, REJECT, at=1), of=frames)
+    log.add(live(1, ACCEPT), live(2, REVIEW))
+    assert [log.image(number).fate for number in (1, 2)] == [Fate.OTHER, Fate.OPEN]
+    assert log.outcome().decisions == {(REVIEW, REJECT): 1}
+    log.add(live(1, REVIEW))
+    assert log.image(1).fate is Fate.OPEN, "the newest before the rescan's end"
 
 
 def test_a_lists_decision_holds_but_for_a_rescan_by_lists() -> None:

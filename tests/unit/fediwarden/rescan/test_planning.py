@@ -5,15 +5,25 @@ from pathlib import Path
 import pytest
 
 from fediwarden.rescan.errors import RescanInvalid, RescanNotFinished, RescanStateWrong
+from fediwarden.rescan.eyes import Eyes
 from fediwarden.rescan.jobs import check_change, new_rescan_id
-from fediwarden.rescan.planning import Asked, Kept, check_asked, choose_tier, find_gone, find_lists, make_spans
+from fediwarden.rescan.planning import (
+    Asked,
+    Kept,
+    by_frames,
+    check_asked,
+    choose_tier,
+    find_gone,
+    find_lists,
+    make_spans,
+)
 from fediwarden.rescan.working import cut_batches
 from fediwarden.settings import Settings
 from gateway.lists.definition import ListDefinition
 from gateway.lists.hashes import HashSet
 from gateway.lists.kinds import HashKind
 from gateway.lists.store import ListStore, Suspension
-from schemas.broker import Partition, Window
+from schemas.broker import Partition, Received, Window
 from schemas.codec import encode
 from schemas.messages import (
     EVERY_TENANT,
@@ -25,8 +35,9 @@ from schemas.messages import (
     RescanState,
     RescanTier,
     RuleFired,
+    ScannerAnnounced,
 )
-from schemas.topics import IMAGES_ARCHIVE, RECORD_MAX_BYTES, VERDICTS
+from schemas.topics import IMAGES_ARCHIVE, RECORD_MAX_BYTES, SCANNERS, VERDICTS
 
 PLAIN = """
 [policy]
@@ -59,8 +70,27 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path, scanner={"policy": tmp_path / "snow.toml"})  # type: ignore[arg-type]
 
 
+NSFW = {"open-nsfw": "two"}
+
+
+def eyes(*scanners: dict[str, str], shadow: dict[str, str] | None = None) -> Eyes:
+    """Scanners that run these models, by name and id, and a shadow."""
+    found = Eyes()
+    for number, models in enumerate((*scanners, *([] if shadow is None else [shadow]))):
+        said = ScannerAnnounced(
+            scanner=f"s{number}",
+            group="g",
+            models=models,
+            policies={} if models is shadow else {EVERY_TENANT: "p"},
+            device="cpu",
+            announced_at=1,
+        )
+        found.observe(Received(SCANNERS, 0, number, 1, said.scanner.encode(), said, None, 1))
+    return found
+
+
 def chosen(settings: Settings, text: str, kept: Kept) -> RescanTier:
-    return choose_tier(settings, {EVERY_TENANT: text}, kept, {"open-nsfw": "two"}).tier
+    return choose_tier(settings, {EVERY_TENANT: text}, kept, eyes(NSFW)).tier
 
 
 def test_the_cheapest_tier_that_gives_the_true_answer(settings: Settings) -> None:
@@ -68,13 +98,28 @@ def test_the_cheapest_tier_that_gives_the_true_answer(settings: Settings) -> Non
     assert chosen(settings, PLAIN, nude) is RescanTier.SCORES
     assert chosen(settings, SNOW, CLIP) is RescanTier.SCORES, "the texts are those of the policy in force"
     assert chosen(settings, SNOW.replace("TEXT", "sleet"), CLIP) is RescanTier.VECTORS, "the texts have changed"
-    new = choose_tier(settings, {EVERY_TENANT: SNOW}, Kept(frozenset(), {"clip": "one"}), {})
+    new = choose_tier(settings, {EVERY_TENANT: SNOW}, Kept(frozenset(), {"clip": "one"}), eyes())
     assert (new.tier, new.models) == (RescanTier.VECTORS, {"clip": "one"})
     assert "clip/snow" in new.why
-    unseen = choose_tier(settings, {EVERY_TENANT: PLAIN}, CLIP, {"open-nsfw": "two"})
+    unseen = choose_tier(settings, {EVERY_TENANT: PLAIN}, CLIP, eyes(NSFW))
     assert (unseen.tier, unseen.models) == (RescanTier.FRAMES, {"open-nsfw": "two"})
     with pytest.raises(RescanInvalid, match="open-nsfw has to see the frames, and no scanner runs it; add open-nsfw"):
-        choose_tier(settings, {EVERY_TENANT: PLAIN}, CLIP, {})
+        choose_tier(settings, {EVERY_TENANT: PLAIN}, CLIP, eyes())
+
+
+def test_frames_are_seen_by_scanners_with_all_that_they_run(settings: Settings) -> None:
+    both = {"open-nsfw": "two", "safety-s": "one"}
+    named = {"registry": None, "field": "--model"}
+    assert eyes(both, NSFW, both).models_for({"open-nsfw"}, **named) == both, "what most of them run"
+    assert eyes(NSFW, NSFW, both).models_for({"safety-s"}, **named) == both, "who runs it"
+    with pytest.raises(RescanInvalid, match="safety-s has to see the frames, and no scanner runs it"):
+        eyes(NSFW, shadow=both).models_for({"safety-s"}, **named)
+    with pytest.raises(RescanInvalid, match=r"--model: there is no model 'x'; the models are: .*open-nsfw"):
+        eyes(both).models_for({"x"}, **named)
+    by = by_frames(settings, {EVERY_TENANT: PLAIN}, {"safety-s"}, eyes(both), "--model", "why")
+    assert (by.tier, by.models) == (RescanTier.FRAMES, both)
+    with pytest.raises(RescanInvalid, match=r"asks for open-nsfw as well, and the scanners .* run safety-s alone"):
+        by_frames(settings, {EVERY_TENANT: PLAIN}, {"safety-s"}, eyes({"safety-s": "one"}), "--model", "why")
 
 
 @pytest.mark.parametrize(
