@@ -47,7 +47,8 @@ class Eyes:
                 f"{missing} has to see the frames, and no scanner runs it",
                 remedy=f"add {missing} to scanner.models and start a scanner",
             )
-        return dict(max(sets, key=lambda each: (sets[each], each)))
+        most = max(sets.values())
+        return dict(max(each for each, count in sets.items() if count == most))
 
 
 async def read_eyes(broker: BrokerSettings) -> Eyes:

@@ -131,7 +131,7 @@ _DECISION = {
 }
 
 
-def decisions_of(only: Sequence[RescanOnly]) -> frozenset[Decision] | None:
+def decisions_of(only: Collection[RescanOnly]) -> frozenset[Decision] | None:
     """The decisions that a rescan is limited to, None for any."""
     return frozenset(_DECISION[each] for each in only if each in _DECISION) if only else None
 
