@@ -385,7 +385,7 @@ def _shelf_of(settings: ScannerSettings, policy: Policy | None) -> Shelf:
 async def _load_promoted(
     settings: ScannerSettings, shelf: Shelf, promoted: ModelsPromoted | None, policy: Policy | None, stop: asyncio.Event
 ) -> Loaded | None:
-    """Load what is promoted, else what the settings name: where nothing is, where it cannot be loaded, or not be judged.
+    """Load what is promoted; what the settings name where nothing is, or where it cannot be loaded or judged.
 
     Images must be judged, if not by the models that were promoted. The log says why; see `Loaded.refused`.
     """
