@@ -149,7 +149,10 @@ async def compare(
     model: tuple[str, str] | None = None,
     on_progress: Callable[[str, int, int], None] = lambda what, passed, of: None,
 ) -> Comparison:
-    """Compare what was published to verdicts.shadow since then, as `Tally` does. Raises a `schemas.broker.BrokerError`."""
+    """Compare what was published to verdicts.shadow since then, as `Tally` says.
+
+    Raises a `schemas.broker.BrokerError`.
+    """
     await check_topics(broker, (VERDICTS, VERDICTS_SHADOW))
     tally = Tally(policy, model)
     read = partial(read_history, broker, client_id="fediwarden-shadow")

@@ -88,7 +88,7 @@ def unpromote(wait: WaitOption = "15m", yes: YesOption = False, config: ConfigOp
 
     settings = read_settings(config)
     within_s = span_ms(wait, "--wait") / 1000
-    standing = _read_promoted(settings).of(settings.scanner.group_in_force)
+    standing = _read_promoted(settings).of(settings.scanner.group)
     if standing is None:
         raise PromotionInvalid(f"nothing is promoted for the group {settings.scanner.group!r}: the settings choose")
     change = describe_change(standing.models, settings.scanner.models)
@@ -166,8 +166,8 @@ def _show_evidence(evidence: "Evidence", *, without_shadow: bool) -> None:
 
     if not evidence.suffices and not without_shadow:
         raise PromotionRefused(
-            f"no shadow has judged with {evidence.name} ({evidence.model_id}) in that time, and no scanner has: what it "
-            "would decide is unknown. Run `fediwarden scanner --shadow` with it for some days (docs/models.md), look "
+            f"no shadow has judged with {evidence.name} ({evidence.model_id}) in that time, and no scanner has: what "
+            "it would decide is unknown. Run `fediwarden scanner --shadow` with it for some days (docs/models.md), look "
             "further back with --since, or go without by --without-shadow"
         )
     if evidence.comparison.compared > 0:
@@ -223,5 +223,5 @@ def _offer_rescan(model: str, *, asks: bool) -> None:
     typer.echo("What would it have said of the last seven days? Nothing is changed by asking:")
     typer.echo(f"  fediwarden {' '.join(command)}")
     if asks and sys.stdin.isatty() and typer.confirm("Run it now?", default=False):
-        ran = subprocess.run([sys.executable, "-P", "-m", "fediwarden", *command], check=False)  # noqa: S603 - our own
+        ran = subprocess.run([sys.executable, "-P", "-m", "fediwarden", *command], check=False)
         raise typer.Exit(ran.returncode)

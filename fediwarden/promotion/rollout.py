@@ -32,7 +32,7 @@ class Rollout:
     def steps(self, now: float) -> dict[str, str]:
         """What each scanner is at, in words."""
         wanted = ", ".join(sorted(self._wanted))
-        said = {name: f"has left, to come back with {wanted}" for name in self._fleet.away}
+        said = dict.fromkeys(self._fleet.away, f"has left, to come back with {wanted}")
         for each in self._fleet.members(now):
             if each.models == self._wanted:
                 said[each.scanner] = f"judges with {wanted}"
@@ -62,7 +62,7 @@ async def promote(
     within_s: float,
     on_step: Callable[[str], None],
 ) -> bool:
-    """Publish `promotion` (None gives the choice back to the settings), and wait until all scanners judge with `wanted`.
+    """Publish `promotion` (None: the settings choose again), and wait until all scanners judge with `wanted`.
 
     `on_step` is told what each scanner does, a line at a time. Returns whether there were scanners to wait for; with
     `within_s` 0 none is waited for. Raises `RolloutIncomplete`, which says who is missing, or a
