@@ -18,6 +18,9 @@ from schemas.topics import SCANNERS
 log = structlog.get_logger("scanner.announcing")
 
 RATE_WINDOW_S = 30.0
+CHANGING_EVERY_S = 5.0
+"""Announcements of a scanner that waits for its turn are no further apart than this (`scanner.promotion.fleet`)."""
+
 LEAVE_WITHIN_S = 2.0
 LEAVE_TO_COME_BACK_WITHIN_S = 10.0
 """The others wait for one that comes back, and had better know."""
@@ -92,9 +95,10 @@ class Announcer:
         """Announce until cancelled. An outage is waited out: the next announcement says the same again."""
         while True:
             self._due.clear()
-            await self._announce(give_up_after=self._every_s)
+            every_s = min(self._every_s, CHANGING_EVERY_S) if self._changing else self._every_s
+            await self._announce(give_up_after=every_s)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._every_s):
+                async with asyncio.timeout(every_s):
                     await self._due.wait()
 
     async def leave(self, *, to_come_back: bool = False) -> None:

@@ -167,8 +167,8 @@ def _show_evidence(evidence: "Evidence", *, without_shadow: bool) -> None:
     if not evidence.suffices and not without_shadow:
         raise PromotionRefused(
             f"no shadow has judged with {evidence.name} ({evidence.model_id}) in that time, and no scanner has: what "
-            "it would decide is unknown. Run `fediwarden scanner --shadow` with it for some days (docs/models.md), look "
-            "further back with --since, or go without by --without-shadow"
+            "it would decide is unknown. Run `fediwarden scanner --shadow` with it for some days (docs/models.md), "
+            "look further back with --since, or go without by --without-shadow"
         )
     if evidence.comparison.compared > 0:
         typer.echo(f"What a shadow with {evidence.name} made of the same images:")

@@ -41,7 +41,7 @@ async def examine_promotion(settings: Settings) -> list[Finding]:
             check_policies(scanner, standing.models)
         except (ModelError, PolicyError) as error:
             detail = f"a scanner that starts here judges with {chosen}: {error}"
-            findings.append(Finding(_SUBJECT, Health.FAIL, detail, "mend that, or promote other models"))
+            findings.append(Finding(_SUBJECT, Health.WARN, detail, "mend that, or promote other models"))
     if behind := await _find_behind(broker, scanner.group, standing.models):
         remedy = "they take turns; if this stays, their logs say why (promotion_waits, promotion_refused)"
         findings.append(Finding(_SUBJECT, Health.WARN, "; ".join(behind), remedy))

@@ -19,8 +19,14 @@ from schemas.messages import ScannerAnnounced
 HEARD_WITHIN_S: Final = 30.0
 """After so long a silence a scanner counts as gone, for us as for gateways."""
 
+FRESH_S: Final = 15.0
+"""A scanner leaves only while it has read what it said itself so lately: then it knows what others said before."""
+
+SILENT_MOST_S: Final = 20.0
+"""Who says nothing for longer stands behind the others when it speaks again."""
+
 LOST_AFTER_S: Final = 40.0
-"""After so long a silence others take a scanner's turn: later than it would take it itself."""
+"""After so long a silence others go before it. More than the two above together: it is silent for itself by then."""
 
 AWAY_MOST_S: Final = 300.0
 """How long a scanner that left is waited for, where others judge with the same models already."""
@@ -63,7 +69,7 @@ class Fleet:
         self._away: dict[str, _Away] = {}
 
     def observe(self, announced: ScannerAnnounced, at: float) -> None:
-        """Take in one announcement, heard at a moment of the reader's clock, in seconds."""
+        """Take in one announcement, heard then by the reader's clock, in seconds; one's own, when it was said."""
         if announced.group != self._group:
             return
         name = announced.scanner
@@ -78,7 +84,7 @@ class Fleet:
         if is_new:
             self._note_arrival(announced.instance)
         before = self._members.get(name)
-        was_silent = before is not None and announced.announced_at - before.said_at_ms > HEARD_WITHIN_S * 1000
+        was_silent = before is not None and announced.announced_at - before.said_at_ms > SILENT_MOST_S * 1000
         if was_silent or not announced.changing:
             self._queue.pop(name, None)
         if announced.changing:
@@ -102,7 +108,7 @@ class Fleet:
     def turn(self, me: str, wanted: Iterable[str], now: float) -> Turn:
         """Whether `me` may leave now to come back with the models `wanted`."""
         own = self._members.get(me)
-        if own is None or now - own.heard_at > HEARD_WITHIN_S:
+        if own is None or now - own.heard_at > FRESH_S:
             return Turn(False, "what this scanner announces does not come back to it from Kafka")
         self._drop_lost(frozenset(wanted), now)
         if self._away:

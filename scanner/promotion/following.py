@@ -126,7 +126,7 @@ class Follower:
             if received.key == self._group.encode():
                 self._fleet.note_promotion()
         elif isinstance(announced := received.message, ScannerAnnounced):
-            # What stood in the topic before counts from when it was said; later a clock that is wrong must not matter.
-            is_new = self._tail is not None and self._tail.positioned
+            # Others' clocks may be wrong: of what they say from now on the moment of hearing it counts.
+            is_new = self._tail is not None and self._tail.positioned and announced.scanner != self._scanner
             age_s = 0.0 if is_new else max(0.0, (now_ms() - announced.announced_at) / 1000)
             self._fleet.observe(announced, time.monotonic() - age_s)
