@@ -43,7 +43,7 @@ class Member(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """Whether a scanner may leave now; if not, `why` it waits."""
+    """Whether a scanner may leave now; if not, `why` it waits, "" where it has yet to read that it wants to."""
 
     mine: bool
     why: str = ""
@@ -113,8 +113,10 @@ class Fleet:
         self._drop_lost(frozenset(wanted), now)
         if self._away:
             return Turn(False, f"{self.away[0]} has left to load other models, and is not back")
-        first = next(iter(self._queue), "")
-        return Turn(True) if first == me else Turn(False, f"it is the turn of {first or 'nobody yet'}")
+        if me not in self._queue:
+            return Turn(False)
+        first = next(iter(self._queue))
+        return Turn(True) if first == me else Turn(False, f"it is the turn of {first}")
 
     def _drop_lost(self, wanted: frozenset[str], now: float) -> None:
         is_proven = any(each.models == wanted for each in self.members(now))

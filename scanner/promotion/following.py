@@ -91,7 +91,8 @@ class Follower:
         if turn.mine:
             log.info("leaving_for_promoted_models", models=wanted, instead_of=self._own)
             return True
-        self._tell("promotion_waits", turn.why, wanted)
+        if turn.why:
+            self._tell("promotion_waits", turn.why, wanted)
         return False
 
     def _wanted(self) -> tuple[str, ...]:
