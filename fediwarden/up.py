@@ -181,6 +181,8 @@ def _services(settings: Settings, scanners: int) -> Iterator[ChildSpec]:
     yield service("gateway", "gateway", settings.gateway.drain_s + _GATEWAY_STOPS_WITHIN_MORE_S)
     if settings.up.audit:
         yield aside("audit", "audit", _AUDIT_STOPS_WITHIN_S)
+    if settings.rescan.automatic:
+        yield aside("rescans", "rescan watch", _STOPS_WITHIN_MORE_S)
     if settings.up.relay:
         yield service("relay", "relay", settings.relay.drain_s + _STOPS_WITHIN_MORE_S)
 
