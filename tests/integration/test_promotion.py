@@ -6,8 +6,12 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
+from fediwarden.findings import Health
 from fediwarden.promotion.errors import RolloutIncomplete
+from fediwarden.promotion.evidence import find_evidence
+from fediwarden.promotion.examining import examine_promotion
 from fediwarden.promotion.rollout import promote
+from fediwarden.settings import load_settings
 from scanner.models.model import Model
 from scanner.models.registry import ModelMissing
 from scanner.promotion.promoted import read_promoted
@@ -89,6 +93,9 @@ def most_away(announcements: Sequence[Message]) -> int:
 def test_two_scanners_take_up_what_is_promoted_one_after_the_other_and_judge_every_image(
     fresh_kafka: BrokerSettings,
 ) -> None:
+    kafka = {"bootstrap_servers": fresh_kafka.bootstrap_servers, "topic_prefix": fresh_kafka.topic_prefix}
+    settings = load_settings({"kafka": kafka, "scanner": {"models": ["red"]}})
+
     async def roll_out(message: ModelsPromoted | None, wanted: set[str], within_s: float) -> list[str]:
         steps: list[str] = []
         assert await promote(fresh_kafka, GROUP, message, sorted(wanted), within_s=within_s, on_step=steps.append)
@@ -111,6 +118,11 @@ def test_two_scanners_take_up_what_is_promoted_one_after_the_other_and_judge_eve
                 latest = list(observed.verdicts.values())[-5:]
                 assert {frozenset(each.models) for each in latest} == {frozenset(BOTH)}
                 assert (await read_promoted(fresh_kafka, client_id="test")).of(GROUP) is not None
+                evidence = await find_evidence(fresh_kafka, "second", "second-1", since_ms=0, at_ms=now_ms())
+                assert evidence.has_judged and evidence.comparison.compared == 0
+                differs, _, *behind = await examine_promotion(settings)
+                assert (differs.health, behind) == (Health.WARN, [])
+                assert 'scanner.models = ["red", "second"]' in differs.remedy
 
                 await roll_out(None, RED, 60)
                 assert (await read_promoted(fresh_kafka, client_id="test")).of(GROUP) is None
