@@ -60,8 +60,8 @@ class _Found:
 class Enforcer:
     """Sees every verdict of `consumer` through to `done`.
 
-    What was imported is done at once, whatever it says: it is history, and an image may have been judged otherwise since.
-    So is a verdict that its tenant accepts, unless `overrides` deny the image. For another, images.archive
+    What was imported is done at once, whatever it says: it is history, and the image may have been judged otherwise
+    since. So is a verdict that its tenant accepts, unless `overrides` deny the image. For another, images.archive
     gets a tombstone (where the decision is reject: what is only to be reviewed is archived on purpose), and the file is
     looked for in the tenant's store, where it has one in `stores`, at once and after each of `checks_s`; what is found
     is purged. Each look is reported in the topic enforcements; one that fails is made again until it succeeds. Only
