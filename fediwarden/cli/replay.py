@@ -104,8 +104,8 @@ async def _replay(
 def _warn(target: "Target") -> None:
     kept = "for ever" if target.kept_ms is None else f"for {target.kept_ms / 3_600_000:g} hours"
     typer.secho(
-        f"{target.topic.name} will hold pictures in the clear, and keeps them {kept}. Whoever may read the topic, or the"
-        " brokers' disks, sees them. What is turned against later stays in it. Delete the topic when you are done.",
+        f"{target.topic.name} will hold pictures in the clear, and keeps them {kept}. Whoever may read the topic, or"
+        " the brokers' disks, sees them. What is turned against later stays in it. Delete the topic when you are done.",
         err=True,
         fg=typer.colors.YELLOW,
     )

@@ -11,7 +11,7 @@ from schemas.messages import EpochMs, FrameInfo, ImageSubmitted, Message, ScanId
 class ImageReplayed(Message):
     """An archived image with its frames in the clear (key sha256).
 
-    `jpegs` are the frames' renditions, one for each of `frames`. For those who consume it alone: nothing of ours reads it.
+    `jpegs` are the frames' renditions, one for each of `frames`. Nothing of ours reads it.
     """
 
     SCHEMA: ClassVar[str] = "image-replayed"

@@ -42,7 +42,7 @@ OnProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Images archived from `since_ms` on and before `until_ms`, of `tenants` (none: of all), at most `rate` a second."""
+    """Images archived from `since_ms` on and before `until_ms`, of `tenants` (none: all), at most `rate` a second."""
 
     since_ms: int
     until_ms: int
