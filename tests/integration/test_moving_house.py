@@ -119,6 +119,9 @@ def test_verdicts_and_overrides_move_house_and_nobody_acts_on_them(
     assert [json.loads(row)["tenant"] for row in rows(of_tenant.stdout)] == ["other"] * 9
     assert rows(run(old, tmp_path, "export", "verdicts", "--since", "2d").stdout) == []
 
+    twice = tmp_path / "twice.jsonl"
+    twice.write_text(file.read_text() + file.read_text().splitlines()[-1])
+
     def import_(path: Path, *flags: str) -> dict[str, object]:
         found: dict[str, object] = json.loads(run(new, tmp_path, "import", str(path), "--json", *flags).stdout)
         return {name: found[name] for name in ("lines", "there", "new")}
@@ -128,7 +131,7 @@ def test_verdicts_and_overrides_move_house_and_nobody_acts_on_them(
         live = b"live"
         pict_rs.files.keep(live, FORMATS["image/jpeg"])
         async with observing(new) as (observed, producer), enforcing(new, {"default": tenant(pict_rs)}):
-            assert await asyncio.to_thread(import_, file, "--dry-run") == {"lines": 60, "there": 0, "new": 60}
+            assert await asyncio.to_thread(import_, twice, "--dry-run") == {"lines": 61, "there": 1, "new": 60}
             assert await asyncio.to_thread(import_, file) == {"lines": 60, "there": 0, "new": 60}
             for number in range(40):  # to every partition that they went to: each is read in order
                 await judge(producer, verdict(b"old %d" % number, f"after-{number}", decision=Decision.ACCEPT))
