@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -104,7 +103,7 @@ class _Checked:
 
     lines: int = 0
     oldest_ms: int = 0
-    digests: array[int] = field(default_factory=lambda: array("B"))
+    digests: bytearray = field(default_factory=bytearray)
 
 
 def _check(entries: Iterator[Entry]) -> _Checked:
@@ -112,7 +111,7 @@ def _check(entries: Iterator[Entry]) -> _Checked:
     oldest: int | None = None
     for entry in entries:
         checked.lines += 1
-        checked.digests.frombytes(_digest(entry.encoded))
+        checked.digests += _digest(entry.encoded)
         # What is of the future is published as of now, and was then, by an earlier import.
         at = entry.published_at if entry.published_at <= now else 0
         oldest = at if oldest is None else min(oldest, at)
@@ -133,7 +132,7 @@ class _Known(Protocol):
 class _Told:
     """Messages by the digest of all that they say: only those that are in the file are of interest."""
 
-    def __init__(self, digests: array[int]) -> None:
+    def __init__(self, digests: bytearray) -> None:
         self._all: _Digests = np.unique(np.frombuffer(digests, dtype=f"S{_DIGEST_BYTES}"))
         self._there = np.zeros(len(self._all), dtype=bool)
         self._waiting: list[bytes] = []
