@@ -7,11 +7,12 @@ year for stays a number of milliseconds since the epoch, and a number that JSON 
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from functools import cache
+from functools import cache, partial
+from operator import attrgetter
 from typing import Annotated, Any, Final, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -47,9 +48,9 @@ def row_of(message: BaseModel) -> Row:
     for column in _columns(type(message)):
         value = getattr(message, column.name)
         if column.nested is Timings:
-            row |= {f"{name}_ms": _plain(name, each) for name, each in value}
+            row |= {f"{name}_ms": _finite(each) for name, each in value}
         else:
-            row[column.name] = _plain(column.name, value)
+            row[column.name] = value if column.plain is None or value is None else column.plain(value)
     return row
 
 
@@ -95,11 +96,13 @@ def ms_of(column: str, value: object) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """One field of a message: whether it holds bytes, and the messages within it, if there are any."""
+    """One field of a message: whether it holds bytes, the messages within it, if there are any, and how its values are
+    made plain, None where they are."""
 
     name: str
     bytes: bool
     nested: type[BaseModel] | None
+    plain: Callable[[Any], Any] | None
 
 
 @cache
@@ -107,38 +110,44 @@ def _columns(kind: type[BaseModel]) -> tuple[_Column, ...]:
     columns = []
     for name, field in kind.model_fields.items():
         leaves = set(_leaves(field.annotation))
-        nested = next((each for each in leaves if isinstance(each, type) and issubclass(each, BaseModel)), None)
-        columns.append(_Column(name, bytes in leaves, nested))
+        nested = next((each for each in leaves if issubclass(each, BaseModel)), None)
+        plain = _plain(name, leaves, nested)
+        if get_origin(field.annotation) is tuple:
+            plain = list if plain is None else partial(_each, plain)
+        columns.append(_Column(name, bytes in leaves, nested, plain))
     return tuple(columns)
 
 
-def _leaves(annotation: Any) -> Iterator[Any]:
+def _leaves(annotation: Any) -> Iterator[type]:
     """The types that an annotation is made of; maps whole, for their keys are no columns."""
     origin = get_origin(annotation)
     if origin is Annotated:
         yield from _leaves(get_args(annotation)[0])
-    elif origin is None or origin is dict:
+    elif isinstance(origin or annotation, type) and origin in (None, dict):
         yield origin or annotation
     else:
         for each in get_args(annotation):
             yield from _leaves(each)
 
 
-def _plain(name: str, value: Any) -> Any:
-    match value:
-        case BaseModel():
-            return row_of(value)
-        case tuple():
-            return [_plain(name, each) for each in value]
-        case bytes():
-            return value.hex()
-        case Enum():
-            return value.value
-        case int() if name in TIMES:
-            return moment_of(value)
-        case float() if not math.isfinite(value):
-            return str(value)
-    return value
+def _plain(name: str, leaves: set[type], nested: type[BaseModel] | None) -> Callable[[Any], Any] | None:
+    if nested is not None:
+        return row_of
+    if bytes in leaves:
+        return bytes.hex
+    if any(issubclass(each, Enum) for each in leaves):
+        return attrgetter("value")
+    if name in TIMES:
+        return moment_of
+    return _finite if float in leaves else None
+
+
+def _each(plain: Callable[[Any], Any], values: Iterable[Any]) -> list[Any]:
+    return [plain(value) for value in values]
+
+
+def _finite(number: float) -> float | str:
+    return number if math.isfinite(number) else str(number)
 
 
 def _fields(kind: type[BaseModel], row: Mapping[str, Any]) -> dict[str, Any]:

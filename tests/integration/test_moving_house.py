@@ -11,6 +11,7 @@ from pathlib import Path
 import msgpack
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from pyarrow.parquet import read_table
 from typer.testing import CliRunner, Result
 
 from fediwarden.cli import app
@@ -115,6 +116,9 @@ def test_verdicts_and_overrides_move_house_and_nobody_acts_on_them(
     assert (exported.exit_code, exported.stderr) == (0, "60 verdicts written\n")
     assert run(old, tmp_path, "export", "overrides", "--output", str(words)).exit_code == 0
     assert len(rows(words.read_text())) == 2
+    table = tmp_path / "verdicts.parquet"
+    assert run(old, tmp_path, "export", "verdicts", "--format", "parquet", "--output", str(table)).exit_code == 0
+    assert sorted(read_table(table).column("scan_id").to_pylist()) == sorted(each.scan_id for each in verdicts)
     of_tenant = run(old, tmp_path, "export", "verdicts", "--tenant", "other", "--since", "4d", "--until", "1d")
     assert [json.loads(row)["tenant"] for row in rows(of_tenant.stdout)] == ["other"] * 9
     assert rows(run(old, tmp_path, "export", "verdicts", "--since", "2d").stdout) == []
