@@ -55,6 +55,7 @@ class Replayed:
     """What came of it so far: images `written`, others by the reason why they are `left_out`.
 
     `go_on_ms` is where another replay would have to begin so that none is missed; None when there is nothing left.
+    `oldest_ms` is when the oldest that is still archived came, None where nothing was deleted yet.
     """
 
     written: int = 0
@@ -82,8 +83,9 @@ async def replay(
     windows = await find_windows(
         broker, IMAGES_ARCHIVE, since_ms=asked.since_ms, until_ms=asked.until_ms, client_id=CLIENT_ID
     )
-    oldest = [window.oldest_ms for window in windows.values() if window.oldest_ms is not None]
-    replayed.oldest_ms = min(oldest, default=None)
+    if any(window.log_begin for window in windows.values()):
+        oldest = [window.oldest_ms for window in windows.values() if window.oldest_ms is not None]
+        replayed.oldest_ms = min(oldest, default=None)
     windows = {partition: window for partition, window in windows.items() if window.begin < window.end}
     if not windows:
         raise NothingToReplay(
