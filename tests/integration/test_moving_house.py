@@ -15,6 +15,7 @@ from pyarrow.parquet import read_table
 from typer.testing import CliRunner, Result
 
 from fediwarden.cli import app
+from fediwarden.export.importing import import_file
 from fediwarden.replay.records import ImageReplayed
 from fediwarden.replay.replaying import OTHER_TENANT, TURNED_AGAINST, Asked, Replayed, replay
 from fediwarden.replay.targets import open_target
@@ -42,6 +43,12 @@ from tests.topics import read_topic
 pytestmark = pytest.mark.kafka
 
 AGO = now_ms() - 3 * DAY_MS
+
+
+@pytest.fixture(autouse=True)
+def logging_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command has all of the process log to its standard error, which here ends with it."""
+    monkeypatch.setattr("fediwarden.logs.log_for_command", lambda: None)
 
 
 @pytest.fixture
@@ -130,13 +137,15 @@ def test_verdicts_and_overrides_move_house_and_nobody_acts_on_them(
         found: dict[str, object] = json.loads(run(new, tmp_path, "import", str(path), "--json", *flags).stdout)
         return {name: found[name] for name in ("lines", "there", "new")}
 
+    assert import_(twice, "--dry-run") == {"lines": 61, "there": 1, "new": 60}
+
     async def scenario() -> list[EnforcementOutcome]:
         """An enforcer is running while the old verdicts come: it acts on those that come after, and on them alone."""
         live = b"live"
         pict_rs.files.keep(live, FORMATS["image/jpeg"])
         async with observing(new) as (observed, producer), enforcing(new, {"default": tenant(pict_rs)}):
-            assert await asyncio.to_thread(import_, twice, "--dry-run") == {"lines": 61, "there": 1, "new": 60}
-            assert await asyncio.to_thread(import_, file) == {"lines": 60, "there": 0, "new": 60}
+            done = await import_file(new, twice)
+            assert (done.lines, done.there, done.published) == (61, 1, 60)
             for number in range(40):  # to every partition that they went to: each is read in order
                 await judge(producer, verdict(b"old %d" % number, f"after-{number}", decision=Decision.ACCEPT))
             await judge(producer, verdict(live, "live"))
@@ -255,21 +264,25 @@ def test_archived_images_come_into_a_topic_of_somebody_else_s(fresh_kafka: Broke
         assert found.jpegs == (b"picture %d" % int(each.scan_id.removeprefix("scan-")),)
         assert (found.scan_id, found.tenant, found.frames) == (each.scan_id, each.tenant, each.frames)
 
-    async def copy(name: str, since_ms: int, **asked: object) -> Replayed:
+    async def copy(name: str, since_ms: int, *, until_written: int | None = None, **asked: object) -> Replayed:
         replayed = Replayed()
         target = await open_target(fresh_kafka, name, create=True, retention_ms=HOUR_MS)
         wanted = Asked(since_ms=since_ms, until_ms=now_ms() + 1000, **asked)  # type: ignore[arg-type]
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1.5 if "rate" in asked else 60):
-                await replay(fresh_kafka, target, wanted, replayed)
+        copying = asyncio.create_task(replay(fresh_kafka, target, wanted, replayed))
+        while until_written is not None and replayed.written < until_written and not copying.done():
+            await asyncio.sleep(0.01)
+        if until_written is not None:
+            copying.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await copying
         return replayed
 
     whole = asyncio.run(copy(sealed, 0, tenants=("other",)))
     assert (whole.written, whole.left_out, whole.go_on_ms) == (4, {TURNED_AGAINST: 1, OTHER_TENANT: 19}, None)
     assert dict(messages_in(fresh_kafka, sealed)) == {each.sha256: each for each in images if each.tenant == "other"}
 
-    begun = asyncio.run(copy(slow, 0, rate=8.0))
-    assert 0 < begun.written < 23
+    begun = asyncio.run(copy(slow, 0, until_written=3, rate=8.0))
+    assert 3 <= begun.written < 23
     assert begun.go_on_ms is not None
     rest = asyncio.run(copy(slow, begun.go_on_ms))
     assert rest.go_on_ms is None
