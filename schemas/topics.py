@@ -183,7 +183,7 @@ ORIGINS = TopicSpec(
     "origins",
     key="sha256, else URL, else alias",
     messages=(OriginObserved, ActorForgotten),
-    writers=("relay", "federation_audit"),
+    writers=("relay", "federation_audit", "fediwarden"),
     readers=("federation_audit",),
     retention_ms=THIRTEEN_MONTHS_MS,
 )

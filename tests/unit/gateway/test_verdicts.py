@@ -1,6 +1,7 @@
 import asyncio
 import subprocess
 import sys
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -361,3 +362,35 @@ print((resident() - before) // 10_000)
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert int(ended.stdout) < 2500, "bytes of memory for each verdict"
+
+
+def imported(record: Received) -> Received:
+    return replace(record, imported=True)
+
+
+def test_what_was_imported_is_known_and_answers_nobody_that_waits():
+    async def scenario() -> None:
+        verdicts = make()
+        verdicts.observe(announcement())
+        waiting = verdicts.expect("scan")
+        verdicts.observe(imported(verdict("scan", decision=Decision.REJECT)))
+        assert not waiting.done()
+        known = verdicts.known("default", SHA)
+        assert known is not None
+        assert known.decision is Decision.REJECT
+
+    asyncio.run(scenario())
+
+
+def test_what_was_imported_takes_the_place_of_nothing_newer():
+    verdicts = make()
+    verdicts.observe(announcement())
+    verdicts.observe(verdict("new", judged_at=2))
+    verdicts.observe(imported(verdict("old", judged_at=1, decision=Decision.REJECT)))
+    known = verdicts.known("default", SHA)
+    assert known is not None
+    assert known.decision is Decision.ACCEPT
+    verdicts.observe(imported(verdict("newer", judged_at=3, decision=Decision.REJECT)))
+    known = verdicts.known("default", SHA)
+    assert known is not None
+    assert known.decision is Decision.REJECT
