@@ -14,14 +14,14 @@ KNOWN = {("default", sha(1)): {"a.example"}}
 
 
 def outcome(**more: object) -> Outcome:
-    frames = job(RescanTier.FRAMES, **more)
+    vectors = job(RescanTier.VECTORS, **more)
     hostile = (RuleFired(name="<script>alert(1)</script>", decision=REJECT, frame=0),)
     log = judged(
         again(1, REJECT, at=0, scores={"m/nsfw": 0.75}, rules=hostile),
         again(2, ACCEPT, at=1, scores={"m/nsfw": 0.1}),
         again(3, ACCEPT, at=2, scores={"m/other": 0.2}),
         again(4, None, at=3, held="unreadable"),
-        of=frames,
+        of=vectors,
     )
     log.add(live(1, ACCEPT), live(2, REJECT), live(3, ACCEPT), live(4, ACCEPT))
     return log.outcome()
