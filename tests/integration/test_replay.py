@@ -386,7 +386,8 @@ def test_what_a_new_policy_a_list_and_a_model_turn_is_exactly_what_is_known_to_t
             before = stands
             stands = [REJECT if number in turn else decision for number, decision in enumerate(stands)]
             system.expect(stands, stored - turn)
-            report = json.loads(system.run("report", job.rescan, "--json"))
+            printed = system.run("report", job.rescan, "--json")
+            report = json.loads(printed[printed.index("{") :])  # after a word on standard error
             assert {each["scan_id"] for each in report["flips"]} == system.scans_of(turn)
 
             # And back: decisions, not pictures.
