@@ -378,7 +378,8 @@ def _say_pace(seen: Seen | None) -> str:
         return "The rate is not known yet."
     if progress.left_s is None:
         return "Nothing moved in the last half minute, so that nobody can say how long the rest takes."
-    return f"{figures.decimal(progress.rate)} records a second: {figures.span(progress.left_s)} left."
+    rate = figures.count(round(progress.rate)) if progress.rate >= 10 else figures.decimal(progress.rate, 2)
+    return f"{rate} records a second: {figures.span(progress.left_s)} left."
 
 
 def _say_working(seen: Seen | None, now_ms: int) -> tuple[Tone, str]:

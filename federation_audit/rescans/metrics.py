@@ -1,7 +1,7 @@
 """How far the rescan at work is, in Prometheus' words."""
 
 from collections.abc import Callable, Iterator
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -17,6 +17,11 @@ from schemas.clock import now_ms
 
 PATH = "/metrics"
 _LABELS = ("rescan", "tier")
+_NEAR = tuple(
+    map(
+        ip_network, ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7", "fe80::/10")
+    )
+)
 _FORWARDED = ("forwarded", "x-forwarded-for", "via")
 
 
@@ -72,4 +77,5 @@ def _is_near(request: Request) -> bool:
         address = ip_address(request.client.host)
     except ValueError:
         return False
-    return address.is_loopback or address.is_private
+    address = getattr(address, "ipv4_mapped", None) or address
+    return any(address in network for network in _NEAR)

@@ -101,7 +101,7 @@ class RescanWatch:
         self.seen = Seen(
             job,
             self._meter.note(progress),
-            before.since or progress.at_ms,
+            progress.at_ms if last is None else before.since,
             progress.at_ms if moved else before.moved_at,
         )
 
