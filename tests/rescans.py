@@ -41,6 +41,7 @@ def fill_rescans(store: Store, filled: Filled, *, now: int) -> dict[str, RescanO
             policies={"default": ""},
             ordered_by="ada",
             changed_by="scanner-1",
+            changed_at=now - 88_000_000,
         ),
         _job(
             POLICY,
@@ -62,18 +63,19 @@ def fill_rescans(store: Store, filled: Filled, *, now: int) -> dict[str, RescanO
             tenants=("default",),
             ordered_by="fediwarden",
             changed_by="ada",
+            changed_at=now - 7 * DAY_MS,
         ),
     ]
     messages: list[Message] = [*jobs, *_of_model(filled, now - 88_000_000), *_of_policy(filled, now - 60_000)]
     recorder = Recorder(store, holder="rescans", retention_days=FAR_BACK)
-    recorder.record(received(messages), {})
+    recorder.record(received(messages), {}, lag=0)
     recorder.release()
     return {job.rescan: job for job in jobs}
 
 
 def _job(rescan: str, tier: RescanTier, state: RescanState, at: int, **more: object) -> RescanOrdered:
     fields = {"rescan": rescan, "tier": tier, "state": state, "since": at - 7 * DAY_MS, "until": at, "spans": ()}
-    return RescanOrdered.model_validate(fields | {"ordered_at": at, "changed_at": at + 1_800_000} | more)
+    return RescanOrdered.model_validate(fields | {"ordered_at": at, "changed_at": at} | more)
 
 
 def _of_model(filled: Filled, at: int) -> Iterable[RescanJudged]:

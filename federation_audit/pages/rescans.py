@@ -29,7 +29,7 @@ from schemas.topics import DAY_MS
 
 PATH: Final = "/rescans"
 _STILL: Final = "off"
-_INSTANCES_MOST: Final = 10
+_SHOWN_MOST: Final = 10
 
 STATES: Final[dict[RescanState, tuple[Tone, str]]] = {
     RescanState.RUNNING: ("watch", "it judges; nothing is changed by that"),
@@ -92,9 +92,8 @@ TABLE: Table[Line] = Table(
         Column("state", "State", lambda line: state_mark(line.job.state), sortable=True),
         Column("done", "Done", _done, numeric=True),
         Column("tier", "Judged from", lambda line: line.job.tier.value, sortable=True),
-        Column("why", "Why", lambda line: Said(line.job.why, cut=160) if line.job.why else ""),
-        Column("since", "Images from", lambda line: Moment(line.job.since), sortable=True, starts="down"),
-        Column("until", "until", lambda line: Moment(line.job.until), sortable=True, starts="down"),
+        Column("why", "Why", lambda line: Said(line.job.why, cut=100) if line.job.why else ""),
+        Column("span", "Images from, until", lambda line: Listed([Moment(line.job.since), Moment(line.job.until)])),
         Column("tenants", "Tenants", lambda line: Listed(line.job.tenants) if line.job.tenants else "all"),
         Column(
             "by", "Ordered by", lambda line: Said(line.job.ordered_by) if line.job.ordered_by else "", sortable=True
@@ -217,6 +216,18 @@ INSTANCES: Table[Named] = Table(
         ),
     ),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The first rows of a part, on the page of the rescan; `links` lead to the part's own page."""
+
+    name: str
+    meaning: str
+    table: Table[Any]
+    rows: Rows[Any]
+    links: Links
+
 
 Part = tuple[Table[Any], Callable[[Connection, RescanOrdered, rescans.Said], Sequence[Any]], str]
 
@@ -355,15 +366,17 @@ def _find_flips(connection: Connection, job: RescanOrdered, selection: Selection
     return Rows(rows, total)
 
 
-def _part(
-    connection: Connection, job: RescanOrdered, said: rescans.Said, name: str
-) -> tuple[str, str, Table[Any], Rows[Any], Links]:
+def _part(connection: Connection, job: RescanOrdered, said: rescans.Said, name: str) -> Shown:
     """The first rows of a part, for the page of the rescan; its links lead to its own page."""
     table, rows_of, meaning = PARTS[name]
     rows = rows_of(connection, job, said)
-    size = _INSTANCES_MOST if name == "instances" else PAGE_ROWS
-    selection = Selection(table.order, down=False, page=1, size=size, terms={})
-    return name, meaning, table, Rows(rows[:size], len(rows)), Links(f"{path_of(job.rescan)}/{name}", table, selection)
+    shown = rows[:_SHOWN_MOST]
+    if len(rows) > len(shown):
+        meaning = f"{meaning} Here are the first {len(shown)} of {len(rows):,}."
+    selection = Selection(table.order, down=False, page=1, size=PAGE_ROWS, terms={})
+    return Shown(
+        name, meaning, table, Rows(shown, len(shown)), Links(f"{path_of(job.rescan)}/{name}", table, selection)
+    )
 
 
 def _named(table: Table[Any], job: RescanOrdered) -> Table[Any]:
