@@ -92,13 +92,13 @@ TABLE: Table[Line] = Table(
         Column("state", "State", lambda line: state_mark(line.job.state), sortable=True),
         Column("done", "Done", _done, numeric=True),
         Column("tier", "Judged from", lambda line: line.job.tier.value, sortable=True),
-        Column("why", "Why", lambda line: Said(line.job.why, cut=100) if line.job.why else ""),
-        Column("span", "Images from, until", lambda line: Listed([Moment(line.job.since), Moment(line.job.until)])),
-        Column("tenants", "Tenants", lambda line: Listed(line.job.tenants) if line.job.tenants else "all"),
+        Column("ordered", "Ordered", lambda line: Moment(line.job.ordered_at), sortable=True, starts="down"),
         Column(
             "by", "Ordered by", lambda line: Said(line.job.ordered_by) if line.job.ordered_by else "", sortable=True
         ),
-        Column("ordered", "Ordered", lambda line: Moment(line.job.ordered_at), sortable=True, starts="down"),
+        Column("span", "Images from, until", lambda line: Listed([Moment(line.job.since), Moment(line.job.until)])),
+        Column("tenants", "Tenants", lambda line: Listed(line.job.tenants) if line.job.tenants else "all"),
+        Column("why", "Why", lambda line: Said(line.job.why, cut=100) if line.job.why else ""),
     ),
 )
 
@@ -313,6 +313,7 @@ def rescans_area() -> Area:
             mark=state_mark(job.state),
             meaning=STATES[job.state][1],
             counts=said,
+            verb="are" if job.state is RescanState.APPLIED else "would be",
             parts=parts,
             recorder=recorder,
             watched=here.site.rescans is not None,

@@ -88,7 +88,7 @@ def test_every_rescan_is_listed_the_last_first(viewer: Visitor) -> None:
 def test_one_that_is_finished_says_what_would_change_and_how_to_carry_it_out(viewer: Visitor) -> None:
     answer = viewer.get(f"/rescans/{DONE}")
     page = answer.text
-    assert "<strong>56</strong> of 58 images are decided differently." in page
+    assert "<strong>56</strong> of 58 images would be decided differently." in page
     assert f"<code>fediwarden rescan apply {DONE}</code>" in page
     assert f"<code>fediwarden rescan report {DONE}</code>" in page
     assert "an override holds" in page and "&lt;b&gt;gore&lt;/b&gt;" in page
