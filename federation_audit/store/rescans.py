@@ -209,8 +209,8 @@ def read_flips(connection: Connection, job: RescanOrdered, wanted: Wanted) -> tu
     query = _flips(job)
     flips = query.subquery()
     if wanted.change is not None:
-        before, after = (_RANK[each] for each in wanted.change)
-        chosen = select(flips).where(flips.c.before == before, flips.c.after == after)
+        was, now = (_RANK[each] for each in wanted.change)
+        chosen = select(flips).where(flips.c.before == was, flips.c.after == now)
     else:
         chosen = select(flips)
     total = connection.execute(select(func.count()).select_from(chosen.subquery())).scalar_one()
