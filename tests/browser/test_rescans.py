@@ -17,7 +17,7 @@ from tests.fediverse import copy_filled
 from tests.pages import running_pages
 from tests.rescans import LISTS, MODEL, POLICY, fill_rescans
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.browser, pytest.mark.long, pytest.mark.timeout(900)]
 
 PATHS = ("/rescans", f"/rescans/{MODEL}", f"/rescans/{POLICY}", f"/rescans/{LISTS}", f"/rescans/{MODEL}/instances")
 
@@ -38,7 +38,6 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
         yield running
 
 
-@pytest.mark.long
 def test_the_pages_fit_are_labelled_and_can_be_read(
     log_in: Callable[..., Page], photograph: Callable[[Page, str], None]
 ) -> None:
