@@ -28,11 +28,26 @@ from schemas.messages import (
     OriginMoment,
     OriginObserved,
     Place,
+    Rejudged,
+    RescanJudged,
+    RescanOrdered,
+    RescanState,
+    RescanTier,
     RuleFired,
     Stage,
     Verdict,
 )
-from schemas.topics import ANSWERS, DAY_MS, ENFORCEMENTS, IMAGES_DEAD, ORIGINS, VERDICTS, TopicSpec
+from schemas.topics import (
+    ANSWERS,
+    DAY_MS,
+    ENFORCEMENTS,
+    IMAGES_DEAD,
+    ORIGINS,
+    RESCAN_JOBS,
+    RESCANS,
+    VERDICTS,
+    TopicSpec,
+)
 
 TOPIC_OF: dict[type[Message], TopicSpec] = {
     Verdict: VERDICTS,
@@ -41,6 +56,8 @@ TOPIC_OF: dict[type[Message], TopicSpec] = {
     ActorForgotten: ORIGINS,
     EnforcementReported: ENFORCEMENTS,
     ImageFailed: IMAGES_DEAD,
+    RescanOrdered: RESCAN_JOBS,
+    RescanJudged: RESCANS,
 }
 NOON = 20_000 * DAY_MS + DAY_MS // 2
 """Noon of day 20,000 (2024-10-04)."""
@@ -203,6 +220,54 @@ def pseudonym(actor: str) -> bytes:
 
 def forgotten(actor: str, *, at: int = NOON) -> ActorForgotten:
     return ActorForgotten(pseudonym=pseudonym(actor), key_id="2024Q4", forgotten_at=at)
+
+
+RESCAN = "20241005-120000-ab12"
+
+
+def ordered(
+    state: RescanState = RescanState.FINISHED,
+    *,
+    rescan: str = RESCAN,
+    tier: RescanTier = RescanTier.SCORES,
+    at: int = NOON + DAY_MS,
+    **more: object,
+) -> RescanOrdered:
+    """A rescan of the images of the week before it was ordered."""
+    fields = {"rescan": rescan, "tier": tier, "state": state, "since": at - 7 * DAY_MS, "until": at, "spans": ()}
+    return RescanOrdered.model_validate(fields | {"ordered_at": at, "changed_at": at} | more)
+
+
+def again(
+    image: int,
+    before: Decision | None = Decision.ACCEPT,
+    after: Decision | None = Decision.ACCEPT,
+    *,
+    offset: int | None = None,
+    held: str = "",
+    rules: Sequence[str] = (),
+    hash_list: str = "",
+    tenant: str = "default",
+) -> Rejudged:
+    """What a rescan says of an image; the record that it was judged from stands at the image's number by default."""
+    return Rejudged(
+        offset=image if offset is None else offset,
+        scan_id=f"scan-{image}",
+        tenant=tenant,
+        sha256=sha(image),
+        before=before,
+        after=after,
+        held=held,
+        rules=tuple(RuleFired(name=each, decision=Decision.REVIEW, frame=0) for each in rules),
+        policy="p2",
+        hash_list=hash_list,
+    )
+
+
+def rejudged(*images: Rejudged, rescan: str = RESCAN, at: int = NOON + DAY_MS) -> RescanJudged:
+    return RescanJudged(
+        rescan=rescan, topic="verdicts", partition=0, begin=0, end=1_000_000, images=images, judged_at=at
+    )
 
 
 def received(messages: Iterable[Message]) -> list[Received]:

@@ -31,6 +31,8 @@ What counts:
   that of the post; a post from the future is as young as its observation, one without a time as old as it.
 * A **cluster** is a connected component of flagged media, those being linked that have frames within 31 bits of PDQ
   (quality 50 and more), or the same bytes. It goes by its smallest sha256.
+* A **rescan** is counted beside all that, by image and by what it said of it (`store.rescans`): it decides nothing
+  until it is carried out, and then by verdicts of its own.
 * Sums by day count an image on the day of its latest verdict, and of its latest answer of each kind: views do not add.
 
 Each fact has a time, its message's own. What is older than the horizon (retention months before the current day) does

@@ -37,7 +37,8 @@ QUALITY_LEAST: Final = 50
 """PDQ hashes of a lower quality are not matched (FACTS)."""
 
 FAILURES_DAYS: Final = 29
-"""Failures count for as long as their topic keeps them, less a day for safety."""
+RESCANS_DAYS: Final = 89
+"""Failures, and what rescans said, count for as long as their topics keep them, less a day for safety."""
 
 DECISIONS: Final = (Decision.ACCEPT, Decision.REVIEW, Decision.REJECT)
 LATEST: Final = 4_102_444_800_000
@@ -143,6 +144,11 @@ class Horizon(NamedTuple):
 
     facts: int
     failures: int
+
+    @property
+    def rescans(self) -> int:
+        """That of what rescans said, whose topic is kept for three months."""
+        return max(self.facts, self.failures - (RESCANS_DAYS - FAILURES_DAYS) * DAY_MS)
 
 
 def horizon_at(now: int, retention_days: int) -> Horizon:

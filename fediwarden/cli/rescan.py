@@ -19,9 +19,9 @@ from fediwarden.cli.times import local, moment
 
 if TYPE_CHECKING:
     from fediwarden.rescan.planning import Plan
-    from fediwarden.rescan.progress import Progress
     from fediwarden.settings import Settings
     from schemas.messages import RescanOrdered
+    from schemas.rescan_progress import Progress
 
 app = typer.Typer(help="Judge again what was judged before, by another policy, model or list.")
 rescan_outcome.add_commands(app)
@@ -121,7 +121,7 @@ def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 def show(rescan_id: RescanArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show how a rescan stands, and how far it is."""
     from fediwarden.rescan.jobs import read_jobs
-    from fediwarden.rescan.progress import read_progress
+    from schemas.rescan_progress import read_progress
 
     broker = read_settings(config).kafka.broker_settings()
 

@@ -85,7 +85,9 @@ def make_page(outcome: Outcome, instances: Mapping[Medium, Collection[str]] | No
     environment = Environment(
         loader=PackageLoader("fediwarden.rescan", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    environment.filters.update(count="{:,}".format, moment=_moment)
     plain = as_plain(outcome, instances)
+    stands = outcome.job.state is RescanState.APPLIED
     plots = [(label, draw_scores(label, points)) for label, points in _telling(outcome)]
     return environment.get_template("report.html").render(
         report=plain,
@@ -98,7 +100,7 @@ def make_page(outcome: Outcome, instances: Mapping[Medium, Collection[str]] | No
         flips=plain["flips"][:FLIPS_ON_A_PAGE],
         flips_left=max(0, len(plain["flips"]) - FLIPS_ON_A_PAGE),
         running=outcome.job.state is RescanState.RUNNING,
-        words=_words,
+        verb="are" if stands else "would be",
     )
 
 
@@ -143,8 +145,9 @@ def _flip(image: Image, instances: Mapping[Medium, Collection[str]] | None) -> d
     }
 
 
-def _words(changes: Sequence[Mapping[str, Any]]) -> str:
-    return ", ".join(f"{each['images']} {each['before']} → {each['after']}" for each in changes)
+def _moment(iso: str) -> str:
+    """``2026-11-28 09:30 UTC``, of what `_utc` writes."""
+    return f"{iso[:16].replace('T', ' ')} UTC"
 
 
 def _utc(at_ms: int) -> str:

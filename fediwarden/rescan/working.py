@@ -26,7 +26,6 @@ from fediwarden.rescan.judging import (
     VectorJudge,
 )
 from fediwarden.rescan.lookup import ListSearch
-from fediwarden.rescan.progress import Meter, Progress, read_progress, spans_of, topics_of
 from fediwarden.settings import Settings
 from gateway.lists.loaded import LoadedList, load_list
 from gateway.lists.store import ListStore
@@ -57,6 +56,7 @@ from schemas.messages import (
     RescanState,
     RescanTier,
 )
+from schemas.rescan_progress import Meter, Progress, read_progress, spans_of, topics_of
 from schemas.topics import FEATURES, OVERRIDES, RESCAN_JOBS, RESCANS, VERDICTS
 
 log = structlog.get_logger("fediwarden.rescan")

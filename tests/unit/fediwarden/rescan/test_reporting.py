@@ -74,7 +74,7 @@ def test_the_page_shows_the_counts_the_flips_and_a_plot_for_each_label() -> None
     page = make_page(outcome(), KNOWN)
     assert "2 of 3 images would be decided differently" in page
     assert re.search(
-        r'<th scope="row">accept</th><td class="n">1</td><td class="n">0</td><td class="n flip">1</td>', page
+        r'<th scope="row">accept</th><td class="n">1</td><td class="n">0</td><td class="n flip up">1</td>', page
     )
     assert "scan-1" in page and sha(1).hex() in page and "a.example" in page
     assert page.count("<svg") == 2

@@ -3,8 +3,8 @@
 import pytest
 
 from fediwarden.cli.rescan import pace_of
-from fediwarden.rescan.progress import Meter, Progress, count_done
 from schemas.broker import Partition
+from schemas.rescan_progress import Meter, Progress, count_done
 from schemas.topics import VERDICTS
 
 ONE, TWO = Partition(VERDICTS, 0), Partition(VERDICTS, 1)
