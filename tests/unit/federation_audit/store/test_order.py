@@ -116,7 +116,7 @@ def test_tallies_are_the_sum_of_what_media_add(said: list[Message]):
             reader: Tallies = recorder._tallies
             lists = {s for s, models in connection.exec_driver_sql("SELECT id, models FROM strata") if not models}
             marked = "SELECT media_id, at FROM marks JOIN texts ON texts.id = mark_id WHERE text = "
-            rescanned_at = dict(connection.exec_driver_sql(marked + "'rescanned'"))
+            rescanned_at = {medium: int(at) for medium, at in connection.exec_driver_sql(marked + "'rescanned'")}
             relisted = {medium for medium, _ in connection.exec_driver_sql(marked + "'relisted'")}
             for medium, standing in reader.read(connection, media).items():
                 current = reader.current(connection, standing)
