@@ -170,6 +170,11 @@ class Generator:
             self._drained.clear()
             await self._drained.wait()
 
+    @property
+    def latencies(self) -> list[float]:
+        """Milliseconds of each answered request of the last measurement."""
+        return list(self._latencies)
+
     def close(self) -> None:
         """Close all connections."""
         for connection in self._free:

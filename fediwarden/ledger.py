@@ -22,6 +22,7 @@ from schemas.messages import (
     EnforcementReported,
     ImageFailed,
     Message,
+    Stage,
     Verdict,
 )
 from schemas.topics import ANSWERS, ENFORCEMENTS, IMAGES_DEAD, VERDICTS
@@ -275,6 +276,8 @@ class Tally:
     def take_outcome(self, received: Received) -> None:
         """Take in one record of `verdicts`, `images.dead` or `enforcements`."""
         match self._message_of(received, Verdict, ImageFailed, EnforcementReported):
+            case Verdict(stage=Stage.RESCAN):
+                pass  # it judges again what was judged, and says nothing about how a request was answered
             case Verdict() as verdict if self._concerns(verdict.tenant):
                 refused = self._house.refuses(verdict.tenant, verdict.decision)
                 for each in self._by_image.get((verdict.tenant, verdict.sha256), ()):

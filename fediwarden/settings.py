@@ -30,6 +30,7 @@ from federation_audit.lemmy.settings import LemmySettings
 from federation_audit.settings import AuditSettings
 from fediwarden.kafka.settings import KafkaSettings
 from fediwarden.logs import LogSettings
+from fediwarden.rescan.settings import RescanSettings
 from gateway.enforcement.settings import EnforcerSettings
 from gateway.erasure.settings import ErasureSettings
 from gateway.relay.settings import RelaySettings
@@ -135,6 +136,9 @@ class Settings(BaseSettings):
     tenants: dict[str, TenantSettings] = Field(
         default_factory=lambda: {"default": TenantSettings()},
         description="Who may post images, by name. Default: one tenant, without a key, from loopback.",
+    )
+    rescan: RescanSettings = Field(
+        default_factory=RescanSettings, description="Judging again what was judged before (docs/replay.md)."
     )
     log: LogSettings = Field(default_factory=LogSettings, description="Logging.")
 

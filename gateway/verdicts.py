@@ -51,6 +51,13 @@ class Judgement:
     looks: Looks = NO_LOOKS
 
 
+class _Rescanned(NamedTuple):
+    """A rescan's verdict on a tenant's file, and the judges whose verdicts on it were there when it came."""
+
+    judgement: Judgement
+    instead_of: frozenset[Judge]
+
+
 class _Scanner(NamedTuple):
     judges: dict[str, Judge]
     until: float
@@ -71,6 +78,7 @@ class Verdicts:
         self._recent_entries = recent_entries
         self._monotonic = monotonic
         self._known: OrderedDict[tuple[bytes, Judge], Judgement] = OrderedDict()
+        self._rescanned: OrderedDict[tuple[str, bytes], _Rescanned] = OrderedDict()
         self._recent: OrderedDict[str, Judgement] = OrderedDict()
         self._waiting: dict[str, asyncio.Future[Judgement | ImageFailed]] = {}
         self._scanners: dict[str, _Scanner] = {}
@@ -94,7 +102,7 @@ class Verdicts:
         """Take in one record. What is no verdict, announcement or dead letter is logged and passed over."""
         message = received.message
         if isinstance(message, Verdict):
-            self._learn(message)
+            self._learn(message, imported=received.imported)
         elif isinstance(message, ScannerAnnounced):
             self._note_scanner(message)
         elif isinstance(message, ImageFailed):
@@ -122,15 +130,23 @@ class Verdicts:
         self._waiting.pop(scan_id, None)
 
     def known(self, tenant: str, sha256: bytes) -> Judgement | None:
-        """The latest judgement of these bytes by a judge that scanners announce for `tenant` now, if there is one."""
+        """The latest judgement of these bytes by a judge that scanners announce for `tenant` now, if there is one.
+
+        A rescan's counts as one of the judge that it names, and in the place of those that it came after.
+        """
         best: Judgement | None = None
-        for judge in self.current(tenant):
+        current = self.current(tenant)
+        for judge in current:
             judgement = self._known.get((sha256, judge))
             if judgement is not None and (best is None or judgement.judged_at > best.judged_at):
                 best = judgement
         if best is not None:
             self._known.move_to_end((sha256, best.judge))
-        return best
+        rescanned = self._rescanned.get((tenant, sha256))
+        if rescanned is None or current.isdisjoint((rescanned.judgement.judge, *rescanned.instead_of)):
+            return best
+        self._rescanned.move_to_end((tenant, sha256))
+        return rescanned.judgement if best is None or best.judged_at <= rescanned.judgement.judged_at else best
 
     def looks(self, sha256: bytes) -> Looks:
         """The hashes of the frames of these bytes, by whatever judge that saw them latest; none where none is known."""
@@ -150,7 +166,7 @@ class Verdicts:
                 judges.add(judge)
         return judges
 
-    def _learn(self, verdict: Verdict) -> None:
+    def _learn(self, verdict: Verdict, *, imported: bool) -> None:
         if verdict.stage is Stage.LIST and verdict.decision is not Decision.REJECT:
             return  # a scanner's verdict of the same scan says more
         judge = _judge(verdict.models, verdict.policy)
@@ -164,10 +180,35 @@ class Verdicts:
             sha256=verdict.sha256,
             looks=looks_in(verdict),
         )
-        self._resolve(verdict.scan_id, judgement)
+        key = (verdict.sha256, judgement.judge)
+        if not imported:
+            self._resolve(verdict.scan_id, judgement)
+        elif _is_older(judgement, self._known.get(key)) or _is_older(judgement, self._recent.get(verdict.scan_id)):
+            return  # history comes late, and takes the place of nothing newer
         if verdict.stage in (Stage.LIVE, Stage.BACKLOG):  # overrides and lists are asked themselves, while they hold
-            _remember(self._known, (verdict.sha256, judgement.judge), judgement, self._known_entries)
+            _remember(self._known, key, judgement, self._known_entries)
+        elif verdict.stage is Stage.RESCAN:
+            if not verdict.hash_list:
+                self._learn_rescanned(judgement)
+            recent = self._recent.get(verdict.scan_id)
+            if recent is not None and recent.judged_at > judgement.judged_at:
+                return  # it was judged live while the rescan was carried out
         _remember(self._recent, verdict.scan_id, judgement, self._recent_entries)
+
+    def _learn_rescanned(self, judgement: Judgement) -> None:
+        key = (judgement.tenant, judgement.sha256)
+        instead_of = {
+            judge
+            for judge in self._judges
+            if (known := self._known.get((judgement.sha256, judge))) is not None
+            and known.judged_at <= judgement.judged_at
+        }
+        before = self._rescanned.get(key)
+        if before is not None:
+            if before.judgement.judged_at > judgement.judged_at:
+                return
+            instead_of |= {before.judgement.judge, *before.instead_of}
+        _remember(self._rescanned, key, _Rescanned(judgement, frozenset(instead_of)), self._known_entries)
 
     def _resolve(self, scan_id: str, outcome: Judgement | ImageFailed) -> None:
         waiting = self._waiting.pop(scan_id, None)
@@ -202,6 +243,10 @@ def _json(value: object) -> bytes:
     A hundred thousand of those kept for long left holes too small for the next frames: 9 KB of memory an image.
     """
     return bytes(bytearray(orjson.dumps(value)))
+
+
+def _is_older(judgement: Judgement, known: Judgement | None) -> bool:
+    return known is not None and judgement.judged_at < known.judged_at
 
 
 def _judge(models: Mapping[str, str], policy: str) -> Judge:

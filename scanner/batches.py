@@ -14,7 +14,8 @@ class Batcher(Generic[Item]):
     An item is first announced (`expect`), then either arrives (`put`) or does not (`withdraw`). `take` gives what is
     there as soon as nothing else is announced; while something is, it waits for it, but never longer than
     `max_wait_s` seconds after it found the first item, and not at all once a batch is full. A batch weighs at most
-    `max_weight`; an item that is heavier alone makes a batch of its own. Belongs to one event loop.
+    `max_weight`; an item that is heavier alone makes a batch of its own. What is put behind comes in
+    batches of its own, only while nothing else is there or announced, and is not waited for. Belongs to one event loop.
     """
 
     def __init__(self, *, max_weight: int, max_wait_s: float, weigh: Callable[[Item], int] = lambda _: 1) -> None:
@@ -26,6 +27,7 @@ class Batcher(Generic[Item]):
         self._max_wait_s = max_wait_s
         self._weigh = weigh
         self._items: deque[Item] = deque()
+        self._behind: deque[Item] = deque()
         self._weight = 0
         self._expected = 0
         self._closed = False
@@ -41,6 +43,11 @@ class Batcher(Generic[Item]):
         self._items.append(item)
         self._weight += self._weigh(item)
 
+    def put_behind(self, item: Item) -> None:
+        """Hand in an item that was not announced and waits for all that are."""
+        self._behind.append(item)
+        self._changed.set()
+
     def withdraw(self) -> None:
         """Say that one announced item will not come."""
         self._settle_one()
@@ -53,6 +60,8 @@ class Batcher(Generic[Item]):
     async def take(self) -> list[Item]:
         """Return the next batch; an empty one means closed."""
         while not self._items:
+            if self._behind and not self._expected:
+                return self._cut(self._behind)[0]
             if self._closed:
                 return []
             self._changed.clear()
@@ -65,7 +74,9 @@ class Batcher(Generic[Item]):
                         await self._changed.wait()
             except TimeoutError:
                 pass
-        return self._cut()
+        batch, weight = self._cut(self._items)
+        self._weight -= weight
+        return batch
 
     def _worth_waiting(self) -> bool:
         return self._expected > 0 and self._weight < self._max_weight and not self._closed
@@ -76,11 +87,11 @@ class Batcher(Generic[Item]):
         self._expected -= 1
         self._changed.set()
 
-    def _cut(self) -> list[Item]:
-        batch = [self._items.popleft()]
+    def _cut(self, items: deque[Item]) -> tuple[list[Item], int]:
+        """The next batch of `items`, which are fewer afterwards, and its weight."""
+        batch = [items.popleft()]
         weight = self._weigh(batch[0])
-        while self._items and weight + (more := self._weigh(self._items[0])) <= self._max_weight:
-            batch.append(self._items.popleft())
+        while items and weight + (more := self._weigh(items[0])) <= self._max_weight:
+            batch.append(items.popleft())
             weight += more
-        self._weight -= weight
-        return batch
+        return batch, weight

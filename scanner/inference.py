@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import numpy as np
 import structlog
 
 from scanner.batches import Batcher
@@ -49,8 +50,9 @@ class Inference:
     """Scores images in one thread, `batch` frames at a time. `run` must be running for `score` to return.
 
     `expect` announces an image that is being decoded, `withdraw` that it will not come: so that a batch can wait for
-    what is about to arrive (at most `max_wait_s`) and never waits otherwise. A call into a model that takes longer than
-    `hang_s` seconds is given up, and with it this object: the thread is lost.
+    what is about to arrive (at most `max_wait_s`) and never waits otherwise. What is scored behind waits until nothing
+    else is there or announced: whoever comes meanwhile waits for one batch of it, at most. A call into a model that
+    takes longer than `hang_s` seconds is given up, and with it this object: the thread is lost.
     """
 
     def __init__(self, models: Sequence[Model], *, batch: int, max_wait_s: float, hang_s: float) -> None:
@@ -72,6 +74,14 @@ class Inference:
         waiting = _Waiting(image, alone)
         self._batcher.put(waiting)
         return await waiting.scores
+
+    async def score_behind(self, image: PreparedImage, *, alone: bool = False) -> ImageScores:
+        """As `score`, for an image that nobody waits for and that was not announced."""
+        starts = range(0, len(image.frames), self._batch)  # in parts, for between two of them others have their turn
+        parts = [_Waiting(PreparedImage(image.frames[at : at + self._batch], 0.0), alone) for at in starts]
+        for part in parts:
+            self._batcher.put_behind(part)
+        return _joined(await asyncio.gather(*(part.scores for part in parts)))
 
     async def run(self) -> None:
         """Take batches until `close`. Raises `ModelBroken` or `ModelHung` when a model stops working altogether."""
@@ -147,3 +157,15 @@ class Inference:
         reason = FailureReason.SCORES_INVALID if invalid else FailureReason.MODEL_FAILED
         if not waiting.scores.done():
             waiting.scores.set_exception(ImageUnjudgeable(reason, f"{type(error).__name__}: {error}"))
+
+
+def _joined(parts: Sequence[ImageScores]) -> ImageScores:
+    """The scores of an image from those of its parts, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    return ImageScores(
+        frames=[frame for part in parts for frame in part.frames],
+        features={model: np.concatenate([part.features[model] for part in parts]) for model in parts[0].features},
+        infer_ms=sum(part.infer_ms for part in parts),
+        ended=parts[-1].ended,
+    )

@@ -7,11 +7,9 @@ from collections.abc import Callable, Coroutine, Sequence
 import structlog
 
 from scanner.announcing import RateMeter
-from scanner.decoding import Decoder, PreparedImage
 from scanner.failures import FailureReason, ImageSuspected, ImageUnjudgeable
-from scanner.inference import ImageScores, Inference
+from scanner.judging import Judged, Judging, image_in
 from scanner.models.model import Model, ModelHung
-from scanner.policy import Judgement, Policy, media_kind
 from scanner.reloading import LivePolicies
 from schemas.broker import Consumer, Producer, PublishRefused, Received
 from schemas.clock import now_ms
@@ -65,8 +63,7 @@ class Scanning:
         scanner: str,
         consumer: Consumer,
         producer: Producer,
-        decoder: Decoder,
-        inference: Inference,
+        judging: Judging,
         models: Sequence[Model],
         policies: LivePolicies,
         meter: RateMeter,
@@ -79,8 +76,7 @@ class Scanning:
         self._scanner = scanner
         self._consumer = consumer
         self._producer = producer
-        self._decoder = decoder
-        self._inference = inference
+        self._judging = judging
         self._models = {model.name: model.id for model in models}
         self._policies = policies
         self._meter = meter
@@ -118,6 +114,10 @@ class Scanning:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
         return len(left)
+
+    async def quiet(self) -> None:
+        """Wait until no image of either lane is in hand. Raises what kept one from its end."""
+        await self._until(lambda: not (self._live or self._backlog or self._put_behind))
 
     async def _take_live(self) -> None:
         while True:
@@ -203,31 +203,20 @@ class Scanning:
         if received.fault is not None:
             await self._bury(received, received.fault.reason, str(received.fault))
             return
-        if received.message is None:
-            return
-        message = received.message
-        if not isinstance(message, ImageSubmitted):
-            raise ImageUnjudgeable(
-                FailureReason.NOT_AN_IMAGE, f"a {message.SCHEMA} message stands in topic {received.topic.name}"
-            )
-        try:
-            image = await self._decode(message)
-        except ModelHung as hung:
-            if not self._failed.done():
-                self._failed.set_exception(hung)  # this process ends, but not before the image is with others
-            await self._try_once_more(message)
+        message = image_in(received)
+        if message is None:
             return
         try:
-            scores = await self._inference.score(image, alone=message.hung > 0)
-        except ImageSuspected:
+            judged = await self._judging.judge(message, self._policies.of, alone=message.hung > 0)
+        except (ImageSuspected, ModelHung) as doubt:
+            if isinstance(doubt, ModelHung) and not self._failed.done():
+                self._failed.set_exception(doubt)  # this process ends, but not before the image is with others
             await self._try_once_more(message)
             return
-        policy, concepts = self._policies.of(message.tenant)
-        frames = concepts.score(scores.frames, scores.features)
-        judgement = policy.judge(frames, media_kind(message.media_type, len(message.frames)))
-        verdict = self._verdict(received, message, policy, judgement, _timings(queued, started, image, scores))
-        keep = self._archive and judgement.decision is not Decision.REJECT
-        features = self._features_extracted(message, scores) if self._features else []
+        decision = judged.judgement.decision
+        verdict = self._verdict(received, message, judged, _timings(queued, started, judged))
+        keep = self._archive and decision is not Decision.REJECT
+        features = self._features_extracted(message, judged) if self._features else []
         written = await asyncio.gather(
             self._producer.publish(VERDICTS_SHADOW if self._shadow else VERDICTS, verdict, key=message.sha256),
             *(self._producer.publish(FEATURES, each, key=message.sha256) for each in features),
@@ -238,15 +227,7 @@ class Scanning:
             if isinstance(outcome, BaseException):
                 raise outcome
         self._meter.count()
-        log.debug("judged", scan_id=message.scan_id, sha256=message.sha256.hex(), decision=judgement.decision.value)
-
-    async def _decode(self, message: ImageSubmitted) -> PreparedImage:
-        self._inference.expect()
-        try:
-            return await self._decoder.decode(message)
-        except BaseException:
-            self._inference.withdraw()
-            raise
+        log.debug("judged", scan_id=message.scan_id, sha256=message.sha256.hex(), decision=decision.value)
 
     async def _try_once_more(self, message: ImageSubmitted) -> None:
         """Leave an image that a model may have hung on to another scanner, but not to one scanner after another.
@@ -259,16 +240,15 @@ class Scanning:
         log.warning("image_suspected", scan_id=message.scan_id, hung=hung)
         await self._producer.publish(IMAGES_BACKLOG, message.model_copy(update={"hung": hung}), key=message.sha256)
 
-    def _verdict(
-        self, received: Received, message: ImageSubmitted, policy: Policy, judgement: Judgement, timings: Timings
-    ) -> Verdict:
+    def _verdict(self, received: Received, message: ImageSubmitted, judged: Judged, timings: Timings) -> Verdict:
+        judgement = judged.judgement
         return Verdict(
             scan_id=message.scan_id,
             tenant=message.tenant,
             sha256=message.sha256,
             decision=judgement.decision,
             rules=judgement.rules,
-            scores={label: round(score, 4) for label, score in judgement.scores.items()},
+            scores=judged.rounded_scores,
             worst_frame=judgement.worst_frame,
             frame_count=len(message.frames),
             pdq=tuple(frame.pdq for frame in message.frames),
@@ -276,7 +256,7 @@ class Scanning:
             media_type=message.media_type,
             length=message.length,
             models=self._models,
-            policy=policy.id,
+            policy=judged.policy.id,
             stage=Stage.LIVE if received.topic == IMAGES else Stage.BACKLOG,
             scanner=self._scanner,
             topic=received.topic.name,
@@ -287,7 +267,7 @@ class Scanning:
             timings=timings,
         )
 
-    def _features_extracted(self, message: ImageSubmitted, scores: ImageScores) -> list[FeaturesExtracted]:
+    def _features_extracted(self, message: ImageSubmitted, judged: Judged) -> list[FeaturesExtracted]:
         return [
             FeaturesExtracted(
                 scan_id=message.scan_id,
@@ -300,7 +280,7 @@ class Scanning:
                 scanner=self._scanner,
                 extracted_at=now_ms(),
             )
-            for model, vectors in scores.features.items()
+            for model, vectors in judged.scores.features.items()
         ]
 
     async def _bury(self, received: Received, reason: str, detail: str) -> None:
@@ -337,12 +317,13 @@ def _is_late(received: Received) -> bool:
     return now_ms() > message.deadline_at + LATE_AFTER_MS
 
 
-def _timings(queued: float, started: float, image: PreparedImage, scores: ImageScores) -> Timings:
+def _timings(queued: float, started: float, judged: Judged) -> Timings:
     """Split the time from poll to scores; clocks of two machines may differ, so nothing goes below 0."""
-    whole = (scores.ended - started) * 1000.0
+    decode, infer = judged.image.milliseconds, judged.scores.infer_ms
+    whole = (judged.scores.ended - started) * 1000.0
     return Timings(
         queued=round(max(queued, 0.0), 2),
-        decode=round(image.milliseconds, 2),
-        wait=round(max(whole - image.milliseconds - scores.infer_ms, 0.0), 2),
-        infer=round(scores.infer_ms, 2),
+        decode=round(decode, 2),
+        wait=round(max(whole - decode - infer, 0.0), 2),
+        infer=round(infer, 2),
     )

@@ -27,7 +27,9 @@ class ScannerSettings(BaseModel):
         " instructions for it, else fp32. A score moves by a few thousandths.",
     )
     models: tuple[str, ...] = Field(
-        ("safety-s", "open-nsfw"), min_length=1, description="Which models score each frame, by name."
+        ("safety-s", "open-nsfw"),
+        min_length=1,
+        description="Which models score each frame, by name; unless others are promoted (`fediwarden models promote`).",
     )
     models_dir: Path | None = Field(
         None,
@@ -94,6 +96,11 @@ class ScannerSettings(BaseModel):
         description="Only say what this scanner's models and policy would have decided, in the topic verdicts.shadow"
         " (`fediwarden shadow report` compares): a group of its own, the name in `group` with -shadow, reads every"
         " image once more. Nothing is answered, archived, moved or declared dead by it.",
+    )
+    rescans: bool = Field(
+        True,
+        description="Whether this scanner also works on rescans that look at archived frames again (docs/replay.md),"
+        " while it has nothing else in hand. A shadow never does.",
     )
     instance: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[a-zA-Z0-9._-]+$")] | None = Field(
         None,

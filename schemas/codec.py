@@ -12,7 +12,8 @@ Errors, all `CodecError`::
     └── MessageInvalid     not msgpack, not a map, or fields that break the message's rules
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 import msgpack
 from pydantic import ValidationError
@@ -20,8 +21,14 @@ from pydantic import ValidationError
 from schemas.messages import MESSAGES, Message
 
 SCHEMA_HEADER = "schema"
+IMPORTED_HEADER = "imported"
+"""On a record that was brought from elsewhere, long after the fact: history, which nobody is to act on."""
 
-_READERS = {(message.SCHEMA, message.VERSION): message for message in MESSAGES}
+Views = Mapping[tuple[str, int], type[Message]]
+"""What to read records of a schema's name and major version as: a message with fewer of the fields, for speed."""
+
+NO_VIEWS: Views = MappingProxyType({})
+_READERS: Views = {(message.SCHEMA, message.VERSION): message for message in MESSAGES}
 _MAJOR_DIGITS = 9
 _MAX_CONTAINER = 1 << 16  # no message holds more items; a hostile length prefix must not allocate
 
@@ -61,8 +68,8 @@ def encode(message: Message) -> bytes:
     return packed
 
 
-def decode(schema: str | None, value: bytes) -> Message:
-    """The message in a record's `value`, of the type its `schema` header names.
+def decode(schema: str | None, value: bytes, views: Views = NO_VIEWS) -> Message:
+    """The message in a record's `value`, of the type its `schema` header names, or the one that `views` has for it.
 
     Raises `SchemaMissing`, `SchemaUnknown` or `MessageInvalid`.
     """
@@ -71,7 +78,8 @@ def decode(schema: str | None, value: bytes) -> Message:
     name, _, version = schema.partition("/")
     major = version.partition(".")[0]
     is_number = major.isascii() and major.isdecimal() and len(major) <= _MAJOR_DIGITS
-    reader = _READERS.get((name, int(major))) if is_number else None
+    named = (name, int(major)) if is_number else ("", 0)
+    reader = views.get(named) or _READERS.get(named)
     if reader is None:
         known = ", ".join(sorted(f"{n}/{v}" for n, v in _READERS))
         raise SchemaUnknown(f"schema {schema[:80]!r} is not read by this release ({known}); upgrade fediwarden")

@@ -14,6 +14,7 @@ from schemas.messages import (
     ImageFailed,
     ImageSubmitted,
     Message,
+    ModelsPromoted,
     OriginObserved,
     OverrideSet,
     RescanJudged,
@@ -163,8 +164,8 @@ SCANNERS = TopicSpec(
     key="scanner id",
     messages=(ScannerAnnounced,),
     writers=("scanner",),
-    readers=("gateway",),
-    partitions=1,
+    readers=("gateway", "enforcer", "scanner", "fediwarden"),
+    partitions=1,  # scanners take turns by the order of their announcements
     cleanup="compact,delete",
     retention_ms=DAY_MS,
     segment_ms=HOUR_MS,
@@ -182,7 +183,7 @@ ORIGINS = TopicSpec(
     "origins",
     key="sha256, else URL, else alias",
     messages=(OriginObserved, ActorForgotten),
-    writers=("relay", "federation_audit"),
+    writers=("relay", "federation_audit", "fediwarden"),
     readers=("federation_audit",),
     retention_ms=THIRTEEN_MONTHS_MS,
 )
@@ -224,6 +225,17 @@ RESCAN_JOBS = TopicSpec(
     retention_ms=-1,
     extra=_COMPACTION,
 )
+MODELS_PROMOTED = TopicSpec(
+    "models.promoted",
+    key="scanner group",
+    messages=(ModelsPromoted,),
+    writers=("fediwarden",),
+    readers=("scanner", "fediwarden"),
+    partitions=1,
+    cleanup="compact",
+    retention_ms=-1,
+    extra=_COMPACTION,
+)
 IMAGES_DEAD = TopicSpec(
     "images.dead",
     key="scan id",
@@ -248,6 +260,7 @@ TOPICS: tuple[TopicSpec, ...] = (
     OVERRIDES,
     RESCANS,
     RESCAN_JOBS,
+    MODELS_PROMOTED,
     IMAGES_DEAD,
 )
 """Every topic that `fediwarden topics apply` makes."""

@@ -1,10 +1,12 @@
-"""Scanners in this process, what is sent to them, and what is seen of them."""
+"""Scanners in this process and in one of their own, what is sent to them, and what is seen of them."""
 
 import asyncio
 import contextlib
 import hashlib
 import io
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from PIL import Image
@@ -113,6 +115,62 @@ async def scanning(
     finally:
         stop.set()
         await running
+
+
+PROCESS = """
+import asyncio, os, sys, threading, time
+from pathlib import Path
+from scanner.service import run_scanner
+from scanner.settings import ScannerSettings
+from schemas.broker import BrokerSettings
+from schemas.keyring import Keyring
+from tests.scanners import RED_POLICY
+from tests.unit.scanner.stub_models import RedModel, is_green
+
+broker = BrokerSettings(bootstrap_servers=sys.argv[1], topic_prefix=sys.argv[2])
+keyring = Keyring.load(Path(sys.argv[3]))
+def hang_on_green(batch):
+    time.sleep(float(os.environ.get("PAUSE_S", "0")) * len(batch))
+    if "HANG_AT_ONCE" in os.environ or any(is_green(colour) for colour in batch):
+        print("hanging", flush=True)
+        threading.Event().wait()
+
+settings = ScannerSettings(announce_s=0.2, {settings})
+
+class Slow(RedModel):
+    def prepare(self, image):
+        if "HANG_IN_PREPARE" in os.environ and is_green(image.getpixel((0, 0))):
+            threading.Event().wait()
+        return super().prepare(image)
+
+sys.exit(asyncio.run(run_scanner(settings, broker, keyring, models=[Slow(hang_on_green)], policy=RED_POLICY)))
+"""
+
+
+@contextlib.asynccontextmanager
+async def scanner_process(
+    broker: BrokerSettings, folder: Path, settings: str = ""
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A scanner in a process of its own, with a model that hangs on a green picture."""
+    KEYRING.save(folder / "keys.json")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        PROCESS.format(settings=settings),
+        broker.bootstrap_servers,
+        broker.topic_prefix,
+        str(folder / "keys.json"),
+        cwd=Path(__file__).parents[1],
+        stdout=asyncio.subprocess.PIPE,
+        limit=16 << 20,  # of what nobody reads
+    )
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 def jpeg(colour: tuple[int, int, int]) -> bytes:

@@ -28,11 +28,26 @@ from schemas.messages import (
     OriginMoment,
     OriginObserved,
     Place,
+    Rejudged,
+    RescanJudged,
+    RescanOrdered,
+    RescanState,
+    RescanTier,
     RuleFired,
     Stage,
     Verdict,
 )
-from schemas.topics import ANSWERS, DAY_MS, ENFORCEMENTS, IMAGES_DEAD, ORIGINS, VERDICTS, TopicSpec
+from schemas.topics import (
+    ANSWERS,
+    DAY_MS,
+    ENFORCEMENTS,
+    IMAGES_DEAD,
+    ORIGINS,
+    RESCAN_JOBS,
+    RESCANS,
+    VERDICTS,
+    TopicSpec,
+)
 
 TOPIC_OF: dict[type[Message], TopicSpec] = {
     Verdict: VERDICTS,
@@ -41,6 +56,8 @@ TOPIC_OF: dict[type[Message], TopicSpec] = {
     ActorForgotten: ORIGINS,
     EnforcementReported: ENFORCEMENTS,
     ImageFailed: IMAGES_DEAD,
+    RescanOrdered: RESCAN_JOBS,
+    RescanJudged: RESCANS,
 }
 NOON = 20_000 * DAY_MS + DAY_MS // 2
 """Noon of day 20,000 (2024-10-04)."""
@@ -71,8 +88,10 @@ def judged(
     stage: Stage = Stage.LIVE,
     hash_list: str = "",
     scan: str = "",
+    came: int | None = None,
 ) -> Verdict:
     looks = [pdq(image)] if looks is None else looks
+    by_model = stage is Stage.LIVE or (stage is Stage.RESCAN and not hash_list)
     rules = () if decision is Decision.ACCEPT else (RuleFired(name="explicit", decision=decision, frame=0),)
     return Verdict(
         scan_id=scan or f"scan-{image}-{at}",
@@ -80,18 +99,18 @@ def judged(
         sha256=sha(image),
         decision=decision,
         rules=rules,
-        scores={"m/nsfw": 0.5} if stage is Stage.LIVE else {},
+        scores={"m/nsfw": 0.5} if by_model else {},
         pdq=tuple(looks),
         pdq_quality=(quality,) * len(looks),
-        models={"m": "m:1"} if stage is Stage.LIVE else {},
-        policy=policy if stage is not Stage.LIST else "",
+        models={"m": "m:1"} if by_model else {},
+        policy=policy if by_model or stage is Stage.OVERRIDE else "",
         hash_list=hash_list,
         stage=stage,
         scanner="scanner-1",
         topic="",
         partition=0,
         offset=0,
-        received_at=at,
+        received_at=at if came is None else came,
         judged_at=at,
     )
 
@@ -201,6 +220,54 @@ def pseudonym(actor: str) -> bytes:
 
 def forgotten(actor: str, *, at: int = NOON) -> ActorForgotten:
     return ActorForgotten(pseudonym=pseudonym(actor), key_id="2024Q4", forgotten_at=at)
+
+
+RESCAN = "20241005-120000-ab12"
+
+
+def ordered(
+    state: RescanState = RescanState.FINISHED,
+    *,
+    rescan: str = RESCAN,
+    tier: RescanTier = RescanTier.SCORES,
+    at: int = NOON + DAY_MS,
+    **more: object,
+) -> RescanOrdered:
+    """A rescan of the images of the week before it was ordered."""
+    fields = {"rescan": rescan, "tier": tier, "state": state, "since": at - 7 * DAY_MS, "until": at, "spans": ()}
+    return RescanOrdered.model_validate(fields | {"ordered_at": at, "changed_at": at} | more)
+
+
+def again(
+    image: int,
+    before: Decision | None = Decision.ACCEPT,
+    after: Decision | None = Decision.ACCEPT,
+    *,
+    offset: int | None = None,
+    held: str = "",
+    rules: Sequence[str] = (),
+    hash_list: str = "",
+    tenant: str = "default",
+) -> Rejudged:
+    """What a rescan says of an image; the record that it was judged from stands at the image's number by default."""
+    return Rejudged(
+        offset=image if offset is None else offset,
+        scan_id=f"scan-{image}",
+        tenant=tenant,
+        sha256=sha(image),
+        before=before,
+        after=after,
+        held=held,
+        rules=tuple(RuleFired(name=each, decision=Decision.REVIEW, frame=0) for each in rules),
+        policy="p2",
+        hash_list=hash_list,
+    )
+
+
+def rejudged(*images: Rejudged, rescan: str = RESCAN, at: int = NOON + DAY_MS) -> RescanJudged:
+    return RescanJudged(
+        rescan=rescan, topic="verdicts", partition=0, begin=0, end=1_000_000, images=images, judged_at=at
+    )
 
 
 def received(messages: Iterable[Message]) -> list[Received]:

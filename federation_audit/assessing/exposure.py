@@ -11,16 +11,17 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from federation_audit.assessing.incidents import name_actors
 from federation_audit.statistics.events import Stratum
 from federation_audit.statistics.exposures import ExposureTable
-from federation_audit.store.facts import FLAGGED_FROM
+from federation_audit.store.facts import FLAGGED_FROM, RESCANNED
+from federation_audit.store.identities import TextKind
 from federation_audit.store.periods import EPOCH, first_day, last_day
 from federation_audit.store.rows import among, read_integers
 from federation_audit.store.standings import NOBODY
-from federation_audit.store.tables import EVIDENCE, FLAGS, JUDGEMENTS, PERIODS
+from federation_audit.store.tables import EVIDENCE, FLAGS, JUDGEMENTS, MARKS, PERIODS, TEXTS
 
 Key = tuple[int, int, int, int]
 """Instance, actor, day, cluster, by the store's ids."""
@@ -54,12 +55,16 @@ def first_sightings(connection: Connection) -> dict[int, dict[int, Key]]:
 
 
 def flagged_strata(connection: Connection, strata: Mapping[int, Stratum]) -> dict[int, list[int]]:
-    """The strata in which each medium is flagged."""
+    """The strata in which each medium is flagged: not those that a rescan has taken it out of."""
     found: dict[int, list[int]] = defaultdict(list)
+    rescanned = (
+        select(TEXTS.c.id).where(TEXTS.c.kind == int(TextKind.MARK), TEXTS.c.text == RESCANNED).scalar_subquery()
+    )
     query = (
         select(JUDGEMENTS.c.media_id, JUDGEMENTS.c.stratum_id)
         .join(FLAGS, FLAGS.c.media_id == JUDGEMENTS.c.media_id)
-        .where(JUDGEMENTS.c.decision >= FLAGGED_FROM)
+        .outerjoin(MARKS, (MARKS.c.media_id == JUDGEMENTS.c.media_id) & (MARKS.c.mark_id == rescanned))
+        .where(JUDGEMENTS.c.decision >= FLAGGED_FROM, JUDGEMENTS.c.judged_at >= func.coalesce(MARKS.c.at, 0))
     )
     for medium, stratum in connection.execute(query):
         if stratum in strata:

@@ -1,5 +1,5 @@
 """The ASGI application of the pages: areas, the guard before them, answers to failures; and, beside the guard, what is
-for programs: below /v1/, where a token stands in place of a session, and no browser is expected."""
+for programs, where no browser is expected: below /v1/, where a token stands in place of a session, and /metrics."""
 
 import structlog
 from fastapi import Depends, FastAPI, Request
@@ -11,6 +11,8 @@ from federation_audit.pages.guard import Guard, Turned
 from federation_audit.pages.rendering import give_static
 from federation_audit.pages.site import Site
 from federation_audit.pages.visits import needs
+from federation_audit.rescans.metrics import PATH as METRICS_PATH
+from federation_audit.rescans.metrics import make_metrics_app
 
 log = structlog.get_logger("federation_audit.pages")
 
@@ -31,7 +33,8 @@ def make_app(site: Site, for_programs: ASGIApp | None = None) -> ASGIApp:
         return explain(request, turned)
 
     guarded = Guard(_Edge(app), site.settings, explain_here)
-    return guarded if for_programs is None else _Fork(guarded, _Edge(for_programs))
+    programs = guarded if for_programs is None else _Edge(for_programs)
+    return _Fork(guarded, programs, _Edge(make_metrics_app(site.rescans)))
 
 
 async def _alive(request: Request) -> Response:
@@ -41,13 +44,17 @@ async def _alive(request: Request) -> Response:
 class _Fork:
     """Programs to the one side, browsers to the other."""
 
-    def __init__(self, browsers: ASGIApp, programs: ASGIApp) -> None:
+    def __init__(self, browsers: ASGIApp, programs: ASGIApp, metrics: ASGIApp) -> None:
         self._browsers = browsers
         self._programs = programs
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        programs = scope["type"] == "http" and scope["path"].startswith("/v1/")
-        await (self._programs if programs else self._browsers)(scope, receive, send)
+        path = scope["path"] if scope["type"] == "http" else ""
+        app = self._metrics if path == METRICS_PATH else self._browsers
+        if path.startswith("/v1/"):
+            app = self._programs
+        await app(scope, receive, send)
 
 
 class _Edge:

@@ -106,7 +106,7 @@ def overview_area() -> Area:
                 (TITLES[by], MEANINGS[by], total.answered(by), total.answered(by, "refused")) for by in AnsweredBy
             ],
             plots=_plots(days),
-            recorder=_recorder(state, here.now_ms),
+            recorder=say_recorder(state, here.now_ms),
             in_force=find_in_force(assessed.known.table),
             waits=_waits(waiting, {area.path for area in here.site.open_to(here.user.role)}),
             range_title=RANGES[wanted],
@@ -149,7 +149,7 @@ def _plots(days: Sequence[Day]) -> list[tuple[str, int, str, Markup]]:
     return found
 
 
-def _recorder(state: State, now: int) -> tuple[str, str]:
+def say_recorder(state: State, now: int) -> tuple[str, str]:
     """A tone, and a sentence about whether the audit is up to date."""
     if not state.recorded_at:
         return "warn", "No recorder has written into this store yet. Start it: fediwarden audit record."

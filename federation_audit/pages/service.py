@@ -28,6 +28,7 @@ from federation_audit.pages.entrance import entrance_area
 from federation_audit.pages.instances import instances_area
 from federation_audit.pages.outgoing import outgoing_area
 from federation_audit.pages.overview import overview_area
+from federation_audit.pages.rescans import rescans_area
 from federation_audit.pages.review import review_area
 from federation_audit.pages.reviewed import reviewed_area
 from federation_audit.pages.settings import PagesSettings
@@ -66,6 +67,7 @@ def all_areas(*, viewing: bool = True) -> list[Area]:
         decisions_area(),
         downloads_area(),
         outgoing_area(),
+        rescans_area(),
         viewing_area(listed=viewing),
         users_area(),
         actions_area(),
@@ -92,6 +94,8 @@ class Pages:
         runner = make_runner(self.site.surroundings.audit, database, self.site.assessor)
         if runner is not None:
             self._beside.append(runner.run)
+        if self.site.rescans is not None:
+            self._beside.append(self.site.rescans.run)
         proxies = settings.trusted_proxies
         self._server = _Server(
             uvicorn.Config(

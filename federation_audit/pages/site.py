@@ -15,6 +15,7 @@ from federation_audit.accounts.users import Users
 from federation_audit.assessing.assessor import Assessor
 from federation_audit.pages.cookies import Jar
 from federation_audit.pages.settings import PagesSettings
+from federation_audit.rescans.watching import RescanWatch
 from federation_audit.settings import AuditSettings
 from schemas.broker import BrokerSettings
 from schemas.keyring import Keyring
@@ -74,6 +75,8 @@ class Site:
             verified_lists=self.surroundings.audit.verified_lists,
             local_domains=self.surroundings.local_domains,
         )
+        broker = self.surroundings.broker
+        self.rescans = None if broker is None else RescanWatch(database, broker)
         self.areas = tuple(areas)
         self.jar = Jar(settings.secure)
         self.users = Users(database, passwords)

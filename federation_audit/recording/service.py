@@ -24,11 +24,14 @@ from federation_audit.store.errors import LeaseTaken, RebuildWanted, StoreRefuse
 from federation_audit.store.migrating import migrate
 from federation_audit.store.recorder import Recorder
 from schemas.broker import AssignedReader, BrokerSettings, BrokerUnavailable, Partition, Received, check_topics
-from schemas.topics import ANSWERS, ENFORCEMENTS, IMAGES_DEAD, ORIGINS, VERDICTS
+from schemas.topics import ANSWERS, ENFORCEMENTS, IMAGES_DEAD, ORIGINS, RESCAN_JOBS, RESCANS, VERDICTS
 
 log = structlog.get_logger("federation_audit.recording")
 
-RECORDED_TOPICS = (VERDICTS, ANSWERS, ORIGINS, ENFORCEMENTS, IMAGES_DEAD)
+_FACTS = (VERDICTS, ANSWERS, ORIGINS, ENFORCEMENTS, IMAGES_DEAD)
+_RESCANS = (RESCAN_JOBS, RESCANS)
+RECORDED_TOPICS = (*_FACTS, *_RESCANS)
+_RESCANS_MOST = 40  # each record has up to 500 images: all else waits for no more of them
 _POLL_S = 1.0
 _WAIT_FOR_LEASE_S = 0.5
 _RETRY_S = 2.0
@@ -115,11 +118,12 @@ class _Session:
         self.began = True
         client_id = f"fediwarden-audit-{self._name}"
         async with (
-            AssignedReader(self._broker, RECORDED_TOPICS, starts=recorder.offsets, client_id=client_id) as reader,
+            AssignedReader(self._broker, _FACTS, starts=recorder.offsets, client_id=client_id) as facts,
+            AssignedReader(self._broker, _RESCANS, starts=recorder.offsets, client_id=client_id) as rescans,
             watching(self._settings.presence, self._store, self._settings.verified_lists),
         ):
             log.info("recorder_ready", recorder=self._name, store=self._store.name)
-            await self._record(reader, recorder, stop)
+            await self._record((facts, rescans), recorder, stop)
         await asyncio.to_thread(recorder.release)
 
     async def _open(self, stop: asyncio.Event) -> Recorder | None:
@@ -136,31 +140,36 @@ class _Session:
                 await _pause(stop, _WAIT_FOR_LEASE_S)
         return None
 
-    async def _record(self, reader: AssignedReader, recorder: Recorder, stop: asyncio.Event) -> None:
+    async def _record(
+        self, readers: tuple[AssignedReader, AssignedReader], recorder: Recorder, stop: asyncio.Event
+    ) -> None:
         loop = asyncio.get_running_loop()
-        ends = await reader.ends() if self._caught_up else {}
+        facts, rescans = readers
+        ends = await _ends_of(readers) if self._caught_up else {}
         waiting = self._caught_up is not None
-        more_to_tidy = True
+        more_to_do = True
         recorded, report_at = 0, loop.time() + _REPORT_EVERY_S
         lag_at = loop.time()
         while not stop.is_set():
-            if waiting and await _is_beyond(reader, ends):
+            if waiting and await _is_beyond(readers, ends):
                 while await asyncio.to_thread(recorder.tidy):
                     pass
                 waiting = False
                 assert self._caught_up is not None
                 self._caught_up()
                 continue
-            timeout_s = 0.05 if more_to_tidy else _POLL_S
-            records = await reader.poll(timeout_s=timeout_s, most=self._settings.batch)
+            timeout_s = 0.05 if more_to_do else _POLL_S
+            records = await facts.poll(timeout_s=timeout_s, most=self._settings.batch)
+            of_rescans = await rescans.poll(timeout_s=0.0, most=_RESCANS_MOST)
+            records += of_rescans
             self._note_unreadable(records)
             lag = None
             if loop.time() >= lag_at:
-                lag = await _lag_of(reader)
+                lag = await _lag_of(readers)
                 lag_at = loop.time() + _LAG_EVERY_S
             # In a thread: the client goes on fetching meanwhile.
             await asyncio.to_thread(recorder.record, records, offsets_after(records), lag=lag)
-            more_to_tidy = await asyncio.to_thread(recorder.tidy)
+            more_to_do = await asyncio.to_thread(recorder.tidy) or bool(of_rescans)
             recorded += len(records)
             self._on_progress(len(records))
             if loop.time() >= report_at:
@@ -183,16 +192,24 @@ def offsets_after(records: Sequence[Received]) -> dict[Partition, int]:
     return dict(after.values())
 
 
-async def _is_beyond(reader: AssignedReader, ends: dict[Partition, int]) -> bool:
-    positions = await reader.positions()
+async def _ends_of(readers: Sequence[AssignedReader]) -> dict[Partition, int]:
+    return {partition: end for reader in readers for partition, end in (await reader.ends()).items()}
+
+
+async def _positions_of(readers: Sequence[AssignedReader]) -> dict[Partition, int]:
+    return {partition: at for reader in readers for partition, at in (await reader.positions()).items()}
+
+
+async def _is_beyond(readers: Sequence[AssignedReader], ends: dict[Partition, int]) -> bool:
+    positions = await _positions_of(readers)
     return all(positions.get(partition, 0) >= end for partition, end in ends.items())
 
 
-async def _lag_of(reader: AssignedReader) -> int:
+async def _lag_of(readers: Sequence[AssignedReader]) -> int:
     """How many records the topics have beyond what was polled; -1 while Kafka does not say."""
     try:
         async with asyncio.timeout(_LAG_WITHIN_S):
-            ends, positions = await reader.ends(), await reader.positions()
+            ends, positions = await _ends_of(readers), await _positions_of(readers)
     except (BrokerUnavailable, TimeoutError):
         return -1
     return sum(max(0, end - positions.get(partition, 0)) for partition, end in ends.items())

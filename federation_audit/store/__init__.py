@@ -17,6 +17,9 @@ What counts:
   medium in a stratum is its judgement there; each stratum keeps counts of its own. The newest of a medium's judgements
   is its state now. Strata of a hash list hold hits alone (a list that does not match says nothing): there, exposure is
   no denominator.
+* A verdict of stage rescan, by a policy and models, takes the medium out of the strata that judged it before: it counts
+  in the new one alone, on the day that the image had come, and again in the old one when the rescan is undone. Hits of
+  hash lists stand beside it. One of a hash list is a hit like any other; undone, it is none.
 * A verdict of stage override is a person's word about one image, which says nothing about how often judges err: it is
   kept with the medium (mark ``denied``), and is in no stratum, no tally, no incident.
 * An **exposure** of an instance in a stratum is a medium judged there that the instance is attributed to, with
@@ -28,6 +31,8 @@ What counts:
   that of the post; a post from the future is as young as its observation, one without a time as old as it.
 * A **cluster** is a connected component of flagged media, those being linked that have frames within 31 bits of PDQ
   (quality 50 and more), or the same bytes. It goes by its smallest sha256.
+* A **rescan** is counted beside all that, by image and by what it said of it (`store.rescans`): it decides nothing
+  until it is carried out, and then by verdicts of its own.
 * Sums by day count an image on the day of its latest verdict, and of its latest answer of each kind: views do not add.
 
 Each fact has a time, its message's own. What is older than the horizon (retention months before the current day) does

@@ -37,7 +37,8 @@ QUALITY_LEAST: Final = 50
 """PDQ hashes of a lower quality are not matched (FACTS)."""
 
 FAILURES_DAYS: Final = 29
-"""Failures count for as long as their topic keeps them, less a day for safety."""
+RESCANS_DAYS: Final = 89
+"""Failures, and what rescans said, count for as long as their topics keep them, less a day for safety."""
 
 DECISIONS: Final = (Decision.ACCEPT, Decision.REVIEW, Decision.REJECT)
 LATEST: Final = 4_102_444_800_000
@@ -55,6 +56,11 @@ _RANK: Final = {decision: number for number, decision in enumerate(DECISIONS)}
 _SURENESS: Final = {Confidence.CERTAIN: 3, Confidence.LIKELY: 2, Confidence.POSSIBLE: 1}
 _ANSWER: Final = {True: "accepted", False: "refused", None: "unknown"}
 DENIED: Final = "denied"
+
+RESCANNED: Final = "rescanned"
+RELISTED: Final = "relisted"
+RECEIVED: Final = "rescanned:received"
+"""Marks of media that a rescan judged again: by a policy and models, by a hash list; and when the image had come."""
 
 
 class Role(IntEnum):
@@ -139,6 +145,11 @@ class Horizon(NamedTuple):
     facts: int
     failures: int
 
+    @property
+    def rescans(self) -> int:
+        """That of what rescans said, whose topic is kept for three months."""
+        return max(self.facts, self.failures - (RESCANS_DAYS - FAILURES_DAYS) * DAY_MS)
+
 
 def horizon_at(now: int, retention_days: int) -> Horizon:
     """The horizon of the UTC day that `now` is in."""
@@ -180,6 +191,10 @@ def _take_verdict(facts: Facts, verdict: Message, horizon: int) -> None:
         if verdict.decision is not Decision.ACCEPT:
             _note(facts.marks, (media, DENIED), at)
         return
+    if verdict.stage is Stage.RESCAN:
+        _note(facts.marks, (media, RELISTED if verdict.hash_list else RESCANNED), at)
+        if verdict.received_at >= horizon:
+            _note(facts.marks, (media, RECEIVED), min(verdict.received_at, at))
     stratum = StratumKey(_models(tuple(verdict.models.items())), _plain(verdict.policy), _plain(verdict.hash_list))
     rank = _RANK[verdict.decision]
     rules = _rules(frozenset(rule.name for rule in verdict.rules))

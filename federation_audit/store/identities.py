@@ -26,6 +26,8 @@ class TextKind(IntEnum):
     COMMUNITY = 3
     RULES = 4
     MARK = 5
+    RESCAN = 6
+    RESCAN_OUTCOME = 7
 
 
 class NameKind(IntEnum):

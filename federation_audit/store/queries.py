@@ -26,6 +26,7 @@ from federation_audit.store.tables import (
     MEDIA,
     OFFSETS,
     ORIGINS,
+    SIGHTINGS,
     STRATA,
     TALLIES,
     TEXTS,
@@ -180,6 +181,32 @@ def read_flagged(connection: Connection, domain: str, *, most: int = 1_000) -> l
         )
         for row in connection.execute(query)
     ]
+
+
+def read_author_instances(
+    connection: Connection, media: Collection[tuple[str, bytes]]
+) -> dict[tuple[str, bytes], set[str]]:
+    """The authors' instances of media, by tenant and sha256, that are surely known; those without any are left out."""
+    found: dict[tuple[str, bytes], set[str]] = {}
+    tenants, domains = TEXTS.alias(), TEXTS.alias()
+    sure = (SIGHTINGS.c.role == int(Role.AUTHOR), SIGHTINGS.c.sure > 0)
+    for chunk in chunks({sha256 for _, sha256 in media}):
+        named = (
+            select(tenants.c.text, MEDIA.c.sha256, domains.c.text)
+            .select_from(MEDIA)
+            .join(tenants, tenants.c.id == MEDIA.c.tenant_id)
+            .where(MEDIA.c.sha256.in_(chunk), *sure)
+        )
+        own = named.join(SIGHTINGS, SIGHTINGS.c.subject_id == MEDIA.c.id)
+        joined = named.join(JOINS, JOINS.c.media_id == MEDIA.c.id).join(
+            SIGHTINGS, SIGHTINGS.c.subject_id == JOINS.c.name_id
+        )
+        for query in (own, joined):
+            rows = connection.execute(query.join(domains, domains.c.id == SIGHTINGS.c.instance_id))
+            for tenant, sha256, domain in rows:
+                if (tenant, bytes(sha256)) in media:
+                    found.setdefault((tenant, bytes(sha256)), set()).add(domain)
+    return found
 
 
 def read_judgements(connection: Connection, media_id: int) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, delete, select
 
-from federation_audit.store import attributing, evidence, joining, judging, lease
+from federation_audit.store import attributing, evidence, joining, judging, lease, rescans
 from federation_audit.store.clusters import Clusters
 from federation_audit.store.engine import Store
 from federation_audit.store.errors import RebuildWanted
@@ -60,6 +60,7 @@ class Recorder:
         with _uncollected(), self._writing() as connection:
             if records:
                 self._apply(connection, gather(records, self._horizon))
+                rescans.record(connection, self._identities, records, self._horizon)
             if lag is not None:
                 write_state(connection, lag=lag, recorded_at=now_ms())
             passed = {(partition.topic.name, partition.number): offset for partition, offset in offsets.items()}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, Table, delete, func, select
 
-from federation_audit.store.facts import DECISIONS, FLAGGED_FROM, Role
+from federation_audit.store.facts import DECISIONS, FLAGGED_FROM, RECEIVED, RELISTED, RESCANNED, Role
 from federation_audit.store.identities import Identities, TextKind
 from federation_audit.store.periods import first_day
 from federation_audit.store.rows import increase, rows_among
@@ -53,10 +53,12 @@ class Tallies:
     def __init__(self, connection: Connection, identities: Identities) -> None:
         unjudged = [f"answered:{by}:{how}" for by in _UNJUDGED_BY for how in ("accepted", "refused", "unknown")]
         measures = [measure_of(number) for number in range(len(DECISIONS))]
-        ids = identities.texts(connection, TextKind.MARK, [*unjudged, *measures, UNJUDGED, JUDGED_LATE])
+        rescans = (RESCANNED, RELISTED, RECEIVED)
+        ids = identities.texts(connection, TextKind.MARK, [*unjudged, *measures, UNJUDGED, JUDGED_LATE, *rescans])
         self._unjudged = {ids[text] for text in unjudged}
         self._judged = [ids[text] for text in measures]
         self._open, self._late = ids[UNJUDGED], ids[JUDGED_LATE]
+        self._rescanned, self._relisted, self._received = (ids[text] for text in rescans)
         self._order: dict[int, tuple[str, str, str]] = {}
 
     def read(self, connection: Connection, media: Collection[int]) -> dict[int, Standing]:
@@ -99,14 +101,42 @@ class Tallies:
         """Decision and time of the newest judgement; None where there is none."""
         judgements = standing.judgements
         if len(judgements) > 1:
-            if any(stratum not in self._order for *_, stratum in judgements):
-                self._order = {row.id: tuple(row)[1:] for row in connection.execute(select(STRATA))}
-            newest = max(judgements, key=lambda each: (*each[:3], self._order[each[3]]))
+            names = self._names(connection, standing)
+            newest = max(judgements, key=lambda each: (*each[:3], names[each[3]]))
         elif judgements:
             newest = judgements[0]
         else:
             return None
         return newest[2], newest[0]
+
+    def _names(self, connection: Connection, standing: Standing) -> Mapping[int, tuple[str, str, str]]:
+        """Models, policy and hash list of each stratum, at least of those of `standing`."""
+        if any(stratum not in self._order for *_, stratum in standing.judgements):
+            self._order = {row.id: tuple(row)[1:] for row in connection.execute(select(STRATA))}
+        return self._order
+
+    def _counted(self, connection: Connection, standing: Standing) -> list[tuple[int, int, int]]:
+        """Day, decision and stratum of each judgement that counts in its stratum.
+
+        What a rescan judged counts there alone, on the day of the image: what judged it before counts no more, but for
+        the hits of hash lists. A list's hit that a rescan has taken back is none.
+        """
+        marks = dict(standing.marks)
+        rescanned, relisted = marks.get(self._rescanned, 0), marks.get(self._relisted, 0)
+        if not rescanned and not relisted:
+            return [(at // DAY_MS, decision, stratum) for at, _, decision, stratum in standing.judgements]
+        names = self._names(connection, standing)
+        counted = []
+        for at, _, decision, stratum in standing.judgements:
+            is_list = not names[stratum][0]
+            if (decision >= FLAGGED_FROM or not relisted) if is_list else at >= rescanned:
+                counted.append((self._day(marks, at), decision, stratum))
+        return counted
+
+    def _day(self, marks: Mapping[int, int], judged_at: int) -> int:
+        """The day that a judgement of `judged_at` counts on."""
+        by_rescan = judged_at in (marks.get(self._rescanned), marks.get(self._relisted))
+        return (marks.get(self._received, judged_at) if by_rescan else judged_at) // DAY_MS
 
     def write(self, connection: Connection, before: Mapping[int, Standing], after: Mapping[int, Standing]) -> None:
         """Take away what the media of `before` added, and add what those of `after` do."""
@@ -117,15 +147,12 @@ class Tallies:
             earlier = before.get(medium)
             if earlier == standing:
                 continue
-            self._add(connection, standing, 1, tallies, days)
-            _add_periods(standing, 1, periods)
+            self._add(connection, standing, 1, tallies, days, periods)
             if earlier is not None:
-                self._add(connection, earlier, -1, tallies, days)
-                _add_periods(earlier, -1, periods)
+                self._add(connection, earlier, -1, tallies, days, periods)
         for medium, standing in before.items():
             if medium not in after:
-                self._add(connection, standing, -1, tallies, days)
-                _add_periods(standing, -1, periods)
+                self._add(connection, standing, -1, tallies, days, periods)
         _write_counts(connection, TALLIES, ("role", "instance_id", "stratum_id"), tallies, {"incidents": 0})
         _write_counts(connection, PERIODS, ("instance_id", "stratum_id", "first_day"), periods, {})
         _write_days(connection, days)
@@ -137,6 +164,7 @@ class Tallies:
         sign: int,
         tallies: dict[tuple[int, int, int], list[int]],
         days: dict[tuple[int, int, int], int],
+        periods: dict[tuple[int, int, int], list[int]],
     ) -> None:
         tenant = standing.tenant_id
         current = self.current(connection, standing)
@@ -147,8 +175,10 @@ class Tallies:
             days[unjudged_at // DAY_MS, tenant, self._open if current is None else self._late] += sign
         if current is None:
             return
-        days[current[1] // DAY_MS, tenant, self._judged[current[0]]] += sign
-        judged = [(stratum, decision) for _, _, decision, stratum in standing.judgements] + [(NOW, current[0])]
+        days[self._day(dict(standing.marks), current[1]), tenant, self._judged[current[0]]] += sign
+        counted = self._counted(connection, standing)
+        _add_periods(standing, counted, sign, periods)
+        judged = [(stratum, decision) for _, decision, stratum in counted] + [(NOW, current[0])]
         for role, instance in standing.seen:
             for stratum, decision in judged:
                 tally = tallies[role, instance, stratum]
@@ -157,10 +187,15 @@ class Tallies:
                     tally[1] += sign
 
 
-def _add_periods(standing: Standing, sign: int, periods: dict[tuple[int, int, int], list[int]]) -> None:
+def _add_periods(
+    standing: Standing,
+    counted: Collection[tuple[int, int, int]],
+    sign: int,
+    periods: dict[tuple[int, int, int], list[int]],
+) -> None:
     authors = [(instance, day) for (role, instance), day in standing.seen.items() if role == Role.AUTHOR]
-    for judged_at, _, decision, stratum in standing.judgements:
-        for instance, day in authors or ((NOBODY, judged_at // DAY_MS),):
+    for judged_on, decision, stratum in counted:
+        for instance, day in authors or ((NOBODY, judged_on),):
             count = periods[instance, stratum, first_day(day)]
             count[0] += sign
             if decision >= FLAGGED_FROM:

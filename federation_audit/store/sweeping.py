@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Table, delete, exists, func, select
 
-from federation_audit.store import attributing, evidence, joining, judging
+from federation_audit.store import attributing, evidence, joining, judging, rescans
 from federation_audit.store.clusters import Clusters
 from federation_audit.store.facts import FLAGGED_FROM, Horizon
 from federation_audit.store.identities import Identities
@@ -46,6 +46,8 @@ def sweep(
     """One part of a sweep; None when it is the last."""
     first, last = at.done + 1, at.done + SUBJECTS_AT_A_TIME
     if first > _highest(connection):
+        if rescans.drop_old(connection, horizon):
+            return at
         _end(connection, horizon, identities)
         return None
     old = {table.name: _old(connection, table, first, last, horizon) for table in (JUDGEMENTS, MARKS, FLAGS, LOOKS)}

@@ -256,6 +256,49 @@ FORGOTTEN = Table(
 )
 """Actors whose origins observed until then do not count."""
 
+RESCANS = Table(
+    "rescans", METADATA, _text("rescan", primary_key=True), _whole("ordered_at"), _text("state"), _text("job")
+)
+"""Every rescan as it stands: `job` is its message as JSON, without the texts of its policies."""
+
+RESCAN_IMAGES = Table(
+    "rescan_images",
+    METADATA,
+    _whole("rescan_id", primary_key=True),
+    _whole("image", primary_key=True),
+    _whole("at"),
+    _whole("outcome_id"),
+    **_CLUSTERED,
+)
+"""What a rescan said of each image (`store.rescans.image_number`): that of the newest offset, which is `at`."""
+
+RESCAN_COUNTS = Table(
+    "rescan_counts",
+    METADATA,
+    _whole("rescan_id", primary_key=True),
+    _whole("outcome_id", primary_key=True),
+    _whole("images"),
+    **_CLUSTERED,
+)
+"""Derived: how many images of a rescan have each outcome."""
+
+RESCAN_FLIPS = Table(
+    "rescan_flips",
+    METADATA,
+    _whole("rescan_id", primary_key=True),
+    _whole("image", primary_key=True),
+    _whole("tenant_id"),
+    _bytes("sha256"),
+    _text("scan_id"),
+    _whole("judged_at"),
+    _small("before"),
+    _small("after"),
+    _whole("outcome_id"),
+    Index("rescan_flips_judged", "rescan_id", "judged_at"),
+)
+"""The images that a rescan decides differently; of one that judged frames, which do not tell what was decided before,
+all that it decides, with -1 for `before`."""
+
 FROM_MESSAGES = (
     TEXTS,
     STRATA,
@@ -275,5 +318,9 @@ FROM_MESSAGES = (
     PERIODS,
     DAYS,
     FORGOTTEN,
+    RESCANS,
+    RESCAN_IMAGES,
+    RESCAN_COUNTS,
+    RESCAN_FLIPS,
 )
 """All that a rebuild clears and makes anew. What people wrote (reviews, decisions) must never be in it."""

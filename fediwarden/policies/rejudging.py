@@ -6,15 +6,39 @@ rule would not count together. Such pictures are judged by the highest scores al
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from scanner.policy import Policy, media_kind
+from scanner.policy import Judgement, Policy, media_kind
 from schemas.broker import BrokerSettings, Received, check_topics, read_history
 from schemas.messages import Decision, Stage, Verdict
 from schemas.topics import VERDICTS
 
 Flip = tuple[Decision, Decision]
+
+
+class Kept(Protocol):
+    """What of a verdict a policy needs."""
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """The highest of all frames per ``model/label``."""
+
+    @property
+    def media_type(self) -> str:
+        """What the file is."""
+
+    @property
+    def frame_count(self) -> int:
+        """How many frames it has that differ."""
+
+
+def judge_kept(policy: Policy, kept: Kept) -> Judgement | None:
+    """What `policy` makes of what a verdict keeps; None where it keeps not all the scores that are looked at."""
+    if not policy.scores <= kept.scores.keys():
+        return None
+    return policy.judge([kept.scores], media_kind(kept.media_type, kept.frame_count))
 
 
 @dataclass(slots=True)
@@ -48,13 +72,12 @@ class Recount:
             return
         if self.tenant not in ("", verdict.tenant) or verdict.stage not in (Stage.LIVE, Stage.BACKLOG):
             return  # a list or a moderator decided, whatever the policy
-        missing = (self.first.scores | self.second.scores) - verdict.scores.keys()
-        if missing:
+        judged = judge_kept(self.first, verdict), judge_kept(self.second, verdict)
+        if judged[0] is None or judged[1] is None:
             self.incomplete += 1
-            self.lacking.update(missing)
+            self.lacking.update((self.first.scores | self.second.scores) - verdict.scores.keys())
             return
-        kind = media_kind(verdict.media_type, verdict.frame_count)
-        before, after = (policy.judge([verdict.scores], kind).decision for policy in (self.first, self.second))
+        before, after = judged[0].decision, judged[1].decision
         if verdict.policy == self.first.id and verdict.decision is not before:
             self.unlike_recorded += 1
         if verdict.frame_count == 1:

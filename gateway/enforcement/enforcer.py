@@ -60,7 +60,8 @@ class _Found:
 class Enforcer:
     """Sees every verdict of `consumer` through to `done`.
 
-    A verdict that its tenant accepts is done at once, unless `overrides` deny the image. For another, images.archive
+    What was imported is done at once, whatever it says: it is history, and the image may have been judged otherwise
+    since. So is a verdict that its tenant accepts, unless `overrides` deny the image. For another, images.archive
     gets a tombstone (where the decision is reject: what is only to be reviewed is archived on purpose), and the file is
     looked for in the tenant's store, where it has one in `stores`, at once and after each of `checks_s`; what is found
     is purged. Each look is reported in the topic enforcements; one that fails is made again until it succeeds. Only
@@ -137,7 +138,7 @@ class Enforcer:
         if received.fault is not None:
             place = {"partition": received.partition, "offset": received.offset}
             log.error("verdict_unreadable", reason=received.fault.reason, error=str(received.fault), **place)
-        if isinstance(verdict, Verdict) and self._concerns_us(verdict):
+        if isinstance(verdict, Verdict) and not received.imported and self._concerns_us(verdict):
             self._open_case(verdict, replace(received, message=None, key=None))  # a verdict's scores are not needed
         else:
             self._consumer.done(received)
@@ -188,7 +189,7 @@ class Enforcer:
         is_new = case is None
         if case is None:
             case = self._cases[key] = Case()
-        case.add(rejection, received, asyncio.get_running_loop().time(), self._checks_of(rejection, received))
+        case.add(rejection, received, asyncio.get_running_loop().time(), self._checks_of(verdict, received))
         case.must_erase |= self._must_erase(verdict)
         self._open += 1
         if is_new:
@@ -196,11 +197,15 @@ class Enforcer:
             self._tasks.add(task)
             task.add_done_callback(self._ended)
 
-    def _checks_of(self, rejection: Rejection, received: Received) -> tuple[float, ...]:
+    def _checks_of(self, verdict: Verdict, received: Received) -> tuple[float, ...]:
         """When to look again: not at all where nothing can be found, or pict-rs must have stored the file long ago."""
-        if rejection.tenant not in self._stores or not rejection.length:
+        if verdict.tenant not in self._stores or not verdict.length:
             return ()
-        age_s = (now_ms() - max(rejection.judged_at, received.timestamp_ms)) / 1000
+        if verdict.stage is Stage.RESCAN:  # thousands at once, of images that came days before
+            return (
+                () if now_ms() - verdict.received_at > self._settings.checks_s[-1] * 1000 else self._settings.checks_s
+            )
+        age_s = (now_ms() - max(verdict.judged_at, received.timestamp_ms)) / 1000
         return () if age_s > self._settings.checks_s[-1] + _CLOCKS_DIFFER_S else self._settings.checks_s
 
     def _ended(self, task: asyncio.Task[None]) -> None:

@@ -74,6 +74,11 @@ class PdqIndex:
     def __len__(self) -> int:
         return len(self._rows)
 
+    @property
+    def rows(self) -> Rows:
+        """The hashes themselves."""
+        return self._rows
+
     def search(self, queries: Rows) -> list[Near]:
         """Every hash within the distance of one of `queries` (n x 32); the nearest of each query alone."""
         if not len(self._rows) or not len(queries):
@@ -123,10 +128,10 @@ class _Tables:
     def __init__(self, rows: Rows, distance: int) -> None:
         count = _CHUNKS_MANY if len(rows) >= _LARGE else _CHUNKS_FEW
         self._chunks = _cut(count)
-        radii = _radii([length for _, length in self._chunks], distance)
+        radii = choose_radii([length for _, length in self._chunks], distance)
         used = [(chunk, radius) for chunk, radius in zip(self._chunks, radii, strict=True) if radius >= 0]
         self._chunks = [chunk for chunk, _ in used]
-        masks = [_masks(length, radius) for (_, length), radius in used]
+        masks = [masks_within(length, radius) for (_, length), radius in used]
         self._masks = np.concatenate(masks)
         self._chunk_of = np.repeat(np.arange(len(used)), [len(each) for each in masks])
         starts, orders = [], []
@@ -166,7 +171,7 @@ def _cut(chunks: int) -> list[tuple[int, int]]:
     return [(begin, end - begin) for begin, end in pairwise(edges)]
 
 
-def _radii(lengths: Sequence[int], distance: int) -> list[int]:
+def choose_radii(lengths: Sequence[int], distance: int) -> list[int]:
     """How far to look in each chunk, -1 for not at all: the sum of radius + 1 is `distance` + 1.
 
     What is to be looked at grows fast with the radius, so they are as even as can be, wider in the longer chunks.
@@ -178,7 +183,7 @@ def _radii(lengths: Sequence[int], distance: int) -> list[int]:
     return radii
 
 
-def _masks(length: int, radius: int) -> NDArray[np.int64]:
+def masks_within(length: int, radius: int) -> NDArray[np.int64]:
     """Every pattern of at most `radius` bits."""
     return np.array(
         [sum(1 << bit for bit in bits) for count in range(radius + 1) for bits in combinations(range(length), count)],

@@ -28,10 +28,12 @@ _ADDED_MOST = 10_000
 def lessons_of(verdict: Verdict, *, min_quality: int) -> dict[bytes, Note]:
     """The hashes that a verdict teaches, with what is to be known of each.
 
-    Only what a scanner's policy rejected, and only the frames that a rejecting rule saw worst: the others of an
-    animation may be harmless. A list's own match teaches nothing: others' hashes do not become ours.
+    Only what a policy rejected, and only the frames that a rejecting rule saw worst: the others of an animation may be
+    harmless. A rescan may have judged one by the highest scores of all frames: of those, pictures of one frame alone.
+    A list's own match teaches nothing: others' hashes do not become ours.
     """
-    if verdict.decision is not Decision.REJECT or verdict.stage not in _JUDGED:
+    rescanned = verdict.stage is Stage.RESCAN and not verdict.hash_list and verdict.frame_count == 1
+    if verdict.decision is not Decision.REJECT or not (verdict.stage in _JUDGED or rescanned):
         return {}
     learnt: dict[bytes, Note] = {}
     for rule in verdict.rules:
@@ -67,6 +69,7 @@ class Learning:
         self._words: dict[bytes, OverrideSet] = {}
         self._waiting: dict[bytes, Note] = {}
         self._taken_back: set[str] = set()
+        self._unlearnt: dict[bytes, int] = {}
         self._some = asyncio.Event()
         self._full = False
 
@@ -74,10 +77,20 @@ class Learning:
         """Take in one verdict, old or new."""
         if (word := self._words.get(verdict.sha256)) is not None:
             self._take_in(looks_in(verdict).each(), word)
+        if verdict.stage is Stage.RESCAN and not verdict.hash_list and verdict.decision is not Decision.REJECT:
+            self._unlearn(verdict)
         if self._settings.source != "rejections" or len(self._waiting) >= _ADDED_MOST:
             return
         for digest, note in lessons_of(verdict, min_quality=self._settings.min_quality).items():
             self._waiting.setdefault(digest, note)
+            self._some.set()
+
+    def _unlearn(self, verdict: Verdict) -> None:
+        """What is rejected no more is as any other image, unless a person's word lists it."""
+        for digest in looks_in(verdict).each():
+            if self._waiting.get(digest, {}).get("by") == "policy":
+                del self._waiting[digest]
+            self._unlearnt[digest] = verdict.judged_at
             self._some.set()
 
     def heed(self, override: OverrideSet) -> None:
@@ -120,12 +133,15 @@ class Learning:
             self._some.clear()
             taken, self._waiting = self._waiting, {}
             taken_back, self._taken_back = self._taken_back, set()
+            unlearnt, self._unlearnt = self._unlearnt, {}
             try:
-                await asyncio.to_thread(self._write, taken, taken_back)
+                await asyncio.to_thread(self._write, taken, taken_back, unlearnt)
             except ListError as error:
                 log.error("our own rejections are not listed", list=self._settings.list_name, error=str(error))
 
-    def _write(self, taken: Mapping[bytes, Note], taken_back: Iterable[str] = ()) -> None:
+    def _write(
+        self, taken: Mapping[bytes, Note], taken_back: Iterable[str] = (), unlearnt: Mapping[bytes, int] | None = None
+    ) -> None:
         from gateway.lists.hashes import HashSet
 
         name = self._settings.list_name
@@ -145,6 +161,11 @@ class Learning:
             for named in [named for named, note in notes.items() if note.get("override") in gone]:
                 del notes[named]
                 listed.discard(bytes.fromhex(named))
+            for digest, at in (unlearnt or {}).items():
+                note = notes.get(digest.hex(), {})
+                if note.get("by") == "policy" and note["at"] <= at:
+                    del notes[digest.hex()]
+                    listed.discard(digest)
             for digest, note in taken.items():
                 if not _counts(note, notes.get(digest.hex())):
                     continue

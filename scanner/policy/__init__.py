@@ -10,7 +10,7 @@ from scanner.policy.adjustments import Adjustment, Change
 from scanner.policy.conditions import AllOf, AnyOf, AtLeast, CountOf, NoneOf
 from scanner.policy.errors import PolicyError
 from scanner.policy.judging import Judgement, MediaKind, Policy, Rule, media_kind
-from scanner.policy.loading import is_shipped, load_policy, shipped_policies
+from scanner.policy.loading import is_shipped, load_policy, read_policy, shipped_policies
 from scanner.policy.parsing import parse_policy
 from scanner.policy.tenants import PolicySet, load_policies
 
@@ -33,5 +33,6 @@ __all__ = [
     "load_policy",
     "media_kind",
     "parse_policy",
+    "read_policy",
     "shipped_policies",
 ]

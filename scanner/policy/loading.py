@@ -21,18 +21,23 @@ def load_policy(given: Path | None, labels: Collection[str], embedders: Collecti
 
     `labels` and `embedders` as of `parse_policy`. Raises `PolicyError`.
     """
+    text, source = read_policy(given)
+    return parse_policy(text, labels, source=source, embedders=embedders)
+
+
+def read_policy(given: Path | None) -> tuple[str, str]:
+    """The text of a policy, `given` as to `load_policy`, and what errors call it. Raises `PolicyError`."""
     name = DEFAULT if given is None else str(given)
     if is_shipped(given):
         text = importlib.resources.files("scanner").joinpath(f"policies/{name}.toml").read_text(encoding="utf-8")
-        return parse_policy(text, labels, source=f"policies/{name}.toml", embedders=embedders)
+        return text, f"policies/{name}.toml"
     assert given is not None
     try:
-        text = given.read_text(encoding="utf-8")
+        return given.read_text(encoding="utf-8"), str(given)
     except (OSError, UnicodeDecodeError) as error:
         shipped = ", ".join(shipped_policies())
         what = f"the policy file cannot be read: {error}; scanner.policy names a file, or one of {shipped}"
         raise PolicyError(str(given), what) from error
-    return parse_policy(text, labels, source=str(given), embedders=embedders)
 
 
 def is_shipped(given: Path | None) -> bool:

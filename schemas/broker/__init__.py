@@ -19,6 +19,7 @@ from schemas.broker.producer import Producer, Published
 from schemas.broker.records import Received
 from schemas.broker.settings import BrokerSettings
 from schemas.broker.tail import Tail
+from schemas.broker.windows import Window, find_windows, start_group
 
 __all__ = [
     "AssignedReader",
@@ -40,10 +41,13 @@ __all__ = [
     "Tail",
     "TopicChange",
     "TopicsNotReady",
+    "Window",
     "apply_topics",
     "check_topics",
     "diff_topics",
     "find_newest",
+    "find_windows",
     "open_logs",
     "read_history",
+    "start_group",
 ]

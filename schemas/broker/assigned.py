@@ -27,7 +27,7 @@ _STOP_WITHIN_S = 5.0
 
 
 class AssignedReader:
-    """All partitions of `topics`, each read in order from where `starts` says, else from its beginning.
+    """All partitions of `topics`, each read in order from where `starts` says, else from its beginning, or its end.
 
     For a reader that keeps its offsets with what it made of the records: nothing is committed to Kafka, and nobody
     shares the work. An offset that the log does not have (any more) is taken for its beginning. Partitions added later
@@ -35,12 +35,19 @@ class AssignedReader:
     """
 
     def __init__(
-        self, settings: BrokerSettings, topics: Sequence[TopicSpec], *, starts: Mapping[Partition, int], client_id: str
+        self,
+        settings: BrokerSettings,
+        topics: Sequence[TopicSpec],
+        *,
+        starts: Mapping[Partition, int],
+        client_id: str,
+        others_from_end: bool = False,
     ) -> None:
         self._settings = settings
         self._topics = {topic.full_name(settings.topic_prefix): topic for topic in topics}
         self._starts = {TopicPartition(self._full_name(at.topic), at.number): offset for at, offset in starts.items()}
         self._client_id = client_id
+        self._others_from_end = others_from_end
         self._client: AIOKafkaConsumer | None = None
         self._reader: Reader | None = None
         self._look_again_at = 0.0
@@ -123,8 +130,9 @@ class AssignedReader:
             reader.start_at(tp, offset)
         new = [tp for tp in found if tp not in before]
         beginnings = await client.beginning_offsets(new)
+        others = await client.end_offsets(new) if self._others_from_end else beginnings
         for tp in new:
-            reader.start_at(tp, max(self._starts.get(tp, 0), beginnings[tp]))
+            reader.start_at(tp, max(self._starts.get(tp, others[tp]), beginnings[tp]))
 
     def _full_name(self, topic: TopicSpec) -> str:
         return topic.full_name(self._settings.topic_prefix)

@@ -18,6 +18,7 @@ from schemas.broker.offsets import OffsetTracker
 from schemas.broker.reading import Reader
 from schemas.broker.records import Received
 from schemas.broker.settings import BrokerSettings
+from schemas.codec import NO_VIEWS, Views
 from schemas.topics import TopicSpec
 
 log = structlog.get_logger("schemas.broker")
@@ -48,6 +49,7 @@ class Consumer:
     leaves. `instance` is Kafka's static membership (``group.instance.id``): such a member does not leave at `stop`, and
     whoever comes back under the same name within the session time-out has its partitions at once, without a rebalance.
     The name must be this member's own: of two that bear it, the one that came first ends with `InstanceTaken`.
+    `views` are what to read records as, in the place of whole messages (`schemas.codec.Views`).
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Consumer:
         drain_s: float = 3.0,
         session_timeout_s: float = 10.0,
         instance: str | None = None,
+        views: Views = NO_VIEWS,
     ) -> None:
         self._settings = settings
         self._topics = {topic.full_name(settings.topic_prefix): topic for topic in topics}
@@ -68,6 +71,7 @@ class Consumer:
         self._drain_s = drain_s
         self._session_timeout_s = session_timeout_s
         self._instance = instance
+        self._views = views
         self._expelled_at: deque[float] = deque(maxlen=_EXPELLED_TIMES)
         self._impersonated = False
         self._odd_at: list[float] = []
@@ -106,7 +110,7 @@ class Consumer:
             raise unavailable(self._settings.bootstrap_servers, error) from error
         client.subscribe(list(self._topics), listener=_Rebalances(self))
         self._client = client
-        self._reader = Reader(client, self._topics, epoch=lambda: self._epoch)
+        self._reader = Reader(client, self._topics, epoch=lambda: self._epoch, views=self._views)
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
                 await client.start()

@@ -9,7 +9,7 @@ from aiokafka import errors as kafka
 
 from schemas.broker.positions import find_starts
 from schemas.broker.records import Received, read_record
-from schemas.codec import CodecError
+from schemas.codec import NO_VIEWS, CodecError, Views
 from schemas.topics import TopicSpec
 
 log = structlog.get_logger("schemas.broker")
@@ -38,11 +38,17 @@ class Reader:
     """
 
     def __init__(
-        self, client: AIOKafkaConsumer, topics: Mapping[str, TopicSpec], *, epoch: Callable[[], int] = lambda: 0
+        self,
+        client: AIOKafkaConsumer,
+        topics: Mapping[str, TopicSpec],
+        *,
+        epoch: Callable[[], int] = lambda: 0,
+        views: Views = NO_VIEWS,
     ) -> None:
         self._client = client
         self._topics = topics
         self._epoch = epoch
+        self._views = views
         self._next: dict[TopicPartition, int] = {}
         self._failures: dict[TopicPartition, int] = {}
         self._singles: dict[TopicPartition, int] = {}
@@ -143,7 +149,7 @@ class Reader:
         for record in records[-1:]:
             self._next[TopicPartition(record.topic, record.partition)] = record.offset + 1
         epoch = self._epoch()
-        return [read_record(record, self._topics, epoch) for record in records]
+        return [read_record(record, self._topics, epoch, self._views) for record in records]
 
     async def _go_back_to(self, partitions: Iterable[TopicPartition]) -> None:
         """Go back in each of `partitions`; those that an error leaves out are gone back to before the next read."""

@@ -47,6 +47,7 @@ from schemas.messages.overrides import (
     OverrideKind,
     OverrideSet,
 )
+from schemas.messages.promotions import ModelsPromoted
 from schemas.messages.rescans import (
     Rejudged,
     RescanId,
@@ -78,6 +79,7 @@ MESSAGES: tuple[type[Message], ...] = (
     ActorForgotten,
     RescanOrdered,
     RescanJudged,
+    ModelsPromoted,
 )
 """Every message there is; `schemas.codec` dispatches on this."""
 
@@ -99,6 +101,7 @@ __all__ = [
     "ImageFailed",
     "ImageSubmitted",
     "Message",
+    "ModelsPromoted",
     "OriginAuthor",
     "OriginCommunity",
     "OriginHost",

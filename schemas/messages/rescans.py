@@ -89,6 +89,11 @@ class RescanOrdered(Message):
     changed_at: EpochMs
     note: Annotated[str, Field(max_length=500)] = ""
 
+    @property
+    def group(self) -> str:
+        """The consumer group of those who work on it, without the prefix."""
+        return f"rescan-{self.rescan}"
+
 
 class Rejudged(BaseModel):
     """One image judged again. `offset` is where the record that it was judged from stands, in the partition of all.
@@ -131,3 +136,8 @@ class RescanJudged(Message):
     images: Annotated[tuple[Rejudged, ...], Field(max_length=500)] = ()
     judged_at: EpochMs
     worker: str = ""
+
+    @property
+    def key(self) -> bytes:
+        """Its key in the topic."""
+        return f"{self.rescan}/{self.topic}/{self.partition}".encode("ascii")

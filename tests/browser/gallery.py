@@ -2,7 +2,8 @@
 
 python -m tests.browser.gallery --pages http://127.0.0.1:14061 --password PASSWORD docs/images
 
-Needs a Chromium and the demo (`fediwarden demo`) with its admin's password. Long pages are cut; colours are reduced.
+Needs a Chromium and the demo (`fediwarden demo`) with its admin's password; for the pictures of a rescan, one that was
+ordered in it (`fediwarden rescan --since 7d --dry-run`). Long pages are cut; colours are reduced.
 """
 
 import argparse
@@ -30,6 +31,7 @@ PAGES = {
     "report": f"/decisions/{INSTANCE}/report",
     "exports": "/exports",
     "sent": "/sent",
+    "rescans": "/rescans",
     "users": "/users",
     "actions": "/actions",
     "account": "/account",
@@ -53,6 +55,11 @@ def main() -> None:
             for name, path in PAGES.items():
                 page.goto(path)
                 _keep(page, options.folder / f"{name}-{look}.png", width)
+            page.goto("/rescans")
+            if page.locator("[data-opens]").count():
+                page.locator("[data-opens]").first.click()
+                page.wait_for_url("**/rescans/*")
+                _keep(page, options.folder / f"rescan-{look}.png", width)
             page.context.close()
         browser.close()
 

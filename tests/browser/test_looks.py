@@ -11,7 +11,17 @@ from tests.pages import WORDS
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
-PATHS = ("/style", "/overview", "/instances", "/account", "/users", "/users/viewer", "/actions", "/nowhere")
+PATHS = (
+    "/style",
+    "/overview",
+    "/instances",
+    "/rescans",
+    "/account",
+    "/users",
+    "/users/viewer",
+    "/actions",
+    "/nowhere",
+)
 PHONE = {"width": 360, "height": 740}
 DESK = {"width": 1280, "height": 800}
 LOOKS: dict[str, dict[str, Any]] = {

@@ -17,15 +17,28 @@ from federation_audit.store.engine import Store
 from federation_audit.store.errors import StoreError
 from federation_audit.store.migrating import check_schema
 from federation_audit.store.queries import read_instances, read_offsets
+from federation_audit.store.rescans import read_said
 from federation_audit.store.state import read_state
 from schemas.broker import AssignedReader, BrokerSettings, Partition, Producer
 from schemas.clock import now_ms
-from schemas.messages import Decision, Message, OriginObserved, Verdict
+from schemas.messages import Decision, Message, OriginObserved, RescanJudged, RescanOrdered, Verdict
 from schemas.pseudonyms import Pseudonyms
 from schemas.topics import ANSWERS, ORIGINS, VERDICTS
 from tests.postgres import running_postgres
 from tests.processes import Pipeline, Process, environment_of_process, wait_until
-from tests.stores import TOPIC_OF, answered, content, judged, open_store, seen, sqlite_url, write
+from tests.stores import (
+    TOPIC_OF,
+    again,
+    answered,
+    content,
+    judged,
+    open_store,
+    ordered,
+    rejudged,
+    seen,
+    sqlite_url,
+    write,
+)
 
 pytestmark = pytest.mark.kafka
 
@@ -39,6 +52,10 @@ def publish(kafka: BrokerSettings, messages: Sequence[Message]) -> None:
 
 
 def key_of(message: Message) -> bytes:
+    if isinstance(message, RescanOrdered):
+        return message.rescan.encode()
+    if isinstance(message, RescanJudged):
+        return message.key
     return getattr(message, "sha256", b"") or getattr(message, "pseudonym", b"") or b"url"
 
 
@@ -210,13 +227,19 @@ def test_on_postgresql_kills_outages_and_rights_taken_away_change_no_count(fresh
 
 
 def test_a_rebuild_gives_the_same_content_with_a_process_that_records_and_without(fresh_kafka, tmp_path):
-    publish(fresh_kafka, invented(300, seed=3))
+    job = ordered(at=now_ms() - 1_000)
+    said = [again(number, after=Decision.REJECT if number % 3 else Decision.ACCEPT) for number in range(900)]
+    batches = [rejudged(*said[first : first + 500], at=now_ms()) for first in (0, 400)]
+    publish(fresh_kafka, [*invented(300, seed=3), job, *batches])
     alone = run(fresh_kafka, tmp_path, "rebuild")
     assert alone.returncode == 0, alone.stderr
-    assert "360 records read" in alone.stdout
+    assert "363 records read" in alone.stdout
     url = sqlite_url(tmp_path)
     with Store(url) as store:
         before = content(store)
+        with store.reading() as connection:
+            found = read_said(connection, job)
+    assert (found.spoken, found.flips) == (900, 600), "what two batches say of one image counts once"
     with recording(fresh_kafka, tmp_path) as (_, process):
         beside = run(fresh_kafka, tmp_path, "rebuild")
         assert (beside.returncode, beside.stdout) == (0, alone.stdout), beside.stderr

@@ -1,11 +1,8 @@
 """A scanner in a process of its own: signals, and models and decoders that hang."""
 
 import asyncio
-import contextlib
 import os
 import signal
-import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +11,13 @@ import pytest
 from scanner.models.model import ModelHung
 from scanner.scanning import HANGS
 from schemas.broker import BrokerSettings
-from schemas.messages import (
-    ImageSubmitted,
-    Verdict,
-)
+from schemas.messages import ImageSubmitted, Verdict
 from schemas.topics import IMAGES_BACKLOG, VERDICTS
 from tests.scanners import (
-    KEYRING,
-    PATIENCE_S,
     Observed,
     jpeg,
     observing,
+    scanner_process,
     scanning,
     submit,
     submitted,
@@ -34,61 +27,6 @@ from tests.topics import read_topic
 from tests.unit.scanner.stub_models import RedModel
 
 pytestmark = pytest.mark.kafka
-
-
-PROCESS = """
-import asyncio, os, sys, threading
-from pathlib import Path
-from scanner.service import run_scanner
-from scanner.settings import ScannerSettings
-from schemas.broker import BrokerSettings
-from schemas.keyring import Keyring
-from tests.scanners import RED_POLICY
-from tests.unit.scanner.stub_models import RedModel, is_green
-
-broker = BrokerSettings(bootstrap_servers=sys.argv[1], topic_prefix=sys.argv[2])
-keyring = Keyring.load(Path(sys.argv[3]))
-def hang_on_green(batch):
-    if "HANG_AT_ONCE" in os.environ or any(is_green(colour) for colour in batch):
-        print("hanging", flush=True)
-        threading.Event().wait()
-
-settings = ScannerSettings(announce_s=0.2, {settings})
-
-class Slow(RedModel):
-    def prepare(self, image):
-        if "HANG_IN_PREPARE" in os.environ and is_green(image.getpixel((0, 0))):
-            threading.Event().wait()
-        return super().prepare(image)
-
-asyncio.run(run_scanner(settings, broker, keyring, models=[Slow(hang_on_green)], policy=RED_POLICY))
-"""
-
-
-@contextlib.asynccontextmanager
-async def scanner_process(
-    broker: BrokerSettings, folder: Path, settings: str = ""
-) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A scanner in a process of its own, with a model that hangs on a green picture."""
-    KEYRING.save(folder / "keys.json")
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        PROCESS.format(settings=settings),
-        broker.bootstrap_servers,
-        broker.topic_prefix,
-        str(folder / "keys.json"),
-        cwd=Path(__file__).parents[2],
-        stdout=asyncio.subprocess.PIPE,
-        limit=16 << 20,  # of what nobody reads
-    )
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
 
 
 def test_an_image_that_models_hang_on_ends_a_few_scanners_and_no_more(

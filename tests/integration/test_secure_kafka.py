@@ -43,6 +43,8 @@ from schemas.topics import (
     IMAGES_DEAD,
     ORIGINS,
     OVERRIDES,
+    RESCAN_JOBS,
+    RESCANS,
     TOPICS,
     VERDICTS,
 )
@@ -258,7 +260,7 @@ def test_the_rights_that_the_docs_name_are_what_an_enforcer_needs_and_one_that_l
 
 def test_the_rights_that_the_docs_name_are_what_relay_lemmy_and_audit_need(secure):
     plain = BrokerSettings(bootstrap_servers=secure.plain, topic_prefix="sides.")
-    topics = (ANSWERS, ENFORCEMENTS, IMAGES_ARCHIVE, IMAGES_DEAD, ORIGINS, OVERRIDES, VERDICTS)
+    topics = (ANSWERS, ENFORCEMENTS, IMAGES_ARCHIVE, IMAGES_DEAD, ORIGINS, OVERRIDES, RESCAN_JOBS, RESCANS, VERDICTS)
     sample = SAMPLES["origin-observed-1"]
     assert isinstance(sample, OriginObserved)
     told = sample.model_copy(update={"sha256": SHA256})

@@ -30,6 +30,7 @@ from schemas.messages import (
     EnforcementReported,
     ImageFailed,
     Message,
+    Stage,
     Verdict,
 )
 from schemas.topics import ANSWERS, ENFORCEMENTS, IMAGES_DEAD, VERDICTS, TopicSpec
@@ -200,6 +201,16 @@ def test_of_several_verdicts_the_earliest_counts_for_the_time_and_the_strictest_
     ]
     (each,) = state(answer, *verdicts).judged
     assert (each.decision, each.judged_after_ms, each.refused_at) == (Decision.REJECT, 2000, at + 9000)
+
+
+def test_a_rescan_is_no_late_judgement_of_a_request():
+    again = judged("a", Decision.REJECT, at=NOW - HOUR + 60_000, stage=Stage.RESCAN, rescan="r")
+    found = state(answered("a"), judged("a"), again)
+    assert ids(found.judged) == ["a"]
+    assert found.rejected == []
+    assert ids(state(answered("a"), again).open) == ["a"]
+    unanswered = judged("b", image=1, at=NOW - HOUR, stage=Stage.RESCAN, rescan="r")
+    assert state(answered("a"), unanswered).judged_without_answer == 0
 
 
 def test_a_verdict_counts_more_than_a_dead_letter_of_another_copy():

@@ -64,6 +64,11 @@ def test_an_overrides_verdict_is_nobodys_judgement():
     assert dict(tally([said("a", ACCEPT)], live).comparison().decisions) == {(ACCEPT, ACCEPT): 1}
 
 
+def test_what_a_rescan_made_of_it_later_is_not_what_was_decided_live():
+    live = [said("a", ACCEPT), said("a", REJECT, stage=Stage.RESCAN, rescan="r")]
+    assert dict(tally([said("a", ACCEPT)], live).comparison().decisions) == {(ACCEPT, ACCEPT): 1}
+
+
 @settings(deadline=None)
 @given(
     st.dictionaries(st.sampled_from("abcdefgh"), st.sampled_from(Decision)),

@@ -1,6 +1,7 @@
 import asyncio
 import subprocess
 import sys
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -72,6 +73,7 @@ def announcement(
     age_s: float = 0,
     healthy: bool = True,
     leaving: bool = False,
+    changing: bool = False,
 ) -> Received:
     return received(
         ScannerAnnounced(
@@ -82,6 +84,7 @@ def announcement(
             device="cpu",
             healthy=healthy,
             leaving=leaving,
+            changing=changing,
             announced_at=now_ms() - int(age_s * 1000),
         )
     )
@@ -135,6 +138,43 @@ def test_while_two_scanners_judge_differently_the_latest_verdict_counts() -> Non
     verdicts.observe(verdict(policy="p1", judged_at=10))
     found = verdicts.known("default", SHA)
     assert found is not None and found.decision is Decision.REJECT
+
+
+def test_old_verdicts_count_while_a_scanner_with_the_old_models_is_left_and_not_after() -> None:
+    """Models are promoted: scanners leave one after another, and come back under other names."""
+    new = {"safety-m": "cccc", "open-nsfw": "bbbb"}
+    other = b"\x02" * 32
+    verdicts = make()
+    for name in ("one", "two"):
+        verdicts.observe(announcement(name, changing=True))
+    verdicts.observe(verdict("a", judged_at=1))
+    verdicts.observe(verdict("b", sha256=other, judged_at=1))
+    verdicts.observe(announcement("one", changing=True, leaving=True))
+    verdicts.observe(announcement("one-again", models=new))
+    assert verdicts.known("default", SHA) is not None
+    verdicts.observe(verdict("c", models=new, judged_at=2, decision=Decision.REJECT))
+    found = verdicts.known("default", SHA)
+    assert found is not None and found.decision is Decision.REJECT
+
+    verdicts.observe(announcement("two", changing=True, leaving=True))
+    assert verdicts.known("default", other) is None
+    verdicts.observe(announcement("two-again", models=new))
+    assert verdicts.known("default", other) is None
+    found = verdicts.known("default", SHA)
+    assert found is not None and found.decision is Decision.REJECT
+
+    verdicts.observe(announcement("back", models=MODELS))  # rolled back: what the old models said holds again
+    assert verdicts.known("default", other) is not None
+
+
+def test_old_verdicts_are_forgotten_when_the_last_scanner_with_the_old_models_dies() -> None:
+    clock = Clock()
+    verdicts = make(clock)
+    verdicts.observe(announcement("old"))
+    verdicts.observe(verdict())
+    clock.at += ANNOUNCED_WITHIN_S
+    verdicts.observe(announcement("new", models={"safety-m": "cccc"}))
+    assert verdicts.known("default", SHA) is None
 
 
 def test_a_scanner_that_is_silent_too_long_no_longer_counts() -> None:
@@ -227,6 +267,73 @@ def test_a_verdict_after_the_waiting_ended_is_still_learnt() -> None:
     assert verdicts.waiting_count == 0
 
 
+def rescanned(decision: Decision, *, policy: str = "p2", at: int = 10, **changes: object) -> Received:
+    message = verdict(decision=decision, policy=policy, judged_at=at).message
+    assert message is not None
+    return received(message.model_copy(update={"stage": Stage.RESCAN, "rescan": "r", **changes}))
+
+
+def known(*records: Received, tenant: str = "default", sha256: bytes = SHA) -> Decision | None:
+    verdicts = make()
+    for record in records:
+        verdicts.observe(record)
+    found = verdicts.known(tenant, sha256)
+    return None if found is None else found.decision
+
+
+REJECTED = verdict(decision=Decision.REJECT)
+ANNOUNCED = {"p1": announcement(), "p2": announcement(policies={EVERY_TENANT: "p2"})}
+
+
+@pytest.mark.parametrize("live", ["p1", "p2"])
+def test_a_rescan_takes_the_place_of_what_is_known_whichever_of_the_two_policies_is_in_force(live: str) -> None:
+    assert known(ANNOUNCED[live], REJECTED, rescanned(Decision.ACCEPT)) is Decision.ACCEPT
+    assert known(ANNOUNCED[live], verdict(), rescanned(Decision.REJECT)) is Decision.REJECT
+
+
+@pytest.mark.parametrize("live", ["p1", "p2"])
+def test_a_rescan_that_is_undone_is_known_by_what_stood_before(live: str) -> None:
+    undone = rescanned(Decision.REJECT, policy="p1", at=11)
+    assert known(ANNOUNCED[live], REJECTED, rescanned(Decision.ACCEPT), undone) is Decision.REJECT
+
+
+def test_once_a_third_policy_is_in_force_what_a_rescan_said_is_not_known() -> None:
+    third = announcement(policies={EVERY_TENANT: "p3"})
+    assert known(third, REJECTED, rescanned(Decision.ACCEPT)) is None
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_live_verdict_that_is_newer_than_the_rescan_counts_whichever_is_read_first(order: int) -> None:
+    both = [verdict(judged_at=20), rescanned(Decision.REJECT, at=10)][::order]
+    assert known(ANNOUNCED["p1"], *both) is Decision.ACCEPT
+
+
+def test_what_a_rescan_said_for_one_tenant_is_not_known_to_another() -> None:
+    assert known(ANNOUNCED["p1"], REJECTED, rescanned(Decision.ACCEPT), tenant="other") is Decision.REJECT
+
+
+def test_a_rescans_hit_on_a_list_is_for_the_list_to_answer() -> None:
+    hit = rescanned(Decision.REJECT, policy="", models={}, hash_list="known@2")
+    assert known(ANNOUNCED["p1"], verdict(), hit) is Decision.ACCEPT
+
+
+def test_one_scan_is_reported_as_the_rescan_left_it() -> None:
+    verdicts = make()
+    for record in (REJECTED, rescanned(Decision.ACCEPT), verdict(decision=Decision.REVIEW, judged_at=20)):
+        verdicts.observe(record)
+    verdicts.observe(rescanned(Decision.REJECT, at=15))
+    found = verdicts.judged("scan")
+    assert found is not None and found.decision is Decision.REVIEW
+
+
+def test_no_more_of_a_rescan_is_kept_than_of_other_verdicts() -> None:
+    verdicts = make(known=2)
+    verdicts.observe(announcement())
+    for number in range(3):
+        verdicts.observe(rescanned(Decision.REJECT, policy="p1", sha256=bytes([number]) * 32))
+    assert [verdicts.known("default", bytes([n]) * 32) is not None for n in range(3)] == [False, True, True]
+
+
 def test_tombstones_and_poison_records_change_nothing() -> None:
     verdicts = make()
     verdicts.observe(received(None))
@@ -255,3 +362,35 @@ print((resident() - before) // 10_000)
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert int(ended.stdout) < 2500, "bytes of memory for each verdict"
+
+
+def imported(record: Received) -> Received:
+    return replace(record, imported=True)
+
+
+def test_what_was_imported_is_known_and_answers_nobody_that_waits():
+    async def scenario() -> None:
+        verdicts = make()
+        verdicts.observe(announcement())
+        waiting = verdicts.expect("scan")
+        verdicts.observe(imported(verdict("scan", decision=Decision.REJECT)))
+        assert not waiting.done()
+        known = verdicts.known("default", SHA)
+        assert known is not None
+        assert known.decision is Decision.REJECT
+
+    asyncio.run(scenario())
+
+
+def test_what_was_imported_takes_the_place_of_nothing_newer():
+    verdicts = make()
+    verdicts.observe(announcement())
+    verdicts.observe(verdict("new", judged_at=2))
+    verdicts.observe(imported(verdict("old", judged_at=1, decision=Decision.REJECT)))
+    known = verdicts.known("default", SHA)
+    assert known is not None
+    assert known.decision is Decision.ACCEPT
+    verdicts.observe(imported(verdict("newer", judged_at=3, decision=Decision.REJECT)))
+    known = verdicts.known("default", SHA)
+    assert known is not None
+    assert known.decision is Decision.REJECT

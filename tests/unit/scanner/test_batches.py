@@ -122,3 +122,43 @@ def test_an_item_that_nobody_announced_is_refused() -> None:
 
     with pytest.raises(RuntimeError, match="nobody announced"):
         asyncio.run(run())
+
+
+def test_what_is_put_behind_waits_for_all_that_is_there_or_announced() -> None:
+    async def run() -> list[list[str]]:
+        batcher: Batcher[str] = Batcher(max_weight=2, max_wait_s=3600.0)
+        for item in ("b1", "b2", "b3"):
+            batcher.put_behind(item)
+        for item in ("a1", "a2", "a3"):
+            batcher.expect()
+            batcher.put(item)
+        batcher.expect()
+        taking = asyncio.create_task(batcher.take())
+        batches = [await taking]
+        third = asyncio.create_task(batcher.take())
+        await asyncio.sleep(0)
+        assert not third.done()  # "a3" may have company: that is announced
+        batcher.withdraw()
+        batches.append(await third)
+        batcher.expect()
+        behind = asyncio.create_task(batcher.take())
+        await asyncio.sleep(0.01)
+        assert not behind.done()  # an announced item is waited for, whatever is behind
+        batcher.put("a4")
+        batches.append(await behind)
+        batches += [await batcher.take(), await batcher.take()]
+        batcher.close()
+        assert await batcher.take() == []
+        return batches
+
+    assert asyncio.run(run()) == [["a1", "a2"], ["a3"], ["a4"], ["b1", "b2"], ["b3"]]
+
+
+def test_what_is_behind_when_it_closes_is_given_out() -> None:
+    async def run() -> list[list[str]]:
+        batcher: Batcher[str] = Batcher(max_weight=8, max_wait_s=3600.0)
+        batcher.put_behind("b")
+        batcher.close()
+        return [await batcher.take(), await batcher.take()]
+
+    assert asyncio.run(run()) == [["b"], []]

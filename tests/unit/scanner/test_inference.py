@@ -216,3 +216,50 @@ def test_vectors_that_are_no_unit_vectors_are_refused(vectors: list[list[float]]
     model = WordModel(lambda _: np.array(vectors, dtype=np.float32))
     with pytest.raises(ScoresUnusable, match=said):
         embed_frames([model], [(np.ones(3),)])
+
+
+def test_an_image_behind_is_scored_in_parts_and_live_ones_have_their_turn_between_them() -> None:
+    seen: list[str] = []
+
+    def note(batch: Sequence[Prepared]) -> None:
+        seen.append("live" if batch[0][0] > 200 else "behind")
+
+    async def run() -> tuple[ImageScores, ImageScores]:
+        model = RedModel(note)
+        inference = Inference([model, WordModel()], batch=2, max_wait_s=1.0, hang_s=60.0)
+        frames = [(red, 1, 1) for red in (10, 20, 30, 40, 50)]
+        animation = PreparedImage(
+            tuple((model.prepare(Image.new("RGB", (4, 4), colour)),) * 2 for colour in frames), 1.0
+        )
+        live = PreparedImage(((np.array([255.0, 0.0, 0.0]),) * 2,), 1.0)
+        behind = asyncio.create_task(inference.score_behind(animation))
+        running = asyncio.create_task(inference.run())
+        while not seen:
+            await asyncio.sleep(0)
+        inference.expect()
+        outcomes = await asyncio.gather(behind, inference.score(live))
+        inference.close()
+        await running
+        return outcomes
+
+    behind, live = asyncio.run(run())
+    assert seen == ["behind", "live", "behind", "behind"]
+    assert [frame["red/red"] for frame in behind.frames] == [pytest.approx(red / 255) for red in (10, 20, 30, 40, 50)]
+    assert behind.features["words"].shape == (5, 3)
+    assert [frame["red/red"] for frame in live.frames] == [1.0]
+
+
+def test_images_behind_share_batches_but_for_those_that_are_to_be_alone() -> None:
+    async def run() -> list[int]:
+        model = RedModel()
+        inference = Inference([model], batch=4, max_wait_s=1.0, hang_s=60.0)
+        images = [image_of(model, (red, 0, 0)) for red in range(6)]
+        scores = [asyncio.create_task(inference.score_behind(image, alone=red < 2)) for red, image in enumerate(images)]
+        await asyncio.sleep(0)
+        running = asyncio.create_task(inference.run())
+        await asyncio.gather(*scores)
+        inference.close()
+        await running
+        return model.batches
+
+    assert asyncio.run(run()) == [1, 1, 4]

@@ -20,6 +20,7 @@ DESIGNED = {
     "overrides",
     "rescans",
     "rescan.jobs",
+    "models.promoted",
     "images.dead",
 }
 

@@ -2,10 +2,12 @@
 
 import pytest
 
+from federation_audit.assessing.exposure import flagged_strata
 from federation_audit.store.engine import Store
 from federation_audit.store.facts import Role
 from federation_audit.store.queries import (
     Count,
+    read_author_instances,
     read_days,
     read_flagged,
     read_incidents,
@@ -15,7 +17,7 @@ from federation_audit.store.queries import (
     read_origins,
     read_strata,
 )
-from schemas.messages import AnsweredBy, Confidence, Decision, Stage
+from schemas.messages import AnsweredBy, Confidence, Decision, Stage, Verdict
 from schemas.topics import DAY_MS
 from tests.stores import NOON, answered, failed, judged, pdq, pseudonym, removed, seen, sha, write
 
@@ -83,6 +85,89 @@ def test_each_stratum_keeps_its_own_count_and_the_newest_verdict_is_the_state_no
     assert by_policy == {"p1": Count(1, 1), "p2": Count(1, 0)}
     assert instance.now == Count(1, 0)
     assert [(each["decision"], each["rules"]) for each in judgements] == [("accept", []), ("reject", ["explicit"])]
+
+
+def rescanned(image: int, decision: Decision, *, at: int, policy: str = "p2", hash_list: str = "") -> Verdict:
+    return judged(image, decision, at=at, policy=policy, stage=Stage.RESCAN, hash_list=hash_list, came=NOON)
+
+
+def strata_of(store: Store, domain: str) -> dict[str, Count]:
+    """An instance's count in each stratum, by policy or hash list; those without any are left out."""
+    with store.reading() as connection:
+        instance, strata = read_instance(connection, domain), read_strata(connection)
+    return {strata[number].policy or strata[number].hash_list: each for number, each in instance.strata.items()}
+
+
+def test_a_rescan_moves_the_count_to_the_new_stratum_and_back_when_it_is_undone(store):
+    write(store, [judged(1, at=NOON), judged(2, REJECT, at=NOON), seen(1, "a.example"), seen(2, "a.example")])
+    assert strata_of(store, "a.example") == {"p1": Count(2, 1)}
+    later = NOON + DAY_MS
+    write(store, [rescanned(1, REJECT, at=later)])
+    assert strata_of(store, "a.example") == {"p1": Count(1, 1), "p2": Count(1, 1)}
+    write(store, [rescanned(2, REJECT, at=later)])
+    assert strata_of(store, "a.example") == {"p2": Count(2, 2)}
+    assert count(store, "a.example") == Count(2, 2)
+    write(store, [rescanned(n, d, at=later + 1, policy="p1") for n, d in ((1, Decision.ACCEPT), (2, REJECT))])
+    assert strata_of(store, "a.example") == {"p1": Count(2, 1)}
+    assert count(store, "a.example") == Count(2, 1)
+    with store.reading() as connection:
+        assert connection.exec_driver_sql("SELECT SUM(exposed), SUM(flagged) FROM periods").one() == (2, 1)
+
+
+def test_what_a_rescan_takes_out_of_a_stratum_is_not_flagged_there_for_the_statistics(store):
+    write(store, [judged(1, REJECT, at=NOON), judged(2, REJECT, at=NOON), rescanned(1, REJECT, at=NOON + 5)])
+    with store.reading() as connection:
+        strata = read_strata(connection)
+        flagged = flagged_strata(connection, strata)
+        media = {number: bytes(hash_) for number, hash_ in connection.exec_driver_sql("SELECT id, sha256 FROM media")}
+    by_policy = {media[number]: [strata[each].policy for each in found] for number, found in flagged.items()}
+    assert by_policy == {sha(1): ["p2"], sha(2): ["p1"]}
+
+
+def test_the_instances_of_media_are_those_surely_known_of_the_file_or_of_its_names(store):
+    link = seen(2, alias="x.webp")
+    by_name = seen(None, "b.example", alias="x.webp")
+    unsure = seen(3, "c.example", sure=Confidence.POSSIBLE)
+    write(
+        store,
+        [judged(n) for n in (1, 2, 3)],
+        [seen(1, "a.example"), seen(1, "d.example", post="2"), link, by_name, unsure],
+    )
+    asked = {("default", sha(number)) for number in (1, 2, 3, 4)} | {("other", sha(1))}
+    with store.reading() as connection:
+        assert read_author_instances(connection, asked) == {
+            ("default", sha(1)): {"a.example", "d.example"},
+            ("default", sha(2)): {"b.example"},
+        }
+
+
+def test_a_rescan_does_not_move_images_to_its_own_day(store):
+    write(store, [judged(1, at=NOON), rescanned(1, REJECT, at=NOON + 3 * DAY_MS)])
+    with store.reading() as connection:
+        judged_on = [each for each in read_days(connection) if each[2].startswith("judged:")]
+    assert judged_on == [(20_000, "default", "judged:reject", 1)]
+
+
+def test_a_live_verdict_after_a_rescan_counts_in_its_stratum_again(store):
+    write(store, [judged(1, REJECT, at=NOON), seen(1, "a.example"), rescanned(1, Decision.ACCEPT, at=NOON + 5)])
+    write(store, [judged(1, REJECT, at=NOON + 9)])
+    assert strata_of(store, "a.example") == {"p1": Count(1, 1), "p2": Count(1, 0)}
+    assert count(store, "a.example") == Count(1, 1)
+
+
+def test_a_list_that_a_rescan_hits_adds_a_hit_and_takes_it_back(store):
+    write(store, [judged(1, at=NOON), seen(1, "a.example"), rescanned(1, REJECT, at=NOON + 5, hash_list="known@2")])
+    assert strata_of(store, "a.example") == {"p1": Count(1, 0), "known@2": Count(1, 1)}
+    assert count(store, "a.example") == Count(1, 1)
+    write(store, [rescanned(1, Decision.ACCEPT, at=NOON + 6, hash_list="known@2")])
+    assert strata_of(store, "a.example") == {"p1": Count(1, 0)}
+    assert count(store, "a.example") == Count(1, 0)
+
+
+def test_a_rescan_by_a_policy_leaves_the_hits_of_lists(store):
+    hit = judged(1, REJECT, at=NOON + 1, stage=Stage.LIST, hash_list="known@1")
+    write(store, [judged(1, at=NOON), hit, seen(1, "a.example"), rescanned(1, Decision.ACCEPT, at=NOON + 5)])
+    assert strata_of(store, "a.example") == {"p2": Count(1, 0), "known@1": Count(1, 1)}
 
 
 def test_a_hit_on_a_list_is_in_the_lists_own_stratum(store):

@@ -47,6 +47,18 @@ messages = st.one_of(
         stage=st.sampled_from([Stage.LIVE, Stage.LIST, Stage.OVERRIDE]),
         scan=st.sampled_from(["s1", "s2"]),
     ),
+    st.builds(
+        judged,
+        images,
+        st.sampled_from(list(Decision)),
+        at=times,
+        policy=st.sampled_from(["p1", "p2"]),
+        looks=some_looks,
+        stage=st.just(Stage.RESCAN),
+        hash_list=st.sampled_from(["", "known@1"]),
+        scan=st.sampled_from(["s1", "s2"]),
+        came=st.sampled_from([NOON - DAY_MS, NOON]),
+    ),
     st.builds(answered, images, st.sampled_from([AnsweredBy.DEADLINE, AnsweredBy.VERDICT]), at=times),
     st.builds(removed, images, at=times, aliases=st.sampled_from([(), ("x.webp",)])),
     st.builds(failed, images, at=times),
@@ -102,9 +114,17 @@ def test_tallies_are_the_sum_of_what_media_add(said: list[Message]):
         expected: dict[tuple[int, int, int], tuple[int, int]] = {}
         with store.writing() as connection:
             reader: Tallies = recorder._tallies
-            for standing in reader.read(connection, media).values():
+            lists = {s for s, models in connection.exec_driver_sql("SELECT id, models FROM strata") if not models}
+            marked = "SELECT media_id, at FROM marks JOIN texts ON texts.id = mark_id WHERE text = "
+            rescanned_at = {medium: int(at) for medium, at in connection.exec_driver_sql(marked + "'rescanned'")}
+            relisted = {medium for medium, _ in connection.exec_driver_sql(marked + "'relisted'")}
+            for medium, standing in reader.read(connection, media).items():
                 current = reader.current(connection, standing)
-                judgements = [(each[3], each[2]) for each in standing.judgements]
+                judgements = [
+                    (stratum, decision)
+                    for at, _, decision, stratum in standing.judgements
+                    if (at >= rescanned_at.get(medium, 0), decision > 0 or medium not in relisted)[stratum in lists]
+                ]
                 if current is not None:
                     judgements.append((0, current[0]))
                 for role, instance in standing.seen:

@@ -15,7 +15,7 @@ from gateway.lists.learning import Learning, forget_hash, lessons_of
 from gateway.lists.settings import LearnSettings
 from gateway.lists.store import ListStore, Suspension
 from gateway.overrides.memory import NO_LOOKS, Looks
-from schemas.messages import Decision, OverrideEffect, OverrideKind, OverrideSet, RuleFired, Stage
+from schemas.messages import Decision, OverrideEffect, OverrideKind, OverrideSet, RuleFired, Stage, Verdict
 from tests.unit.schemas.samples import verdict
 
 HASHES = HashSet.of({HashKind.PDQ: [bytes([n]) * 32 for n in range(9)], HashKind.MD5: [b"m" * 16]})
@@ -205,8 +205,8 @@ def taught(
             learning.take_back(step[0])
         else:
             learning.observe(step)
-        learning._write(learning._waiting, learning._taken_back)
-        learning._waiting, learning._taken_back = {}, set()
+        learning._write(learning._waiting, learning._taken_back, learning._unlearnt)
+        learning._waiting, learning._taken_back, learning._unlearnt = {}, set(), {}
     if "own" not in store.names():
         return [], {}
     stored = store.load("own")
@@ -268,3 +268,49 @@ def test_what_was_taken_out_of_the_list_by_command_is_not_listed_by_an_older_wor
     assert forget_hash(ListStore(tmp_path), "own", LOOK)
     assert taught(tmp_path, denied)[0] == []
     assert taught(tmp_path, word(kind="pdq", hash_=LOOK, at=1 << 50))[0] == [LOOK.hex()]
+
+
+def rescanned(decision: Decision, *, frames: int = 1, **changes: object) -> Verdict:
+    """A rescan's verdict on a picture that a policy rejected."""
+    fields = {
+        "stage": Stage.RESCAN,
+        "rescan": "r",
+        "decision": decision,
+        "rules": (RuleFired(name="explicit", decision=decision, frame=0),),
+        "frame_count": frames,
+        "pdq": (LOOK,) * frames,
+        "pdq_quality": (100,) * frames,
+        "judged_at": REJECTED.judged_at + 10,
+    }
+    return REJECTED.model_copy(update={**fields, **changes})
+
+
+def test_what_a_rescan_rejects_is_listed_and_what_it_lets_in_is_listed_no_more(tmp_path: Path) -> None:
+    accepted, rejected = rescanned(Decision.ACCEPT), rescanned(Decision.REJECT)
+    assert taught(tmp_path / "1", rejected, source="rejections")[0] == [LOOK.hex()]
+    assert taught(tmp_path / "2", REJECTED, accepted, source="rejections") == ([], {})
+    undone = rescanned(Decision.REJECT, judged_at=accepted.judged_at + 1)
+    hashes, notes = taught(tmp_path / "3", REJECTED, accepted, undone, source="rejections")
+    assert hashes == [LOOK.hex()]
+    assert notes[LOOK.hex()]["by"] == "policy"
+
+
+def test_a_rescan_that_lets_in_what_is_not_written_yet_keeps_it_from_being_listed(tmp_path: Path) -> None:
+    learning = Learning(LearnSettings(source="rejections"), ListStore(tmp_path), NOTHING_KNOWN)
+    learning.observe(REJECTED)
+    learning.observe(rescanned(Decision.ACCEPT))
+    assert learning._waiting == {}
+
+
+def test_what_a_person_listed_stays_listed_whatever_a_rescan_lets_in(tmp_path: Path) -> None:
+    denied = word(kind="pdq", hash_=LOOK)
+    assert taught(tmp_path, denied, rescanned(Decision.ACCEPT), source="rejections")[0] == [LOOK.hex()]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"frames": 2}, {"hash_list": "known@2"}, {"decision": Decision.REVIEW}],
+    ids=["of several frames, judged by their highest scores", "on a list", "not rejected"],
+)
+def test_what_else_a_rescan_says_teaches_nothing(changes: dict[str, object]) -> None:
+    assert lessons_of(rescanned(**{"decision": Decision.REJECT, **changes}), min_quality=70) == {}
