@@ -38,6 +38,9 @@ from schemas.topics import RESCAN_JOBS
 UNKNOWN: Final = -1
 """The decision before, where it is not known."""
 
+ERASED: Final = "erased"
+"""Why an image is held that was judged from frames and is refused by now: the archive lets go of them."""
+
 DROPPED_AT_A_TIME: Final = 50_000
 
 _RANK: Final = {decision: number for number, decision in enumerate(DECISIONS)}
@@ -372,6 +375,9 @@ def _look_up_before(connection: Connection, job: RescanOrdered, said: Said, flip
         outcome = _as_outcome(texts[outcome_id])
         was, after = DECISIONS[before], Decision(outcome.after)
         said.decisions[None, after] -= images
+        if was is Decision.REJECT:
+            said.held[ERASED] += images
+            continue
         if asked is not None and was not in asked:
             said.other += images
             continue
@@ -386,7 +392,7 @@ def _flips(job: RescanOrdered) -> Select[Any]:
     if job.tier is not RescanTier.FRAMES:
         return select(RESCAN_FLIPS).where(RESCAN_FLIPS.c.rescan_id == _number(job), RESCAN_FLIPS.c.before != UNKNOWN)
     stood = _with_before(job).subquery()
-    query = select(stood).where(stood.c.before != stood.c.after)
+    query = select(stood).where(stood.c.before != stood.c.after, stood.c.before != _REJECT)
     asked = _asked(job)
     return query if asked is None else query.where(stood.c.before.in_([_RANK[each] for each in asked]))
 

@@ -111,14 +111,16 @@ def test_of_frames_the_store_knows_how_images_stood_before(store: Store) -> None
         judged(3),
         judged(3, REJECT, policy="p3", at=job.until + 1),
         judged(4, at=job.until + 1),
+        judged(7, REJECT),
     ]
-    said = rejudged(*(again(number, None, REJECT, rules=["x"]) for number in (1, 2, 3, 4, 5)), again(6, None, None))
+    turned = [again(number, None, REJECT, rules=["x"]) for number in (1, 2, 3, 4, 5)]
+    said = rejudged(*turned, again(6, None, None), again(7, None))
     messages = [job, said, *live]
     random.Random(7).shuffle(messages)
     write(store, *([each] for each in messages))
     found = said_of(store, job)
     assert found.decisions == {(ACCEPT, REJECT): 2, (REVIEW, REJECT): 1, (None, REJECT): 2}
-    assert (found.spoken, found.flips, found.unknown, found.held) == (6, 3, 2, {"incomplete": 1})
+    assert (found.spoken, found.flips, found.unknown, found.held) == (7, 3, 2, {"incomplete": 1, "erased": 1})
     assert found.rules == {"x": RuleSaid(5, 3)}
     assert {*flipped(store, job)} == {sha(1), sha(2), sha(3)}
     only = ordered(tier=RescanTier.FRAMES, only=(RescanOnly.REVIEW,))
