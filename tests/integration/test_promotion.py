@@ -57,8 +57,10 @@ async def keep_running(broker: BrokerSettings, stop: asyncio.Event, instance: st
 async def images_coming_in(producer: Producer) -> AsyncIterator[list[str]]:
     sent: list[str] = []
 
+    enough = asyncio.Event()
+
     async def send() -> None:
-        while True:
+        while not enough.is_set():
             image = submitted(f"image-{len(sent)}", jpeg(((len(sent) * 37) % 256, 0, 0)))
             await submit(producer, image)
             sent.append(image.scan_id)
@@ -68,8 +70,8 @@ async def images_coming_in(producer: Producer) -> AsyncIterator[list[str]]:
     try:
         yield sent
     finally:
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
+        enough.set()  # not cancelled: what is published has to be among the sent
+        await sending
 
 
 def promotion(*models: str) -> ModelsPromoted:

@@ -335,7 +335,7 @@ def test_known_images_flip_and_no_others_through_a_kill_and_all_of_it_can_be_und
                     f"scan-{number}" for number in range(IMAGES) if was[number] is not will_be[number]
                 }
                 assert report["instances"] == [{"instance": None, "changes": _BOTH_WAYS}]
-                assert f"{2 * TURN - 2} of {IMAGES - 2} images would be decided differently" in page.read_text()
+                assert f"{2 * TURN - 2} of {IMAGES - 2} images are decided differently" in page.read_text()
 
                 ended, out, error = await said(fresh_kafka, tmp_path, "undo", RESCAN, "--yes")
                 assert ended == 0, error

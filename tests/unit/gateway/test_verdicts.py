@@ -282,19 +282,22 @@ def known(*records: Received, tenant: str = "default", sha256: bytes = SHA) -> D
 
 
 REJECTED = verdict(decision=Decision.REJECT)
-ANNOUNCED = {"p1": announcement(), "p2": announcement(policies={EVERY_TENANT: "p2"})}
+
+
+def announced(policy: str) -> Received:
+    return announcement(policies={EVERY_TENANT: policy})
 
 
 @pytest.mark.parametrize("live", ["p1", "p2"])
 def test_a_rescan_takes_the_place_of_what_is_known_whichever_of_the_two_policies_is_in_force(live: str) -> None:
-    assert known(ANNOUNCED[live], REJECTED, rescanned(Decision.ACCEPT)) is Decision.ACCEPT
-    assert known(ANNOUNCED[live], verdict(), rescanned(Decision.REJECT)) is Decision.REJECT
+    assert known(announced(live), REJECTED, rescanned(Decision.ACCEPT)) is Decision.ACCEPT
+    assert known(announced(live), verdict(), rescanned(Decision.REJECT)) is Decision.REJECT
 
 
 @pytest.mark.parametrize("live", ["p1", "p2"])
 def test_a_rescan_that_is_undone_is_known_by_what_stood_before(live: str) -> None:
     undone = rescanned(Decision.REJECT, policy="p1", at=11)
-    assert known(ANNOUNCED[live], REJECTED, rescanned(Decision.ACCEPT), undone) is Decision.REJECT
+    assert known(announced(live), REJECTED, rescanned(Decision.ACCEPT), undone) is Decision.REJECT
 
 
 def test_once_a_third_policy_is_in_force_what_a_rescan_said_is_not_known() -> None:
@@ -305,16 +308,16 @@ def test_once_a_third_policy_is_in_force_what_a_rescan_said_is_not_known() -> No
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_live_verdict_that_is_newer_than_the_rescan_counts_whichever_is_read_first(order: int) -> None:
     both = [verdict(judged_at=20), rescanned(Decision.REJECT, at=10)][::order]
-    assert known(ANNOUNCED["p1"], *both) is Decision.ACCEPT
+    assert known(announced("p1"), *both) is Decision.ACCEPT
 
 
 def test_what_a_rescan_said_for_one_tenant_is_not_known_to_another() -> None:
-    assert known(ANNOUNCED["p1"], REJECTED, rescanned(Decision.ACCEPT), tenant="other") is Decision.REJECT
+    assert known(announced("p1"), REJECTED, rescanned(Decision.ACCEPT), tenant="other") is Decision.REJECT
 
 
 def test_a_rescans_hit_on_a_list_is_for_the_list_to_answer() -> None:
     hit = rescanned(Decision.REJECT, policy="", models={}, hash_list="known@2")
-    assert known(ANNOUNCED["p1"], verdict(), hit) is Decision.ACCEPT
+    assert known(announced("p1"), verdict(), hit) is Decision.ACCEPT
 
 
 def test_one_scan_is_reported_as_the_rescan_left_it() -> None:
