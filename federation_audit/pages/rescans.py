@@ -19,6 +19,7 @@ from federation_audit.pages.overview import say_recorder
 from federation_audit.pages.site import Area
 from federation_audit.pages.table import PAGE_ROWS, Column, Filter, Links, Rows, Selection, Table, take
 from federation_audit.pages.visits import Here, Visit
+from federation_audit.rescans.held import WORDS
 from federation_audit.rescans.watching import LOOK_EVERY_S, Seen
 from federation_audit.store import rescans
 from federation_audit.store.facts import RESCANS_DAYS
@@ -45,13 +46,6 @@ STATES: Final[dict[RescanState, tuple[Tone, str]]] = {
 _CHANGING: Final = (RescanState.RUNNING, RescanState.APPLYING, RescanState.UNDOING)
 _DECISIONS: Final[dict[Decision, Tone]] = {Decision.ACCEPT: "good", Decision.REVIEW: "watch", Decision.REJECT: "bad"}
 _CHANGES: Final = {f"{a.value}-{b.value}": (a, b) for a in Decision for b in Decision if a is not b}
-HELD: Final = {
-    "override": "an override holds",
-    "list": "a hash list decided",
-    "incomplete": "a score or a vector that is needed is not kept",
-    "erased": "refused by now: the archive lets go of its frames",
-    "unreadable": "the archived frames cannot be read",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +237,7 @@ def _decisions(_connection: Connection, _job: RescanOrdered, said: rescans.Said)
 
 
 def _held(_connection: Connection, _job: RescanOrdered, said: rescans.Said) -> list[Named]:
-    rows = [Named(HELD.get(why, why), images) for why, images in sorted(said.held.items())]
+    rows = [Named(WORDS.get(why, why), images) for why, images in sorted(said.held.items())]
     return rows + [Named("they stand otherwise than those that it is about", said.other)] * bool(said.other)
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, or_, select
 
+from federation_audit.rescans.held import ERASED
 from federation_audit.store.facts import DECISIONS, LATEST, Horizon, Role
 from federation_audit.store.identities import Identities, TextKind
 from federation_audit.store.rows import increase, put, remove, rows_among
@@ -32,24 +33,16 @@ from federation_audit.store.tables import (
     TEXTS,
 )
 from schemas.broker import Received
-from schemas.messages import Decision, Rejudged, RescanJudged, RescanOnly, RescanOrdered, RescanState, RescanTier
+from schemas.messages import Decision, Rejudged, RescanJudged, RescanOrdered, RescanState, RescanTier, decisions_of
 from schemas.topics import RESCAN_JOBS
 
 UNKNOWN: Final = -1
 """The decision before, where it is not known."""
 
-ERASED: Final = "erased"
-"""Why an image is held that was judged from frames and is refused by now: the archive lets go of them."""
-
 DROPPED_AT_A_TIME: Final = 50_000
 
 _RANK: Final = {decision: number for number, decision in enumerate(DECISIONS)}
 _REJECT: Final = _RANK[Decision.REJECT]
-_ASKED: Final = {
-    RescanOnly.ACCEPTED: Decision.ACCEPT,
-    RescanOnly.REVIEW: Decision.REVIEW,
-    RescanOnly.REJECTED: Decision.REJECT,
-}
 _BETWEEN: Final = "\t"
 _LIST_MOST: Final = 100
 _HELD_MOST: Final = 40
@@ -370,7 +363,7 @@ def _look_up_before(connection: Connection, job: RescanOrdered, said: Said, flip
     query = select(stood.c.before, stood.c.outcome_id, func.count()).group_by(stood.c.before, stood.c.outcome_id)
     rows = connection.execute(query).all()
     texts = _texts(connection, {outcome_id for _, outcome_id, _ in rows})
-    asked = _asked(job)
+    asked = decisions_of(job.only)
     for before, outcome_id, images in rows:
         outcome = _as_outcome(texts[outcome_id])
         was, after = DECISIONS[before], Decision(outcome.after)
@@ -393,7 +386,7 @@ def _flips(job: RescanOrdered) -> Select[Any]:
         return select(RESCAN_FLIPS).where(RESCAN_FLIPS.c.rescan_id == _number(job), RESCAN_FLIPS.c.before != UNKNOWN)
     stood = _with_before(job).subquery()
     query = select(stood).where(stood.c.before != stood.c.after, stood.c.before != _REJECT)
-    asked = _asked(job)
+    asked = decisions_of(job.only)
     return query if asked is None else query.where(stood.c.before.in_([_RANK[each] for each in asked]))
 
 
@@ -418,11 +411,6 @@ def _with_before(job: RescanOrdered) -> Select[Any]:
         .subquery()
     )
     return select(*(column for column in ranked.c if column.name != "place")).where(ranked.c.place == 1)
-
-
-def _asked(job: RescanOrdered) -> frozenset[Decision] | None:
-    found = frozenset(_ASKED[each] for each in job.only if each in _ASKED)
-    return found if job.only else None
 
 
 def _number(job: RescanOrdered) -> Any:

@@ -269,8 +269,9 @@ def _print_decisions(outcome: "Outcome") -> None:
 
 
 def _print_sum(outcome: "Outcome") -> None:
+    from federation_audit.rescans.held import WORDS
     from fediwarden.rescan.outcome import Fate
-    from fediwarden.rescan.reporting import FATES, HELD
+    from fediwarden.rescan.reporting import FATES
 
     typer.echo(
         f"{outcome.changed} of {outcome.counted} images are decided differently: {outcome.removals} are refused from"
@@ -280,4 +281,4 @@ def _print_sum(outcome: "Outcome") -> None:
         if outcome.fates[fate]:
             typer.echo(f"{outcome.fates[fate]} images: {FATES[fate]}.")
     for why, count in sorted(outcome.held.items()):
-        typer.echo(f"{count} images keep their decision: {HELD.get(why, why)}.")
+        typer.echo(f"{count} images keep their decision: {WORDS.get(why, why)}.")

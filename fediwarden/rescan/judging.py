@@ -35,6 +35,7 @@ from schemas.messages import (
     Stage,
     TenantName,
     Verdict,
+    decisions_of,
 )
 
 HELD_BY_OVERRIDE: Final = "override"
@@ -135,18 +136,6 @@ class Rejudging:
             return ""
         looks = looks_of(zip(verdict.pdq, verdict.pdq_quality, strict=False))
         return HELD_BY_OVERRIDE if self._overrides.of_image(verdict.tenant, verdict.sha256, looks) else ""
-
-
-_DECISION = {
-    RescanOnly.ACCEPTED: Decision.ACCEPT,
-    RescanOnly.REVIEW: Decision.REVIEW,
-    RescanOnly.REJECTED: Decision.REJECT,
-}
-
-
-def decisions_of(only: Collection[RescanOnly]) -> frozenset[Decision] | None:
-    """The decisions that a rescan is limited to, None for any."""
-    return frozenset(_DECISION[each] for each in only if each in _DECISION) if only else None
 
 
 class ScoreJudge:

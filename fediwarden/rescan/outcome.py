@@ -14,7 +14,8 @@ from enum import Enum, StrEnum
 from functools import partial
 from typing import Final, NamedTuple, TypeVar, cast
 
-from fediwarden.rescan.judging import HELD_BY_LIST, HELD_BY_OVERRIDE, decisions_of, is_of_list, is_withdrawn
+from federation_audit.rescans.held import ERASED
+from fediwarden.rescan.judging import HELD_BY_LIST, HELD_BY_OVERRIDE, is_of_list, is_withdrawn
 from gateway.overrides.memory import Overrides, looks_in
 from schemas.broker import BrokerSettings, Received, check_topics, read_history
 from schemas.messages import (
@@ -26,15 +27,13 @@ from schemas.messages import (
     RuleFired,
     Stage,
     Verdict,
+    decisions_of,
 )
 from schemas.topics import MINUTE_MS, OVERRIDES, RESCANS, VERDICTS
 
 CLIENT_ID: Final = "fediwarden-rescan"
 POINTS_MOST: Final = 2_000
 """Images whose old and new scores are kept for a plot."""
-
-ERASED: Final = "erased"
-"""Why an image is held that is rejected by now: its frames are on their way out of the archive."""
 
 _SLACK_MS = 10 * MINUTE_MS  # a verdict and its archived frames, a job and its first record, are published near together
 

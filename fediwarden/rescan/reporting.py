@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from federation_audit.rescans.held import WORDS
 from fediwarden.rescan.outcome import Image, Outcome, Point, by_instance
 from fediwarden.rescan.score_plot import draw_scores
 from schemas.messages import Decision, RescanState
@@ -24,13 +25,6 @@ FATES: Final = {
     "overtaken": "have been judged again since: that stands",
     "other": "stood otherwise than those that the rescan is about",
     "gone": "their verdict is not kept any more: left as they are",
-}
-HELD: Final = {
-    "override": "an override holds",
-    "list": "a hash list decided",
-    "incomplete": "a score or a vector that is needed is not kept",
-    "erased": "refused by now: the archive lets go of its frames",
-    "unreadable": "the archived frames cannot be read",
 }
 
 Medium = tuple[str, bytes]
@@ -94,7 +88,7 @@ def make_page(outcome: Outcome, instances: Mapping[Medium, Collection[str]] | No
         decisions=list(Decision),
         counts=outcome.decisions,
         fates=FATES,
-        held=HELD,
+        held=WORDS,
         plots=plots[:PLOTS_ON_A_PAGE],
         plots_left=max(0, len(plots) - PLOTS_ON_A_PAGE),
         flips=plain["flips"][:FLIPS_ON_A_PAGE],

@@ -57,6 +57,7 @@ from schemas.messages.rescans import (
     RescanSpan,
     RescanState,
     RescanTier,
+    decisions_of,
 )
 from schemas.messages.verdicts import (
     RuleFired,
@@ -131,4 +132,5 @@ __all__ = [
     "TenantName",
     "Timings",
     "Verdict",
+    "decisions_of",
 ]

@@ -1,7 +1,8 @@
 """Judging again what was judged before: what is ordered, and what comes of it."""
 
+from collections.abc import Collection
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -31,6 +32,18 @@ class RescanOnly(StrEnum):
     REVIEW = "review"
     REJECTED = "rejected"
     UNJUDGED = "unjudged"
+
+
+_DECISIONS: Final = {
+    RescanOnly.ACCEPTED: Decision.ACCEPT,
+    RescanOnly.REVIEW: Decision.REVIEW,
+    RescanOnly.REJECTED: Decision.REJECT,
+}
+
+
+def decisions_of(only: Collection[RescanOnly]) -> frozenset[Decision] | None:
+    """The decisions of the images that a rescan is limited to, None for any."""
+    return frozenset(_DECISIONS[each] for each in only if each in _DECISIONS) if only else None
 
 
 class RescanState(StrEnum):
