@@ -21,7 +21,7 @@ def _key_of(message: Message) -> bytes:
     raise AssertionError(type(message))
 
 
-def _judged_at(message: Message) -> int:
+def _time_of(message: Message) -> int:
     match message:
         case Verdict():
             return message.judged_at
@@ -45,7 +45,7 @@ class Kind:
     topic: TopicSpec
     messages: tuple[type[Message], ...]
     key: Callable[[Message], bytes] = _key_of
-    time: Callable[[Message], int] = _judged_at
+    time: Callable[[Message], int] = _time_of
 
 
 VERDICT_ROWS: Final = Kind("verdicts", VERDICTS, (Verdict,))
