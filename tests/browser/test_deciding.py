@@ -11,8 +11,8 @@ from playwright.sync_api import Page, expect
 from federation_audit.pages.service import Pages
 from federation_audit.pages.site import Surroundings
 from federation_audit.settings import AuditSettings
-from tests.browser.contrast import contrast, parse_colour
-from tests.browser.test_looks import LOOKS, OVERFLOW, SMALL, TEXTS, UNLABELLED
+from tests.browser.contrast import check_contrast
+from tests.browser.test_looks import LOOKS, OVERFLOW, SMALL, UNLABELLED
 from tests.fediverse import LIST, RULES
 from tests.kafka import find_free_ports
 from tests.pages import running_pages
@@ -131,6 +131,14 @@ PATHS = (
 @pytest.mark.long
 def test_the_pages_fit_are_labelled_and_can_be_read(log_in: LogIn, photograph: Photograph) -> None:
     looks = dict(LOOKS, phone={**LOOKS["phone"], "viewport": {"width": 390, "height": 844}})
+    page = log_in("admin", **LOOKS["light"])
+    page.goto("/decisions/bad.example")  # so that something was sent, whichever tests ran before
+    page.get_by_label("An address you know").fill("abuse@bad.example")
+    page.get_by_role("button", name="Keep it").first.click()
+    page.goto("/decisions/bad.example/report")
+    page.get_by_role("button", name="Show the mail").click()
+    page.get_by_role("button", name="Send this mail").click()
+    page.wait_for_url("**/sent/*")
     for look, options in looks.items():
         page = log_in("admin", **options)
         for path in (*PATHS, "sent-one"):
@@ -145,10 +153,7 @@ def test_the_pages_fit_are_labelled_and_can_be_read(log_in: LogIn, photograph: P
             assert page.evaluate(UNLABELLED) == [], f"{look} {path}"
             assert page.evaluate(SMALL) == [], f"{look} {path}"
             assert page.locator("h1").count() == 1
-            for text, colour, ground, size, weight in page.evaluate(TEXTS):
-                large = size >= 24 or (size >= 18.66 and weight >= 700)
-                least = 3.0 if size == 0 or large else 4.5
-                assert contrast(parse_colour(colour), parse_colour(ground)) >= least, f"{look} {path}: {text!r}"
+            check_contrast(page, f"{look} {path}")
 
 
 def test_a_viewer_sees_what_was_decided_and_no_buttons(log_in: LogIn, photograph: Photograph) -> None:

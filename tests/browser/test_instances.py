@@ -6,8 +6,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from federation_audit.pages.service import Pages
-from tests.browser.contrast import contrast, parse_colour
-from tests.browser.test_looks import DESK, LOOKS, OVERFLOW, TEXTS, UNLABELLED
+from tests.browser.contrast import TEXTS, contrast, parse_colour
+from tests.browser.test_looks import DESK, LOOKS, OVERFLOW, UNLABELLED
 from tests.pages import running_pages
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]

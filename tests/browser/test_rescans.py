@@ -11,8 +11,8 @@ from federation_audit.store.rescans import read_rescan
 from schemas.broker import BrokerSettings
 from schemas.clock import now_ms
 from schemas.rescan_progress import Progress
-from tests.browser.contrast import contrast, parse_colour
-from tests.browser.test_looks import LOOKS, OVERFLOW, SMALL, TEXTS, UNLABELLED
+from tests.browser.contrast import check_contrast
+from tests.browser.test_looks import LOOKS, OVERFLOW, SMALL, UNLABELLED
 from tests.fediverse import copy_filled
 from tests.pages import running_pages
 from tests.rescans import LISTS, MODEL, POLICY, fill_rescans
@@ -50,10 +50,7 @@ def test_the_pages_fit_are_labelled_and_can_be_read(
             assert page.evaluate(UNLABELLED) == [], f"{look} {path}"
             assert page.evaluate(SMALL) == [], f"{look} {path}"
             assert page.locator("h1").count() == 1
-            for text, colour, ground, size, weight in page.evaluate(TEXTS):
-                large = size >= 24 or (size >= 18.66 and weight >= 700)
-                least = 3.0 if size == 0 or large else 4.5
-                assert contrast(parse_colour(colour), parse_colour(ground)) >= least, f"{look} {path}: {text!r}"
+            check_contrast(page, f"{look} {path}")
 
 
 def test_the_page_of_one_at_work_loads_itself_anew_until_that_is_stopped(

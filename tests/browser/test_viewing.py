@@ -19,8 +19,8 @@ from schemas.keyring import Keyring
 from schemas.messages import Decision
 from schemas.topics import IMAGES_ARCHIVE
 from tests.archives import submitted, verdict_on
-from tests.browser.contrast import contrast, parse_colour
-from tests.browser.test_looks import LOOKS, OVERFLOW, SMALL, TEXTS, UNLABELLED
+from tests.browser.contrast import TEXTS, contrast, parse_colour
+from tests.browser.test_looks import LOOKS, OVERFLOW, SMALL, UNLABELLED
 from tests.pages import running_pages
 from tests.pictures import scene
 from tests.stores import write
