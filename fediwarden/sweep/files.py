@@ -70,8 +70,8 @@ class FilesSource(ABC):
         self.identity = identity
         self._root = root
         self._quarantine = quarantine
-        self._refused = (PermissionError, *refused)
-        self._failed = (OSError, *failed)
+        self._refused: tuple[type[Exception], ...] = (PermissionError, *refused)
+        self._failed: tuple[type[Exception], ...] = (OSError, *failed)
         self._credentials = credentials
         self._page = page
         self._fs: Any = None
