@@ -51,6 +51,10 @@ class Seen:
             (sha256, *of_answer, "\n".join(answer.rules), answer.reason),
         )
 
+    def forget_answers(self) -> None:
+        """Forget them all."""
+        self._table.execute("DELETE FROM answers")
+
     def is_done(self, key: str, version: str) -> bool:
         """Whether this version of an object was dealt with."""
         row = self._table.execute("SELECT version FROM objects WHERE key = ?", (_id(key),)).fetchone()

@@ -21,6 +21,7 @@ _UNJUDGED_MOST = 8
 """So many images in a row without a verdict: nobody judges."""
 
 _NAMED = {TOO_LARGE: SweepFinding.TOO_LARGE, DAMAGED: SweepFinding.DAMAGED}
+_MAY_CHANGE = ("gone", "unreadable", "unjudged")
 _TEXT_MOST = 900
 
 Result = TypeVar("Result")
@@ -84,6 +85,7 @@ class Sweep:
         await self._judge.check()
         with Seen() as seen:
             while True:
+                seen.forget_answers()  # of a pass before, which may be long ago
                 await self._pass(seen)
                 await self._settle_removals()
                 if not self._for_ever:
@@ -161,7 +163,9 @@ class Sweep:
                     self.counts["duplicate"] += 1
         self.counts[count] += 1
         self.counts["listed"] += 1
-        seen.note_done(stored.key, stored.version)
+        removed = count == "rejected" and self._mode is not SweepMode.REPORT  # it may come back as it was
+        if not removed and count not in _MAY_CHANGE:
+            seen.note_done(stored.key, stored.version)
 
     async def _read(self, stored: StoredObject, body: Body) -> None:
         """Read an object, once more where that fails and it is not the store that is away."""
@@ -175,11 +179,15 @@ class Sweep:
             await self._source.read(stored, body)
 
     async def _answer(self, body: Body, seen: Seen) -> tuple[Answer, bool]:
-        """What is made of these bytes, and whether they came before: then nobody is asked again."""
+        """What is made of these bytes, and whether they came before: then nobody is asked again.
+
+        But for what is to be removed: a moderator may have spoken for it since.
+        """
         sha256 = body.sha256
         while (other := self._under_way.get(sha256)) is not None:
             await other.done.wait()
-        if (known := seen.answer(sha256)) is not None:
+        known = seen.answer(sha256)
+        if known is not None and (known.accepted or self._mode is SweepMode.REPORT):
             return known, True
         mine = self._under_way[sha256] = _UnderWay()
         try:
@@ -187,7 +195,7 @@ class Sweep:
             if answer.judged:
                 self._unjudged = 0
                 seen.note_answer(sha256, answer)
-            return answer, False
+            return answer, known is not None
         finally:
             del self._under_way[sha256]
             mine.done.set()
