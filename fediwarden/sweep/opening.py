@@ -74,16 +74,15 @@ def _open_s3(named: str, settings: SweepSettings, quarantine: str | None) -> Sou
             f" sweep.s3_key_id and sweep.s3_secret ({_variable('s3_secret')}), the address into sweep.s3_endpoint"
         )
     bucket, prefix = parts.netloc, parts.path.strip("/")
-    options: dict[str, object] = {
-        "default_block_size": _READ_BLOCK_BYTES,
-        "config_kwargs": {
-            "connect_timeout": _CONNECT_WITHIN_S,
-            "read_timeout": _READ_WITHIN_S,
-            "retries": {"max_attempts": 2},
-        },
+    client: dict[str, object] = {
+        "connect_timeout": _CONNECT_WITHIN_S,
+        "read_timeout": _READ_WITHIN_S,
+        "retries": {"max_attempts": 2},
     }
+    options: dict[str, object] = {"default_block_size": _READ_BLOCK_BYTES, "config_kwargs": client}
     if settings.s3_endpoint:
         options["endpoint_url"] = settings.s3_endpoint
+        client["s3"] = {"addressing_style": "path"}  # most have no name for each bucket
     if settings.s3_key_id is not None and settings.s3_secret is not None:
         options["key"] = settings.s3_key_id.get_secret_value()
         options["secret"] = settings.s3_secret.get_secret_value()

@@ -47,11 +47,11 @@ def test_nothing_is_quarantined_within_a_pict_rs() -> None:
         _open("pict-rs", quarantine="somewhere")
 
 
-@pytest.mark.parametrize("prefix", ["", "/", "..", "a/../..", "/tmp"])
+@pytest.mark.parametrize("prefix", ["", "/", "..", "a/../..", "{above}"])
 def test_a_quarantine_that_contains_what_is_swept_or_leads_out_of_it_is_refused(tmp_path: Path, prefix: str) -> None:
     pytest.importorskip("fsspec")
     with pytest.raises(SourceUnknown, match="--quarantine"):
-        _open(str(tmp_path), quarantine=prefix)
+        _open(str(tmp_path), quarantine=prefix.format(above=tmp_path.parent))
 
 
 def test_passwords_do_not_go_on_the_command_line_and_are_not_repeated() -> None:
