@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fediwarden.sweep.checkpoints import Checkpoints, object_id
 from fediwarden.sweep.errors import NobodyJudges, ObjectError, ObjectGone, ObjectUnread, Unwanted
@@ -108,7 +108,7 @@ class Sweep:
             if page.note:
                 self._watcher.said(page.note)
             await self._take(page, seen)
-            update = {
+            update: dict[str, object] = {
                 "position": page.position,
                 "next_marks": page.marks or standing.next_marks,
                 "counts": dict(self.counts),
@@ -202,7 +202,7 @@ class Sweep:
 
     async def _act(self, stored: StoredObject, body: Body, answer: Answer) -> str:
         """Say what was found and do what is to be done; the name that it is counted under."""
-        facts = {
+        facts: dict[str, Any] = {
             "sha256": body.sha256,
             "length": body.length,
             "scan_id": answer.scan_id,
@@ -229,7 +229,7 @@ class Sweep:
         await self._reject(stored, body, facts)
         return "rejected"
 
-    async def _reject(self, stored: StoredObject, body: Body, facts: dict[str, object]) -> None:
+    async def _reject(self, stored: StoredObject, body: Body, facts: dict[str, Any]) -> None:
         if self._mode is SweepMode.REPORT:
             await self._found(stored, SweepFinding.REJECTED, **facts)
             return
@@ -265,7 +265,7 @@ class Sweep:
         outcome: SweepOutcome = SweepOutcome.LEFT,
         *,
         tell: bool = True,
-        **facts: object,
+        **facts: Any,
     ) -> None:
         facts["detail"] = str(facts.get("detail", ""))[:_TEXT_MOST]
         found = SweepFound(
@@ -275,7 +275,7 @@ class Sweep:
             finding=finding,
             outcome=outcome,
             found_at=now_ms(),
-            **facts,  # type: ignore[arg-type]  # checked by pydantic
+            **facts,
         )
         await self._checkpoints.note_found(found)
         if tell:
