@@ -182,13 +182,16 @@ def running_sshd(sshd: Path) -> Iterator[Sftp]:
         )
         for each in (home / "server", root, *(home / "server").iterdir()):
             os.chown(each, user.pw_uid, user.pw_gid)
-        libraries = [str(each.parent) for each in sshd.parents[2].rglob("libwrap.so.0")] if "cache" in str(sshd) else []
+        if not sshd.is_relative_to("/usr"):  # where that user may not look
+            for each in (sshd, *sshd.parents[2].rglob("libwrap.so.0")):
+                shutil.copy(each, home / each.name)
+            sshd = home / sshd.name
 
         def start() -> _Stoppable:
             with (home / "sshd.log").open("ab") as log:
                 process = subprocess.Popen(
                     [str(sshd), "-D", "-e", "-f", str(home / "server/config")],
-                    env={"LD_LIBRARY_PATH": ":".join(libraries), "PATH": os.defpath},
+                    env={"LD_LIBRARY_PATH": str(home), "PATH": os.defpath},
                     user=user.pw_uid,
                     group=user.pw_gid,
                     extra_groups=[],
@@ -233,10 +236,13 @@ def running_asyncssh(folder: Path) -> Iterator[Sftp]:
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
             self._thread.start()
-            listening = asyncssh.listen(
-                "127.0.0.1", port, server_factory=WithPassword, server_host_keys=[key], sftp_factory=True
-            )
-            self._server = asyncio.run_coroutine_threadsafe(listening, self._loop).result(20)
+
+            async def listen() -> Any:
+                return await asyncssh.listen(
+                    "127.0.0.1", port, server_factory=WithPassword, server_host_keys=[key], sftp_factory=True
+                )
+
+            self._server = asyncio.run_coroutine_threadsafe(listen(), self._loop).result(60)
 
         def stop(self) -> None:
             async def end() -> None:
@@ -245,7 +251,7 @@ def running_asyncssh(folder: Path) -> Iterator[Sftp]:
                     task.cancel()
                 await asyncio.sleep(0.1)
 
-            asyncio.run_coroutine_threadsafe(end(), self._loop).result(20)
+            asyncio.run_coroutine_threadsafe(end(), self._loop).result(60)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
 

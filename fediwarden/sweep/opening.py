@@ -13,7 +13,7 @@ from gateway.settings import TenantSettings
 
 PICT_RS = "pict-rs"
 _FORMS = f"{PICT_RS}, /a/folder, s3://bucket/prefix or sftp://user@host/a/folder"
-_READ_BLOCK_BYTES = 4 << 20
+_BLOCK_BYTES = 5 << 20  # what S3 lets a part of an upload have at least; most images come in one request
 _CONNECT_WITHIN_S = 10
 _READ_WITHIN_S = 30
 
@@ -79,7 +79,7 @@ def _open_s3(named: str, settings: SweepSettings, quarantine: str | None) -> Sou
         "read_timeout": _READ_WITHIN_S,
         "retries": {"max_attempts": 2},
     }
-    options: dict[str, object] = {"default_block_size": _READ_BLOCK_BYTES, "config_kwargs": client}
+    options: dict[str, object] = {"default_block_size": _BLOCK_BYTES, "config_kwargs": client}
     if settings.s3_endpoint:
         options["endpoint_url"] = settings.s3_endpoint
         client["s3"] = {"addressing_style": "path"}  # most have no name for each bucket
