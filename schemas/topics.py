@@ -19,6 +19,8 @@ from schemas.messages import (
     RescanJudged,
     RescanOrdered,
     ScannerAnnounced,
+    SweepCheckpoint,
+    SweepFound,
     Verdict,
 )
 
@@ -224,6 +226,17 @@ RESCAN_JOBS = TopicSpec(
     retention_ms=-1,
     extra=_COMPACTION,
 )
+SWEEPS = TopicSpec(
+    "sweeps",
+    key="sweep id, or sweep id and object id",
+    messages=(SweepCheckpoint, SweepFound),
+    writers=("fediwarden",),
+    readers=("fediwarden",),
+    partitions=1,
+    cleanup="compact",
+    retention_ms=-1,
+    extra=_COMPACTION,
+)
 IMAGES_DEAD = TopicSpec(
     "images.dead",
     key="scan id",
@@ -248,6 +261,7 @@ TOPICS: tuple[TopicSpec, ...] = (
     OVERRIDES,
     RESCANS,
     RESCAN_JOBS,
+    SWEEPS,
     IMAGES_DEAD,
 )
 """Every topic that `fediwarden topics apply` makes."""

@@ -57,6 +57,14 @@ from schemas.messages.rescans import (
     RescanState,
     RescanTier,
 )
+from schemas.messages.sweeps import (
+    SweepCheckpoint,
+    SweepFinding,
+    SweepFound,
+    SweepId,
+    SweepMode,
+    SweepOutcome,
+)
 from schemas.messages.verdicts import (
     RuleFired,
     ScannerAnnounced,
@@ -78,6 +86,8 @@ MESSAGES: tuple[type[Message], ...] = (
     ActorForgotten,
     RescanOrdered,
     RescanJudged,
+    SweepCheckpoint,
+    SweepFound,
 )
 """Every message there is; `schemas.codec` dispatches on this."""
 
@@ -125,6 +135,12 @@ __all__ = [
     "SealedFrames",
     "Sha256",
     "Stage",
+    "SweepCheckpoint",
+    "SweepFinding",
+    "SweepFound",
+    "SweepId",
+    "SweepMode",
+    "SweepOutcome",
     "TenantName",
     "Timings",
     "Verdict",

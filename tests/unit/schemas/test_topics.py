@@ -20,6 +20,7 @@ DESIGNED = {
     "overrides",
     "rescans",
     "rescan.jobs",
+    "sweeps",
     "images.dead",
 }
 

@@ -1,0 +1,142 @@
+"""`fediwarden sweep` as a person runs it: real Kafka, gateway and scanner, real stores."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("s3fs")
+pytest.importorskip("moto")
+
+from schemas.broker import BrokerSettings
+from tests.kafka import cache_dir
+from tests.object_stores import running_s3
+from tests.processes import Pipeline, wait_until
+from tests.stand_ins import accepted_picture, rejected_picture
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(480)]
+
+GOOD, BAD = 12, 3
+
+
+class Here:
+    """A pipeline, and the command in its environment."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("FEDIWARDEN_")}
+        self.environment = clean | {"FEDIWARDEN_CACHE_DIR": str(cache_dir())} | environment
+
+    def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "fediwarden", "sweep", *arguments],
+            env=self.environment | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        process = self.start(*arguments, **environment)
+        out, error = process.communicate(timeout=240)
+        assert "Traceback" not in error, error
+        return subprocess.CompletedProcess(arguments, process.returncode, out, error)
+
+    def show(self, *arguments: str, **environment: str) -> dict[str, Any]:
+        shown = self.run(*arguments, "--show", "--json", **environment)
+        document: dict[str, Any] = json.loads(shown.stdout)
+        return document
+
+
+@pytest.fixture(scope="module")
+def here(make_topics: Callable[[], BrokerSettings], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
+    folder = tmp_path_factory.mktemp("pipeline")
+    with Pipeline(make_topics(), folder, FEDIWARDEN_GATEWAY__DEADLINE_MS="30000") as processes:
+        _, url = processes.start_gateway()
+        processes.start_scanner()
+        yield Here(processes.environment | {"FEDIWARDEN_GATEWAY__PORT": url.rpartition(":")[2]})
+
+
+def _fill(folder: Path, seed: int) -> set[str]:
+    """Good ones, a text, a copy, and bad ones: the paths of the bad."""
+    (folder / "deep").mkdir(parents=True)
+    for number in range(GOOD):
+        (folder / f"good-{number:02}.jpg").write_bytes(accepted_picture(seed + number))
+    (folder / "notes.txt").write_text("not an image")
+    bad = {f"deep/bad-{number}.jpg" for number in range(BAD)}
+    for number, path in enumerate(sorted(bad)):
+        (folder / path).write_bytes(rejected_picture(seed + number))
+    (folder / "copy.jpg").write_bytes(rejected_picture(seed))
+    return bad | {"copy.jpg"}
+
+
+def _paths(folder: Path) -> set[str]:
+    return {str(each.relative_to(folder)) for each in folder.rglob("*") if each.is_file()}
+
+
+def test_a_folder_is_reported_on_then_cleaned_after_kill_9_and_a_pause(here: Here, tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    bad = _fill(folder, 100)
+    before = _paths(folder)
+    report = here.run(str(folder), "--rate", "50")
+    assert report.returncode == 1, report.stderr
+    assert "Nothing was removed" in report.stdout and _paths(folder) == before
+    shown = here.show(str(folder))
+    assert {each["path"] for each in shown["found"]} == bad
+    expected = {"accepted": GOOD, "rejected": BAD + 1, "skipped": 1, "duplicate": 1, "listed": len(before)}
+    assert shown["counts"] == expected
+
+    for number, end in enumerate((signal.SIGKILL, signal.SIGINT)):
+        process = here.start(str(folder), "--apply", "--rate", "0.5")
+        wait_until(lambda number=number: len(_paths(folder)) < len(before) - number, "something removed", 120)
+        process.send_signal(end)
+        out, _ = process.communicate(timeout=60)
+        assert process.returncode == (-9 if end is signal.SIGKILL else 130), out
+    last = here.run(str(folder), "--apply", "--rate", "50")
+    assert last.returncode == 0, last.stdout + last.stderr
+    assert _paths(folder) == before - bad
+    found = here.show(str(folder), "--apply")["found"]
+    assert {(each["path"], each["outcome"]) for each in found} == {(path, "removed") for path in bad}
+
+
+def test_a_bucket_is_quarantined(here: Here, tmp_path: Path) -> None:
+    with running_s3(tmp_path) as store:
+        environment = {
+            "FEDIWARDEN_SWEEP__S3_ENDPOINT": store.endpoint,
+            "FEDIWARDEN_SWEEP__S3_KEY_ID": store.settings["s3_key_id"],
+            "FEDIWARDEN_SWEEP__S3_SECRET": store.settings["s3_secret"],
+        }
+        good, bad = accepted_picture(900), rejected_picture(900)
+        store.put("a/good.jpg", good)
+        store.put("a/bad.jpg", bad)
+        store.put("notes.txt", b"no image")
+        done = here.run(store.source, "--quarantine", "away", **environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert store.paths() == {"a/good.jpg", "notes.txt", "away/a/bad.jpg"}
+        assert store.get("away/a/bad.jpg") == bad
+        assert store.settings["s3_secret"] not in done.stdout + done.stderr
+
+
+def test_what_stands_in_the_way_is_one_line_and_an_exit_code(here: Here, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert here.run(str(empty)).returncode == 0
+    pict_rs = {
+        "FEDIWARDEN_TENANTS__DEFAULT__PICT_RS": "http://127.0.0.1:9",
+        "FEDIWARDEN_TENANTS__DEFAULT__PICT_RS_API_KEY": "a-key",
+    }
+    for arguments, environment, code, says in (
+        ((str(tmp_path / "none"),), {}, 2, "there is no folder"),
+        ((str(empty), "--tenant", "other"), {}, 2, "there is no tenant other"),
+        ((str(empty), "--apply", "--quarantine", "q"), {}, 2, "one of them"),
+        ((str(empty), "--url", "http://127.0.0.1:9"), {}, 1, "no gateway answers"),
+        ((str(empty),), pict_rs, 2, "would remove files without --apply"),
+        (("pict-rs", "--apply"), pict_rs, 1, "no answer from http://127.0.0.1:9"),
+    ):
+        ended = here.run(*arguments, **environment)
+        assert (ended.returncode, says in " ".join(ended.stderr.split())) == (code, True), ended.stderr
