@@ -12,10 +12,10 @@ class SweepSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     rate: Annotated[float, Field(gt=0, le=10_000)] = Field(
-        5.0, description="Images a second that a sweep hands to the gateway at most, so that live ones do not wait."
+        5.0, description="Images a second that a sweep reads and hands to the gateway at most."
     )
     concurrency: Annotated[int, Field(ge=1, le=64)] = Field(
-        4, description="Objects that a sweep has in hand at one time."
+        8, description="Objects that a sweep has in hand at one time."
     )
     patience_s: Annotated[float, Field(ge=0)] = Field(
         120.0,
@@ -23,8 +23,9 @@ class SweepSettings(BaseModel):
         " waits for ever.",
     )
     verdict_within_s: Annotated[float, Field(gt=0)] = Field(
-        60.0,
-        description="Seconds that a sweep waits for the verdict of an image that the gateway answered without one.",
+        600.0,
+        description="Seconds that a sweep waits for the verdict of an image: it is judged after all those that somebody"
+        " waits for.",
     )
     follow_every_s: Annotated[float, Field(gt=0)] = Field(
         60.0, description="Seconds between two looks for new objects with --follow."

@@ -83,6 +83,8 @@ class Sweep:
         """
         await self._source.check()
         await self._judge.check()
+        if not await self._judge.has_scanner():
+            self._watcher.said("The gateway has heard of no scanner: images wait until there is one.")
         with Seen() as seen:
             while True:
                 seen.forget_answers()  # of a pass before, which may be long ago
@@ -215,8 +217,8 @@ class Sweep:
             if self._unjudged >= _UNJUDGED_MOST:
                 raise NobodyJudges(
                     f"{self._unjudged} images in a row had no verdict within {self._settings.verdict_within_s:g} s"
-                    " (sweep.verdict_within_s): is a scanner running? `fediwarden doctor` looks."
-                    " The same command goes on from here."
+                    " (sweep.verdict_within_s): is a scanner running, and has it time besides what comes in live?"
+                    " `fediwarden doctor` looks. The same command goes on from here."
                 )
             await self._found(stored, SweepFinding.UNJUDGED, **facts)
             return "unjudged"

@@ -29,13 +29,19 @@ JPEG, PNG = 5, 7
 
 
 class Gateway(ThreadingHTTPServer):
-    """Answers POST /v1/scans: what ends with `BAD` is rejected. `posted` counts the sha256 of what came."""
+    """Answers POST /v1/scans: what ends with `BAD` is rejected. `posted` counts the sha256 of what came.
+
+    With `waits` it hands an image on first; its verdict comes after `verdict_after` looks, if it is not `forgetful`.
+    """
 
     def __init__(self) -> None:
         self.posted: Counter[str] = Counter()
         self.status = 200
-        self.answered_by = "verdict"
+        self.waits = False
         self.verdict_after = 0
+        self.forgetful = False
+        self.unjudgeable = ""
+        self.unhurried: set[bool] = set()
         super().__init__(("127.0.0.1", 0), _Handler)
 
     @property
@@ -51,10 +57,20 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def do_GET(self) -> None:
+        if self.path == "/healthz":
+            self._send(200, {"alive": True})
+            return
+        if self.path == "/readyz":
+            self._send(503, {"parts": {"scanners": {"ok": not self.server.waits}}})
+            return
         self.server.verdict_after -= 1
-        if self.path.startswith("/v1/scans/") and self.server.verdict_after <= 0:
-            self.server.answered_by = "known"
-        self._send(200, {"verdict": {} if self.server.answered_by == "known" else None})
+        if self.server.verdict_after <= 0:
+            self.server.waits = False
+        if self.server.forgetful:
+            self._send(404, {"error": {"message": "no scan of this id is remembered"}})
+        else:
+            verdict = None if self.server.waits or self.server.unjudgeable else {}
+            self._send(200, {"verdict": verdict, "unjudgeable": self.server.unjudgeable})
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
@@ -62,13 +78,17 @@ class _Handler(BaseHTTPRequestHandler):
             error = {"error": {"message": "no"}}
             self._send(self.server.status, error)
             return
+        self.server.unhurried.add(self.headers["prefer"] == "respond-async")
+        if self.server.waits:
+            self._send(202, {"scan_id": "scan-0", "sha256": hashlib.sha256(body).hexdigest()})
+            return
         self.server.posted[hashlib.sha256(body).hexdigest()] += 1
         bad = body.endswith(BAD)
         answer = {
             "scan_id": f"scan-{len(self.server.posted)}",
             "decision": "reject" if bad else "accept",
             "accepted": not bad,
-            "answered_by": self.server.answered_by,
+            "answered_by": "verdict",
             "reason": "",
             "rules": [{"name": "explicit"}] if bad else [],
         }
@@ -267,25 +287,39 @@ def test_what_cannot_be_judged_is_named_counted_and_never_removed(pict_rs: PictR
     assert len(pict_rs.files.places()) == 3
 
 
-def test_an_answer_without_a_verdict_is_waited_for(pict_rs: PictRsServer, gateway: Gateway) -> None:
+@pytest.mark.parametrize("forgetful", [False, True])
+def test_a_verdict_is_waited_for_also_where_the_gateway_is_another_one_meanwhile(
+    pict_rs: PictRsServer, gateway: Gateway, forgetful: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fediwarden.sweep.judging._FORGOTTEN_S", 0.2)
     bad = _fill(pict_rs, 1, 1)
-    gateway.answered_by, gateway.verdict_after = "deadline", 3
+    gateway.waits, gateway.verdict_after, gateway.forgetful = True, 3, forgetful
     kept = Kept({})
     counts = _sweep(pict_rs, gateway, kept)
+    assert gateway.unhurried == {True}
     assert (counts["accepted"], counts["rejected"], counts["unjudged"]) == (1, 1, 0)
     assert set(_bad_of(kept)) == bad
+
+
+def test_what_no_scanner_can_judge_is_not_waited_for(pict_rs: PictRsServer, gateway: Gateway) -> None:
+    _fill(pict_rs, 0, 2)
+    gateway.waits, gateway.verdict_after, gateway.unjudgeable = True, 10**6, "unjudgeable: no scanner can judge it"
+    kept = Kept({})
+    assert _sweep(pict_rs, gateway, kept, mode=SweepMode.APPLY) == {"damaged": 2, "listed": 2}
+    assert {each.detail for each in kept.found.values()} == {gateway.unjudgeable}
+    assert len(pict_rs.files.places()) == 2
 
 
 def test_nothing_is_removed_or_passed_over_when_nobody_judges(pict_rs: PictRsServer, gateway: Gateway) -> None:
     _fill(pict_rs, 0, 12)
     before = pict_rs.files.sha256s()
-    gateway.answered_by, gateway.verdict_after = "deadline", 10**6
+    gateway.waits, gateway.verdict_after = True, 10**6
     kept = Kept({})
     with pytest.raises(NobodyJudges, match=r"sweep\.verdict_within_s"):
         _sweep(pict_rs, gateway, kept, mode=SweepMode.APPLY, verdict_within_s=0.05, page=20)
     assert pict_rs.files.sha256s() == before
     assert kept.standing is None
-    gateway.answered_by = "verdict"
+    gateway.waits = False
     assert _sweep(pict_rs, gateway, Kept(kept.topic), mode=SweepMode.APPLY)["rejected"] == 12
 
 
