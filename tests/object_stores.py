@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from tests.kafka import find_free_ports
 
 S3_KEY, S3_SECRET, BUCKET = "test-key-id", "test-secret", "media"
@@ -88,6 +90,7 @@ class S3(ObjectStore):
         self.source = f"s3://{BUCKET}/cache"
         self.settings = {"s3_endpoint": self.endpoint, "s3_key_id": S3_KEY, "s3_secret": S3_SECRET}
         self._client = client
+        self.connection: Any = None
 
     def put(self, path: str, data: bytes) -> None:
         self._client.put_object(Bucket=BUCKET, Key=f"cache/{path}", Body=data)
@@ -103,6 +106,16 @@ class S3(ObjectStore):
         data: bytes = self._client.get_object(Bucket=BUCKET, Key=f"cache/{path}")["Body"].read()
         return data
 
+    @contextmanager
+    def letting_nobody_in(self) -> Iterator[None]:
+        """Within it every key is refused."""
+        address = f"{self.endpoint}/moto-api/reset-auth"
+        httpx.post(address, content="0").raise_for_status()
+        try:
+            yield
+        finally:
+            httpx.post(address, content="inf").raise_for_status()
+
 
 @contextmanager
 def running_folder(folder: Path) -> Iterator[ObjectStore]:
@@ -111,17 +124,14 @@ def running_folder(folder: Path) -> Iterator[ObjectStore]:
 
 
 @contextmanager
-def running_s3(folder: Path, *, authorize: bool = False) -> Iterator[S3]:
-    """moto's server, as a process. With `authorize` it lets nobody do anything, whatever the key."""
+def running_s3(folder: Path) -> Iterator[S3]:
+    """moto's server, as a process."""
     from botocore.config import Config
     from botocore.session import get_session
 
     port = find_free_ports(1)
     log = (folder / "moto.log").open("wb")
-    environment = os.environ | ({"INITIAL_NO_AUTH_ACTION_COUNT": "1"} if authorize else {})
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-p", str(port)], env=environment, stdout=log, stderr=log
-    )
+    server = subprocess.Popen([sys.executable, "-m", "moto.server", "-p", str(port)], stdout=log, stderr=log)
     try:
         _await(lambda: _listens(port), server)
         client = get_session().create_client(
@@ -156,7 +166,9 @@ class _Stoppable:
 def find_sshd() -> Path | None:
     """OpenSSH's server: the system's, or what tests/openssh.sh put into the cache."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fediwarden" / "openssh"
-    return next((each for each in (Path("/usr/sbin/sshd"), cache / "usr/sbin/sshd") if each.exists()), None)
+    found = next((each for each in (Path("/usr/sbin/sshd"), cache / "usr/sbin/sshd") if each.exists()), None)
+    assert found or not os.environ.get("FEDIWARDEN_REQUIRE_SSHD"), "no sshd: sh tests/openssh.sh"
+    return found
 
 
 @contextmanager

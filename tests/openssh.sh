@@ -6,6 +6,8 @@ root="${XDG_CACHE_HOME:-$HOME/.cache}/fediwarden/openssh"
 [ -x "$root/usr/sbin/sshd" ] && exit 0
 mkdir -p "$root"
 cd "$root"
-apt-get download openssh-server openssh-sftp-server libwrap0
+packages="openssh-server openssh-sftp-server libwrap0"
+# shellcheck disable=SC2086  # a list of words
+apt-get -qq download $packages 2>/dev/null || { apt-get -qq update && apt-get -qq download $packages; }
 for package in *.deb; do dpkg -x "$package" .; done
 rm -f ./*.deb

@@ -12,6 +12,8 @@ from fediwarden.sweep.sweeping import Sweep, Watcher
 from schemas.broker import Producer
 from schemas.messages import SweepMode
 
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+
 
 async def run_sweep(
     settings: Settings,
@@ -29,9 +31,11 @@ async def run_sweep(
 ) -> tuple[Checkpoints, bool]:
     """Sweep what `named` stands for of the tenant `owner`, judged for the tenant `judging`; whether it was interrupted.
 
-    SIGINT interrupts it: what is in hand is dropped, and gone through again by the next run. With `only_show` nothing
-    is done but reading what there is of it. Raises a `SweepError` or a `BrokerError`.
+    SIGINT and SIGTERM interrupt it: what is in hand is dropped, and gone through again by the next run. With
+    `only_show` nothing is done but reading what there is of it. Raises a `SweepError` or a `BrokerError`.
     """
+    if not only_show:
+        _check_enforcer(settings, judging, mode)
     source = open_source(named, settings.sweep, tenant=owner, of=settings.tenants[owner], quarantine=quarantine)
     broker = settings.kafka.broker_settings()
     try:
@@ -39,7 +43,6 @@ async def run_sweep(
         checkpoints = await read_checkpoints(broker, sweep)
         if only_show:
             return checkpoints, False
-        _check_enforcer(settings, judging, mode)
         key = settings.tenants[judging].key
         judge = Judge(
             url,
@@ -70,7 +73,7 @@ async def run_sweep(
 
 
 async def _run_interruptibly(run: Sweep) -> bool:
-    """Whether SIGINT came before the end."""
+    """Whether a signal to end came before the end."""
     running = asyncio.create_task(run.run())
     interrupted = asyncio.Event()
 
@@ -79,7 +82,8 @@ async def _run_interruptibly(run: Sweep) -> bool:
         running.cancel()
 
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGINT, interrupt)
+    for number in _ENDING:
+        loop.add_signal_handler(number, interrupt)
     try:
         await running
     except asyncio.CancelledError:
@@ -87,7 +91,8 @@ async def _run_interruptibly(run: Sweep) -> bool:
             running.cancel()
             raise
     finally:
-        loop.remove_signal_handler(signal.SIGINT)
+        for number in _ENDING:
+            loop.remove_signal_handler(number)
     return interrupted.is_set()
 
 

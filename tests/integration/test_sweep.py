@@ -13,10 +13,11 @@ import pytest
 
 pytest.importorskip("s3fs")
 pytest.importorskip("moto")
+pytest.importorskip("sshfs")
 
 from schemas.broker import BrokerSettings
 from tests.kafka import cache_dir
-from tests.object_stores import running_s3
+from tests.object_stores import ObjectStore, find_sshd, running_s3, running_sshd
 from tests.processes import Pipeline, wait_until
 from tests.stand_ins import accepted_picture, rejected_picture
 
@@ -83,34 +84,35 @@ def test_a_folder_is_reported_on_then_cleaned_after_kill_9_and_a_pause(here: Her
     folder = tmp_path / "files"
     bad = _fill(folder, 100)
     before = _paths(folder)
-    report = here.run(str(folder), "--rate", "50")
-    assert report.returncode == 1, report.stderr
-    assert "Nothing was removed" in report.stdout and _paths(folder) == before
-    shown = here.show(str(folder))
-    assert {each["path"] for each in shown["found"]} == bad
+    report = here.run(str(folder), "--rate", "50", "--json")
+    assert (report.returncode, _paths(folder)) == (1, before), report.stderr
+    shown = json.loads(report.stdout)
+    assert {(each["path"], each["outcome"]) for each in shown["found"]} == {(path, "left") for path in bad}
     expected = {"accepted": GOOD, "rejected": BAD + 1, "skipped": 1, "duplicate": 1, "listed": len(before)}
     assert shown["counts"] == expected
 
     for number, end in enumerate((signal.SIGKILL, signal.SIGINT)):
-        process = here.start(str(folder), "--apply", "--rate", "0.5")
+        process = here.start(str(folder), "--apply", "--rate", "1")
         wait_until(lambda number=number: len(_paths(folder)) < len(before) - number, "something removed", 120)
         process.send_signal(end)
         out, _ = process.communicate(timeout=60)
         assert process.returncode == (-9 if end is signal.SIGKILL else 130), out
-    last = here.run(str(folder), "--apply", "--rate", "50")
+    last = here.run(str(folder), "--apply", "--rate", "50", "--json")
     assert last.returncode == 0, last.stdout + last.stderr
     assert _paths(folder) == before - bad
-    found = here.show(str(folder), "--apply")["found"]
-    assert {(each["path"], each["outcome"]) for each in found} == {(path, "removed") for path in bad}
+    assert {(each["path"], each["outcome"]) for each in json.loads(last.stdout)["found"]} == {
+        (path, "removed") for path in bad
+    }
 
 
-def test_a_bucket_is_quarantined(here: Here, tmp_path: Path) -> None:
-    with running_s3(tmp_path) as store:
-        environment = {
-            "FEDIWARDEN_SWEEP__S3_ENDPOINT": store.endpoint,
-            "FEDIWARDEN_SWEEP__S3_KEY_ID": store.settings["s3_key_id"],
-            "FEDIWARDEN_SWEEP__S3_SECRET": store.settings["s3_secret"],
-        }
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["s3", "sshd"])
+def test_what_is_bad_in_a_bucket_or_on_another_machine_is_quarantined(here: Here, tmp_path: Path, kind: str) -> None:
+    sshd = find_sshd()
+    if kind == "sshd" and sshd is None:
+        pytest.skip("no sshd: sh tests/openssh.sh")
+    with running_s3(tmp_path) if kind == "s3" else running_sshd(sshd or Path()) as store:
+        environment = {f"FEDIWARDEN_SWEEP__{name.upper()}": str(value) for name, value in store.settings.items()}
         good, bad = accepted_picture(900), rejected_picture(900)
         store.put("a/good.jpg", good)
         store.put("a/bad.jpg", bad)
@@ -119,24 +121,10 @@ def test_a_bucket_is_quarantined(here: Here, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
         assert store.paths() == {"a/good.jpg", "notes.txt", "away/a/bad.jpg"}
         assert store.get("away/a/bad.jpg") == bad
-        assert store.settings["s3_secret"] not in done.stdout + done.stderr
+        assert not any(secret in done.stdout + done.stderr for secret in _secrets(store))
+        assert "Nothing was removed" not in done.stdout and "quarantined" in done.stdout
+        assert here.show(store.source, "--quarantine", "away", **environment)["counts"]["skipped"] == 1
 
 
-def test_what_stands_in_the_way_is_one_line_and_an_exit_code(here: Here, tmp_path: Path) -> None:
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    assert here.run(str(empty)).returncode == 0
-    pict_rs = {
-        "FEDIWARDEN_TENANTS__DEFAULT__PICT_RS": "http://127.0.0.1:9",
-        "FEDIWARDEN_TENANTS__DEFAULT__PICT_RS_API_KEY": "a-key",
-    }
-    for arguments, environment, code, says in (
-        ((str(tmp_path / "none"),), {}, 2, "there is no folder"),
-        ((str(empty), "--tenant", "other"), {}, 2, "there is no tenant other"),
-        ((str(empty), "--apply", "--quarantine", "q"), {}, 2, "one of them"),
-        ((str(empty), "--url", "http://127.0.0.1:9"), {}, 1, "no gateway answers"),
-        ((str(empty),), pict_rs, 2, "would remove files without --apply"),
-        (("pict-rs", "--apply"), pict_rs, 1, "no answer from http://127.0.0.1:9"),
-    ):
-        ended = here.run(*arguments, **environment)
-        assert (ended.returncode, says in " ".join(ended.stderr.split())) == (code, True), ended.stderr
+def _secrets(store: ObjectStore) -> list[str]:
+    return [str(value) for name, value in store.settings.items() if name in ("s3_secret", "sftp_password")]

@@ -29,6 +29,7 @@ from fediwarden.sweep.settings import SweepSettings
 from fediwarden.sweep.source import Body, StoredObject
 from gateway.settings import TenantSettings
 from tests.object_stores import (
+    S3,
     ObjectStore,
     Sftp,
     find_sshd,
@@ -87,6 +88,9 @@ def _open(store: ObjectStore, *, page: int = 50, quarantine: str | None = None, 
 def _ask(store: ObjectStore, ask: Callable[[FilesSource], Coroutine[Any, Any, Any]], **options: Any) -> Any:
     async def go() -> Any:
         source = _open(store, **options)
+        if isinstance(store, S3) and not options.keys() & SweepSettings.model_fields.keys():
+            # To connect takes botocore a second of reading what there is at Amazon.
+            source._fs = store.connection = store.connection or source._connect()
         try:
             return await ask(source)
         finally:
@@ -222,6 +226,13 @@ def test_a_wrong_password_key_or_host_key_is_refused_and_named(store: ObjectStor
     if "sftp_password" in store.settings:
         with pytest.raises(SourceRefused, match=r"sweep\.sftp_password"):
             _ask(store, lambda source: source.check(), sftp_password="wrong")
+
+
+def test_an_s3_key_that_may_do_nothing_is_refused(store: ObjectStore) -> None:
+    if not isinstance(store, S3):
+        pytest.skip("of S3")
+    with store.letting_nobody_in(), pytest.raises(SourceRefused, match=r"sweep\.s3_key_id"):
+        _ask(store, lambda source: source.check(), s3_secret="wrong")
 
 
 def test_what_the_store_does_not_let_us_read_is_named_and_nothing_else_suffers(store: ObjectStore) -> None:
