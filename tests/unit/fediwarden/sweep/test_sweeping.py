@@ -305,9 +305,9 @@ def test_what_no_scanner_can_judge_is_not_waited_for(pict_rs: PictRsServer, gate
     _fill(pict_rs, 0, 2)
     gateway.waits, gateway.verdict_after, gateway.unjudgeable = True, 10**6, "unjudgeable: no scanner can judge it"
     kept = Kept({})
-    assert _sweep(pict_rs, gateway, kept, mode=SweepMode.APPLY) == {"damaged": 2, "listed": 2}
+    assert _sweep(pict_rs, gateway, kept, mode=SweepMode.APPLY) == {"damaged": 2, "skipped": 1, "listed": 3}
     assert {each.detail for each in kept.found.values()} == {gateway.unjudgeable}
-    assert len(pict_rs.files.places()) == 2
+    assert len(pict_rs.files.places()) == 3
 
 
 def test_nothing_is_removed_or_passed_over_when_nobody_judges(pict_rs: PictRsServer, gateway: Gateway) -> None:
