@@ -12,11 +12,12 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 from tests.kafka import find_free_ports
 
@@ -156,9 +157,9 @@ class _Stoppable:
 
     def stop(self) -> None:
         """With the processes of its connections, which outlive it."""
-        children = f"/proc/{self._process.pid}/task/{self._process.pid}/children"
-        for child in Path(children).read_text().split():
-            os.kill(int(child), 9)
+        for child in psutil.Process(self._process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
         self._process.kill()
         self._process.wait()
 
@@ -173,7 +174,10 @@ def find_sshd() -> Path | None:
 
 @contextmanager
 def running_sshd(sshd: Path) -> Iterator[Sftp]:
-    """OpenSSH's sshd as it is, for one user: us, or nobody where we are root, as root's needs a user of its own."""
+    """OpenSSH's sshd as it is, for one user: us, or nobody where we are root, as root's needs a user of its own.
+
+    With PAM, as without it an account that has no password counts as locked.
+    """
     user = pwd.getpwnam("nobody") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
     home = Path(tempfile.mkdtemp(prefix="fediwarden-sshd-", dir="/tmp"))
     home.chmod(0o755)
@@ -188,7 +192,7 @@ def running_sshd(sshd: Path) -> Iterator[Sftp]:
         host_key = (home / "server/host_key.pub").read_text().split()[:2]
         (home / "known_hosts").write_text(f"[127.0.0.1]:{port} {' '.join(host_key)}\n")
         (home / "server/config").write_text(
-            f"Port {port}\nListenAddress 127.0.0.1\nHostKey {home}/server/host_key\nPidFile none\nUsePAM no\n"
+            f"Port {port}\nListenAddress 127.0.0.1\nHostKey {home}/server/host_key\nPidFile none\nUsePAM yes\n"
             f"AuthorizedKeysFile {home}/server/authorized_keys\nStrictModes no\nPasswordAuthentication no\n"
             "Subsystem sftp internal-sftp\nForceCommand internal-sftp\n"
         )
@@ -236,7 +240,12 @@ def running_asyncssh(folder: Path) -> Iterator[Sftp]:
     known_hosts = folder / "known_hosts"
     known_hosts.write_text(f"[127.0.0.1]:{port} {key.export_public_key().decode()}")
 
+    connections: list[Any] = []
+
     class WithPassword(asyncssh.SSHServer):  # type: ignore[misc]
+        def connection_made(self, connection: Any) -> None:
+            connections.append(connection)
+
         def password_auth_supported(self) -> bool:
             return True
 
@@ -259,6 +268,8 @@ def running_asyncssh(folder: Path) -> Iterator[Sftp]:
         def stop(self) -> None:
             async def end() -> None:
                 self._server.close()
+                while connections:
+                    connections.pop().abort()
                 for task in asyncio.all_tasks() - {asyncio.current_task()}:
                     task.cancel()
                 await asyncio.sleep(0.1)
