@@ -1,5 +1,6 @@
 """A sweep over a real pict-rs that was filled before it had a fediwarden."""
 
+import asyncio
 import hashlib
 import json
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from fediwarden.sweep.pict_rs import PictRsSource
 from tests.kafka import find_free_ports
 from tests.pictrs.pictrs import API_KEY, PictRs
 from tests.pictrs.uploads import make_upload
@@ -61,6 +63,21 @@ def _sweep(warden: Warden, *arguments: str) -> "subprocess.CompletedProcess[str]
     )
 
 
+async def _walk(address: str) -> list[str]:
+    """The hashes of all that is stored, each page asked for by a new process, as it were."""
+    found: list[str] = []
+    position: tuple[str, ...] = ()
+    while True:
+        source = PictRsSource(address, API_KEY, page=4)
+        page = await source.page(position, ())
+        await source.close()
+        found += [each.key for each in page.objects]
+        if page.last:
+            return found
+        position = page.position
+
+
+@pytest.mark.long
 @pytest.mark.usefixtures("built")
 def test_what_was_stored_unjudged_is_reported_then_purged_with_every_alias(tmp_path: Path, unjudging: str) -> None:
     port = find_free_ports(1)
@@ -79,6 +96,8 @@ def test_what_was_stored_unjudged_is_reported_then_purged_with_every_alias(tmp_p
         good_aliases = [pictrs.upload(data).alias for data in good.values()]
         stored_bad = {hashlib.sha256(pictrs.original(alias).content).hexdigest() for alias in bad_aliases}
         everything = pictrs.known_hashes()
+        walked = asyncio.run(_walk(f"http://127.0.0.1:{port}"))
+        assert len(walked) == len(everything) > 8 and {each[:64] for each in walked} == everything
         with Warden(tmp_path / "warden", settings=settings) as warden:
             refused = _sweep(warden, "--tenant", "default")
             assert refused.returncode == 2 and "--as" in refused.stderr
