@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ pytest.importorskip("sshfs")
 from schemas.broker import BrokerSettings
 from tests.kafka import cache_dir
 from tests.object_stores import ObjectStore, find_sshd, running_s3, running_sshd
-from tests.processes import Pipeline, wait_until
+from tests.processes import Pipeline, Process, wait_until
 from tests.stand_ins import accepted_picture, rejected_picture
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(480)]
@@ -27,9 +28,10 @@ GOOD, BAD = 12, 3
 
 
 class Here:
-    """A pipeline, and the command in its environment."""
+    """A pipeline, and the command in its environment. `restart` starts its gateway anew, where it was."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, gateway: Process, restart: Callable[[], Process], environment: dict[str, str]) -> None:
+        self.gateway, self.restart = gateway, restart
         clean = {name: value for name, value in os.environ.items() if not name.startswith("FEDIWARDEN_")}
         self.environment = clean | {"FEDIWARDEN_CACHE_DIR": str(cache_dir())} | environment
 
@@ -58,9 +60,10 @@ class Here:
 def here(make_topics: Callable[[], BrokerSettings], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
     folder = tmp_path_factory.mktemp("pipeline")
     with Pipeline(make_topics(), folder, FEDIWARDEN_GATEWAY__DEADLINE_MS="30000") as processes:
-        _, url = processes.start_gateway()
+        gateway, url = processes.start_gateway()
         processes.start_scanner()
-        yield Here(processes.environment | {"FEDIWARDEN_GATEWAY__PORT": url.rpartition(":")[2]})
+        port = {"FEDIWARDEN_GATEWAY__PORT": url.rpartition(":")[2]}
+        yield Here(gateway, lambda: processes.start("gateway", **port), processes.environment | port)
 
 
 def _fill(folder: Path, seed: int) -> set[str]:
@@ -103,6 +106,22 @@ def test_a_folder_is_reported_on_then_cleaned_after_kill_9_and_a_pause(here: Her
     assert {(each["path"], each["outcome"]) for each in json.loads(last.stdout)["found"]} == {
         (path, "removed") for path in bad
     }
+
+
+@pytest.mark.long
+def test_a_gateway_that_is_killed_in_the_middle_loses_nothing(here: Here, tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    bad = _fill(folder, 500)
+    process = here.start(str(folder), "--rate", "2")
+    assert process.stdout is not None and process.stdout.readline() == "rejected (left): copy.jpg\n"
+    here.gateway.kill()
+    time.sleep(2)
+    here.gateway = here.restart()
+    _, error = process.communicate(timeout=240)
+    assert process.returncode == 1 and "Waiting for it" in error, error
+    shown = here.show(str(folder))
+    assert {each["path"] for each in shown["found"]} == bad
+    assert shown["counts"] == {"accepted": GOOD, "rejected": BAD + 1, "skipped": 1, "duplicate": 1, "listed": 17}
 
 
 @pytest.mark.long
