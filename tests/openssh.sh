@@ -3,7 +3,7 @@
 # has none. Needs apt-get and dpkg; nothing else on the machine changes.
 set -eu
 root="${XDG_CACHE_HOME:-$HOME/.cache}/fediwarden/openssh"
-[ -x "$root/usr/sbin/sshd" ] && exit 0
+for sshd in /usr/sbin/sshd "$root/usr/sbin/sshd"; do [ -x "$sshd" ] && exit 0; done
 mkdir -p "$root"
 cd "$root"
 packages="openssh-server openssh-sftp-server libwrap0"
