@@ -18,6 +18,8 @@ from typing import TypeVar
 
 import structlog
 
+from fediwarden.exits import START_AGAIN
+
 log = structlog.get_logger("fediwarden.children")
 
 EX_CONFIG = 78
@@ -272,6 +274,14 @@ class Supervisor:
             if self._stop.is_set():
                 log.info("child_stopped", child=spec.name, how=describe_exit(code))
                 return
+            if code == START_AGAIN:
+                log.info("child_starts_again", child=spec.name, pid=child.pid)
+                restarted = await self._restart(spec, 0.0)
+                if restarted is None:
+                    return
+                child = restarted
+                delay = self._backoff.first_s
+                continue
             self._exits[spec.name] = self.exits(spec.name) + 1
             why = {"explained": spec.explain()} if spec.explain else {}
             if code == EX_CONFIG:

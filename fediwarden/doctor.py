@@ -18,6 +18,7 @@ from fediwarden.findings import Finding, Health
 from fediwarden.kafka.cluster import PORT_REMEDY
 from fediwarden.kafka.preflight import find_listener
 from fediwarden.kafka.settings import LOOPBACK
+from fediwarden.promotion.examining import examine_promotion
 from fediwarden.settings import Settings
 from gateway.enforcement.pict_rs import PictRs, PictRsError
 from gateway.frames.pool import FramePool
@@ -159,7 +160,11 @@ async def _look_at_kafka(settings: Settings) -> list[Finding]:
         return [Finding("kafka", Health.FAIL, str(error))]
     findings = [Finding("kafka", Health.OK, f"answers at {broker.bootstrap_servers}")]
     if not changes:
-        return [*findings, Finding("topics", Health.OK, "all as declared")]
+        findings.append(Finding("topics", Health.OK, "all as declared"))
+        try:
+            return findings + await examine_promotion(settings)
+        except BrokerError as error:
+            return [*findings, Finding("promotion", Health.FAIL, str(error))]
     blocking = [change for change in changes if change.blocks]
     first = str((blocking or changes)[0])
     more = f" (and {len(changes) - 1} more)" if len(changes) > 1 else ""

@@ -16,6 +16,9 @@ CONFIGURATION: Final = os.EX_CONFIG
 TRY_AGAIN: Final = os.EX_TEMPFAIL
 """75: a restart after a while may mend it, and must not be ruled out."""
 
+START_AGAIN: Final = 85
+"""A scanner makes room for one with other models (`scanner.service.START_AGAIN`): start it again, at once."""
+
 OUR_PACKAGES: Final = frozenset({"schemas", "gateway", "scanner", "federation_audit", "fediwarden"})
 
 CODES: Final = {

@@ -65,11 +65,13 @@ class Comparison:
 class Tally:
     """Adds up records: all of verdicts.shadow by `take_shadow`, then verdicts by `take_live`.
 
-    Of several shadows, the one counts whose verdicts are the latest, or the one of `policy`, an id.
+    Of several shadows, the one counts whose verdicts are the latest: of those of `policy`, an id, and with `model`, a
+    name and an id, where these are given.
     """
 
-    def __init__(self, policy: str = "") -> None:
+    def __init__(self, policy: str = "", model: tuple[str, str] | None = None) -> None:
         self._policy = policy
+        self._model = model
         self._by_judge: dict[Judge, dict[str, _Said]] = {}
         self._received: dict[Judge, list[int]] = {}
         self._latest: dict[Judge, int] = {}
@@ -89,7 +91,11 @@ class Tally:
     @property
     def judge(self) -> Judge | None:
         """The shadow that is compared; None where there is none."""
-        wanted = [each for each in self._latest if self._policy in ("", each.policy)]
+        wanted = [
+            each
+            for each in self._latest
+            if self._policy in ("", each.policy) and (self._model is None or self._model in each.models)
+        ]
         return max(wanted, key=lambda each: self._latest[each], default=None)
 
     @property
@@ -140,11 +146,15 @@ async def compare(
     *,
     since_ms: int,
     policy: str = "",
+    model: tuple[str, str] | None = None,
     on_progress: Callable[[str, int, int], None] = lambda what, passed, of: None,
 ) -> Comparison:
-    """Compare what was published to verdicts.shadow since then. Raises a `schemas.broker.BrokerError`."""
+    """Compare what was published to verdicts.shadow since then, as `Tally` says.
+
+    Raises a `schemas.broker.BrokerError`.
+    """
     await check_topics(broker, (VERDICTS, VERDICTS_SHADOW))
-    tally = Tally(policy)
+    tally = Tally(policy, model)
     read = partial(read_history, broker, client_id="fediwarden-shadow")
     await read(
         (VERDICTS_SHADOW,),

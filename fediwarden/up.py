@@ -14,7 +14,7 @@ import re
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -126,6 +126,8 @@ async def _start(settings: Settings, scanners: int, children: Supervisor, say: E
         await ask_patiently(lambda: apply_topics(broker))
     else:
         await check_topics(broker, TOPICS)
+    if scanners:
+        await ask_patiently(lambda: _fetch_promoted(settings, broker, children))
     started_at = now_ms()
     asking = asyncio.create_task(asyncio.to_thread(_wants_first_account, settings))
     for service in _services(settings, scanners):
@@ -179,6 +181,8 @@ def _services(settings: Settings, scanners: int) -> Iterator[ChildSpec]:
     yield service("gateway", "gateway", settings.gateway.drain_s + _GATEWAY_STOPS_WITHIN_MORE_S)
     if settings.up.audit:
         yield aside("audit", "audit", _AUDIT_STOPS_WITHIN_S)
+    if settings.rescan.automatic:
+        yield aside("rescans", "rescan watch", _STOPS_WITHIN_MORE_S)
     if settings.up.relay:
         yield service("relay", "relay", settings.relay.drain_s + _STOPS_WITHIN_MORE_S)
 
@@ -217,8 +221,6 @@ def settings_of_scanner(settings: Settings, name: str, number: int) -> Settings:
 
 async def _fetch(settings: Settings, children: Supervisor) -> tuple[Path, ...]:
     """Jars (none with a Kafka of one's own) and model weights, at the same time."""
-    from scanner.models.registry import ModelState, fetch, load_registry, state
-
     failed = threading.Event()
     with Downloads() as downloads:
 
@@ -240,22 +242,46 @@ async def _fetch(settings: Settings, children: Supervisor) -> tuple[Path, ...]:
             )
 
         def fetch_models() -> None:
-            directory = settings.scanner.models_dir
-            assert directory is not None  # Settings derive it from cache_dir
-            registry = load_registry(settings.scanner.registry)
-            wanted = [
-                name
-                for name in settings.scanner.models
-                if state(registry.entry(name), directory) is not ModelState.READY
-            ]
-            if wanted:
-                fetch(registry, wanted, directory, interruptible(downloads.track("models")))
+            _fetch_models(settings, settings.scanner.models, interruptible(downloads.track("models")))
 
         try:
             classpath, _ = await asyncio.gather(asyncio.to_thread(fetch_jars), asyncio.to_thread(fetch_models))
         finally:
             failed.set()
     return classpath
+
+
+def _fetch_models(settings: Settings, names: Sequence[str], report: Report) -> None:
+    from scanner.models.registry import ModelState, fetch, load_registry, state
+
+    registry = load_registry(settings.scanner.registry)
+    directory = settings.models_dir
+    wanted = [name for name in names if state(registry.entry(name), directory) is not ModelState.READY]
+    if wanted:
+        fetch(registry, wanted, directory, report)
+
+
+async def _fetch_promoted(settings: Settings, broker: BrokerSettings, children: Supervisor) -> None:
+    """Fetch the models that are promoted for our scanners. Where that fails, they judge with those of the settings."""
+    from scanner.models.model import ModelError
+    from scanner.promotion.promoted import read_promoted
+
+    promoted = (await read_promoted(broker, client_id="fediwarden-up")).of(settings.scanner.group)
+    names = [name for name in promoted.models if name not in settings.scanner.models] if promoted else []
+    if not names:
+        return
+    with Downloads() as downloads:
+        show = downloads.track("promoted models")
+
+        def report(done: int, total: int) -> None:
+            if children.stopping:
+                raise Stopped("told to stop")
+            show(done, total)
+
+        try:
+            await asyncio.to_thread(_fetch_models, settings, names, report)
+        except ModelError as error:
+            log.warning("promoted_models_not_fetched", models=names, error=str(error))
 
 
 async def _start_kafka(settings: Settings, classpath: tuple[Path, ...], children: Supervisor) -> None:

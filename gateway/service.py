@@ -49,9 +49,10 @@ from schemas.broker import (
     TopicsNotReady,
     check_topics,
 )
+from schemas.clock import now_ms
 from schemas.keyring import Keyring
 from schemas.messages import OverrideSet, ScannerAnnounced, Stage, Verdict
-from schemas.topics import ANSWERS, IMAGES, IMAGES_BACKLOG, IMAGES_DEAD, OVERRIDES, SCANNERS, VERDICTS
+from schemas.topics import ANSWERS, HOUR_MS, IMAGES, IMAGES_BACKLOG, IMAGES_DEAD, OVERRIDES, SCANNERS, VERDICTS
 
 log = structlog.get_logger("gateway")
 
@@ -342,7 +343,11 @@ class Gateway:
         if received.topic == OVERRIDES:
             self._observe_override(received)
             return
+        if received.imported and received.timestamp_ms < now_ms() - self._settings.known_since_h * HOUR_MS:
+            return  # a year of it would drive out what is known; after a restart it would not be read either
         self._verdicts.observe(received)
+        if received.imported:
+            return
         match received.message:
             case Verdict(stage=Stage.LIVE | Stage.BACKLOG) as verdict:
                 self._steering.judged(verdict.scan_id, verdict.topic, verdict.partition, verdict.scanner)

@@ -102,7 +102,7 @@ class Verdicts:
         """Take in one record. What is no verdict, announcement or dead letter is logged and passed over."""
         message = received.message
         if isinstance(message, Verdict):
-            self._learn(message)
+            self._learn(message, imported=received.imported)
         elif isinstance(message, ScannerAnnounced):
             self._note_scanner(message)
         elif isinstance(message, ImageFailed):
@@ -166,7 +166,7 @@ class Verdicts:
                 judges.add(judge)
         return judges
 
-    def _learn(self, verdict: Verdict) -> None:
+    def _learn(self, verdict: Verdict, *, imported: bool) -> None:
         if verdict.stage is Stage.LIST and verdict.decision is not Decision.REJECT:
             return  # a scanner's verdict of the same scan says more
         judge = _judge(verdict.models, verdict.policy)
@@ -180,9 +180,13 @@ class Verdicts:
             sha256=verdict.sha256,
             looks=looks_in(verdict),
         )
-        self._resolve(verdict.scan_id, judgement)
+        key = (verdict.sha256, judgement.judge)
+        if not imported:
+            self._resolve(verdict.scan_id, judgement)
+        elif _is_older(judgement, self._known.get(key)) or _is_older(judgement, self._recent.get(verdict.scan_id)):
+            return  # history comes late, and takes the place of nothing newer
         if verdict.stage in (Stage.LIVE, Stage.BACKLOG):  # overrides and lists are asked themselves, while they hold
-            _remember(self._known, (verdict.sha256, judgement.judge), judgement, self._known_entries)
+            _remember(self._known, key, judgement, self._known_entries)
         elif verdict.stage is Stage.RESCAN:
             if not verdict.hash_list:
                 self._learn_rescanned(judgement)
@@ -239,6 +243,10 @@ def _json(value: object) -> bytes:
     A hundred thousand of those kept for long left holes too small for the next frames: 9 KB of memory an image.
     """
     return bytes(bytearray(orjson.dumps(value)))
+
+
+def _is_older(judgement: Judgement, known: Judgement | None) -> bool:
+    return known is not None and judgement.judged_at < known.judged_at
 
 
 def _judge(models: Mapping[str, str], policy: str) -> Judge:

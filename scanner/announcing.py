@@ -18,7 +18,12 @@ from schemas.topics import SCANNERS
 log = structlog.get_logger("scanner.announcing")
 
 RATE_WINDOW_S = 30.0
+CHANGING_EVERY_S = 5.0
+"""Announcements of a scanner that waits for its turn are no further apart than this (`scanner.promotion.fleet`)."""
+
 LEAVE_WITHIN_S = 2.0
+LEAVE_TO_COME_BACK_WITHIN_S = 10.0
+"""The others wait for one that comes back, and had better know."""
 
 
 class RateMeter:
@@ -61,6 +66,7 @@ class Announcer:
         meter: RateMeter,
         every_s: float,
         shadow: bool = False,
+        instance: str = "",
     ) -> None:
         self._producer = producer
         self._scanner = scanner
@@ -71,24 +77,35 @@ class Announcer:
         self._meter = meter
         self._every_s = every_s
         self._shadow = shadow
+        self._instance = instance
+        self._changing = False
         self._due = asyncio.Event()
 
     def announce_now(self) -> None:
         """Have `run` announce at once."""
         self._due.set()
 
+    def say_changing(self, changing: bool) -> None:
+        """Say from now on whether this scanner waits for its turn to load other models; at once where that is new."""
+        if changing != self._changing:
+            self._changing = changing
+            self.announce_now()
+
     async def run(self) -> None:
         """Announce until cancelled. An outage is waited out: the next announcement says the same again."""
         while True:
             self._due.clear()
-            await self._announce(give_up_after=self._every_s)
+            every_s = min(self._every_s, CHANGING_EVERY_S) if self._changing else self._every_s
+            await self._announce(give_up_after=every_s)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._every_s):
+                async with asyncio.timeout(every_s):
                     await self._due.wait()
 
-    async def leave(self) -> None:
-        """Announce that this scanner judges no more."""
-        await self._announce(give_up_after=LEAVE_WITHIN_S, leaving=True)
+    async def leave(self, *, to_come_back: bool = False) -> None:
+        """Announce that this scanner judges no more, or not before it has come back with other models."""
+        self._changing = to_come_back
+        within_s = LEAVE_TO_COME_BACK_WITHIN_S if to_come_back else LEAVE_WITHIN_S
+        await self._announce(give_up_after=within_s, leaving=True)
 
     async def _announce(self, *, give_up_after: float, leaving: bool = False) -> None:
         message = ScannerAnnounced(
@@ -100,6 +117,8 @@ class Announcer:
             rate=round(self._meter.rate(), 2),
             leaving=leaving,
             announced_at=now_ms(),
+            changing=self._changing,
+            instance=self._instance,
         )
         try:
             await self._producer.publish(SCANNERS, message, key=self._scanner.encode(), give_up_after=give_up_after)

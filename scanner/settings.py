@@ -27,7 +27,9 @@ class ScannerSettings(BaseModel):
         " instructions for it, else fp32. A score moves by a few thousandths.",
     )
     models: tuple[str, ...] = Field(
-        ("safety-s", "open-nsfw"), min_length=1, description="Which models score each frame, by name."
+        ("safety-s", "open-nsfw"),
+        min_length=1,
+        description="Which models score each frame, by name; unless others are promoted (`fediwarden models promote`).",
     )
     models_dir: Path | None = Field(
         None,

@@ -21,6 +21,8 @@ from pydantic import ValidationError
 from schemas.messages import MESSAGES, Message
 
 SCHEMA_HEADER = "schema"
+IMPORTED_HEADER = "imported"
+"""On a record that was brought from elsewhere, long after the fact: history, which nobody is to act on."""
 
 Views = Mapping[tuple[str, int], type[Message]]
 """What to read records of a schema's name and major version as: a message with fewer of the fields, for speed."""

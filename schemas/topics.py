@@ -14,6 +14,7 @@ from schemas.messages import (
     ImageFailed,
     ImageSubmitted,
     Message,
+    ModelsPromoted,
     OriginObserved,
     OverrideSet,
     RescanJudged,
@@ -165,8 +166,8 @@ SCANNERS = TopicSpec(
     key="scanner id",
     messages=(ScannerAnnounced,),
     writers=("scanner",),
-    readers=("gateway",),
-    partitions=1,
+    readers=("gateway", "enforcer", "scanner", "fediwarden"),
+    partitions=1,  # scanners take turns by the order of their announcements
     cleanup="compact,delete",
     retention_ms=DAY_MS,
     segment_ms=HOUR_MS,
@@ -184,7 +185,7 @@ ORIGINS = TopicSpec(
     "origins",
     key="sha256, else URL, else alias",
     messages=(OriginObserved, ActorForgotten),
-    writers=("relay", "federation_audit"),
+    writers=("relay", "federation_audit", "fediwarden"),
     readers=("federation_audit",),
     retention_ms=THIRTEEN_MONTHS_MS,
 )
@@ -237,6 +238,17 @@ SWEEPS = TopicSpec(
     retention_ms=-1,
     extra=_COMPACTION,
 )
+MODELS_PROMOTED = TopicSpec(
+    "models.promoted",
+    key="scanner group",
+    messages=(ModelsPromoted,),
+    writers=("fediwarden",),
+    readers=("scanner", "fediwarden"),
+    partitions=1,
+    cleanup="compact",
+    retention_ms=-1,
+    extra=_COMPACTION,
+)
 IMAGES_DEAD = TopicSpec(
     "images.dead",
     key="scan id",
@@ -262,6 +274,7 @@ TOPICS: tuple[TopicSpec, ...] = (
     RESCANS,
     RESCAN_JOBS,
     SWEEPS,
+    MODELS_PROMOTED,
     IMAGES_DEAD,
 )
 """Every topic that `fediwarden topics apply` makes."""

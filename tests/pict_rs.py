@@ -65,7 +65,7 @@ class Files:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def keep(self, data: bytes, format_byte: int) -> str:
         """Store a file, or give a stored one another alias; the alias."""
@@ -83,8 +83,9 @@ class Files:
 
     def places(self) -> list[Path]:
         """The folder of every hash, newest first."""
-        found = [place for place in self._folder.iterdir() if not place.name.startswith("new-")]
-        return sorted(found, key=lambda place: (place.stat().st_ctime_ns, place.name), reverse=True)
+        with self._lock:  # else one may be removed while it is looked at
+            found = [place for place in self._folder.iterdir() if not place.name.startswith("new-")]
+            return sorted(found, key=lambda place: (place.stat().st_ctime_ns, place.name), reverse=True)
 
     def sha256s(self) -> set[str]:
         """Hex sha256 of every file that is kept."""

@@ -143,7 +143,7 @@ class Slow(RedModel):
             threading.Event().wait()
         return super().prepare(image)
 
-asyncio.run(run_scanner(settings, broker, keyring, models=[Slow(hang_on_green)], policy=RED_POLICY))
+sys.exit(asyncio.run(run_scanner(settings, broker, keyring, models=[Slow(hang_on_green)], policy=RED_POLICY)))
 """
 
 

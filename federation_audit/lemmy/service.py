@@ -153,6 +153,8 @@ class Sightings:
             log.error("record_unreadable", reason=received.fault.reason, error=str(received.fault), **place)
         if not isinstance(message, AnswerGiven | OriginObserved) or message.tenant not in self._lookers:
             return False
+        if received.imported:  # a year of it, of images that were looked for when they came
+            return False
         if isinstance(message, AnswerGiven):
             names = self._links.names_of(message.tenant, message.sha256)
             seen_at = message.answered_at

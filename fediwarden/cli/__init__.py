@@ -16,8 +16,10 @@ from fediwarden.cli import (
     ledger,
     lists,
     models,
+    moving,
     overrides,
     policy,
+    replay,
     rescan,
     scan,
     services,
@@ -56,6 +58,9 @@ app.add_typer(topics.app, name="topics")
 app.add_typer(models.app, name="models")
 app.add_typer(policy.app, name="policy")
 app.add_typer(rescan.app, name="rescan")
+app.add_typer(moving.app, name="export")
+app.command("import")(moving.import_)
+app.command("replay")(replay.replay)
 app.add_typer(keys.app, name="keys")
 app.add_typer(lists.app, name="lists")
 app.add_typer(users.app, name="users")

@@ -5,11 +5,15 @@ from typing import Annotated
 
 import typer
 
+from fediwarden.cli import models_promotion
 from fediwarden.cli.options import ConfigOption, JsonOption, read_settings
 from fediwarden.cli.tables import make_table, print_table
 from fediwarden.exits import FAILED
 
-app = typer.Typer(help="Model weights: list, fetch, verify.", no_args_is_help=True)
+app = typer.Typer(
+    help="Model weights: list, fetch, verify; promote a model while scanners judge.", no_args_is_help=True
+)
+models_promotion.add_commands(app)
 
 Names = Annotated[
     list[str] | None, typer.Argument(metavar="[NAME]...", help="Models; those of the setting scanner.models if none.")

@@ -169,6 +169,17 @@ def resume(rescan_id: RescanArgument, config: ConfigOption = None, as_json: Json
     _end(asyncio.run(go_on()), as_json)
 
 
+@app.command("watch")
+def watch(config: ConfigOption = None) -> None:
+    """Serve: judge again by itself after what the setting rescan.automatic names has been updated (a part of `up`)."""
+    from fediwarden.logs import configure_logging
+    from fediwarden.rescan.automatic import run_watch
+
+    settings = read_settings(config)
+    configure_logging(settings.log, service="rescans")
+    asyncio.run(run_watch(settings, refuses=rescan_outcome.refuses(settings)))
+
+
 @app.command("cancel")
 def cancel(rescan_id: RescanArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """End a rescan that is being judged; nothing was changed by it. `resume` takes it up again."""

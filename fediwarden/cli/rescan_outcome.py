@@ -115,7 +115,7 @@ def carry_out(settings: "Settings", rescan: str, *, yes: bool, max_removals: int
                 settings.kafka.broker_settings(),
                 rescan,
                 by=getpass.getuser(),
-                refuses=_refuses(settings),
+                refuses=refuses(settings),
                 most_removals=max_removals,
                 on_progress=on_progress,
             ),
@@ -159,7 +159,7 @@ def undo(rescan: IdArgument, yes: YesOption = False, config: ConfigOption = None
                 settings.kafka.broker_settings(),
                 rescan,
                 by=getpass.getuser(),
-                refuses=_refuses(settings),
+                refuses=refuses(settings),
                 on_progress=on_progress,
             ),
             f"Stopped. `fediwarden rescan undo {rescan}` goes on with it.",
@@ -185,13 +185,14 @@ def _read_outcome(settings: "Settings", rescan: str) -> "Outcome":
 
     async def read() -> "Outcome":
         job = (await read_jobs(broker)).get(rescan)
-        return (await read_tally(broker, job, refuses=_refuses(settings), on_progress=on_progress)).outcome()
+        return (await read_tally(broker, job, refuses=refuses(settings), on_progress=on_progress)).outcome()
 
     with progress_of_reading() as on_progress:
         return asyncio.run(read())
 
 
-def _refuses(settings: "Settings") -> "Refuses":
+def refuses(settings: "Settings") -> "Refuses":
+    """Whether a tenant's images of a decision are refused."""
     from gateway.answers import is_accepted
     from gateway.settings import TenantSettings
 

@@ -85,7 +85,7 @@ def scanner(
     settings = read_settings(config, flags)
     configure_logging(settings.log, service="scanner")
     keyring = Keyring.load(settings.keys_file)
-    uvloop.run(run_scanner(settings.scanner, settings.kafka.broker_settings(), keyring))
+    sys.exit(uvloop.run(run_scanner(settings.scanner, settings.kafka.broker_settings(), keyring)))
 
 
 def enforcer(

@@ -40,7 +40,7 @@ def report(
 
         typer.echo(json.dumps(as_plain(comparison), indent=2))
     else:
-        _print(comparison)
+        print_comparison(comparison)
 
 
 def as_plain(comparison: "Comparison") -> dict[str, Any]:
@@ -73,7 +73,8 @@ def as_plain(comparison: "Comparison") -> dict[str, Any]:
     }
 
 
-def _print(comparison: "Comparison") -> None:
+def print_comparison(comparison: "Comparison") -> None:
+    """Show on the terminal what a shadow would have changed."""
     from schemas.messages import Decision
 
     judge = comparison.judge

@@ -60,6 +60,7 @@ class KeptVerdict(Message):
     media_type: str = ""
     models: dict[str, str]
     stage: Stage
+    hash_list: str = ""
 
 
 VIEWS: Final[Views] = {(Verdict.SCHEMA, Verdict.VERSION): KeptVerdict}
@@ -67,6 +68,16 @@ VIEWS: Final[Views] = {(Verdict.SCHEMA, Verdict.VERSION): KeptVerdict}
 
 Placed = tuple[int, KeptVerdict]
 """A verdict, after the offset that it stands at."""
+
+
+def is_of_list(verdict: KeptVerdict | Verdict) -> bool:
+    """Whether a known-hash list alone decided: a gateway's hit, or a rescan's."""
+    return verdict.stage is Stage.LIST or (verdict.stage is Stage.RESCAN and bool(verdict.hash_list))
+
+
+def is_withdrawn(verdict: KeptVerdict | Verdict) -> bool:
+    """Whether it takes back a rescan's hit of a list: then the verdict before that stands."""
+    return verdict.stage is Stage.RESCAN and bool(verdict.hash_list) and verdict.decision is not Decision.REJECT
 
 
 class Judge(Protocol):
@@ -109,6 +120,8 @@ class Rejudging:
         ]
 
     def _is_about(self, verdict: KeptVerdict) -> bool:
+        if is_withdrawn(verdict):
+            return False
         if self._tenants and verdict.tenant not in self._tenants:
             return False
         return self._decisions is None or verdict.decision in self._decisions
@@ -116,7 +129,7 @@ class Rejudging:
     def _held(self, verdict: KeptVerdict) -> str:
         if verdict.stage is Stage.OVERRIDE:
             return HELD_BY_OVERRIDE
-        if verdict.stage is Stage.LIST and not self._judge.unlists:
+        if is_of_list(verdict) and not self._judge.unlists:
             return HELD_BY_LIST
         if self._overrides is None:
             return ""
@@ -284,10 +297,10 @@ class HashJudge:
     def _judge(self, offset: int, verdict: KeptVerdict, matches: Sequence[Match]) -> Rejudged:
         match = strongest(matches)
         if match is None:
-            if verdict.stage is Stage.LIST:
+            if is_of_list(verdict):
                 return _rejudged(offset, verdict, held=HELD_BY_LIST)
             return _rejudged(offset, verdict, after=verdict.decision)
-        if verdict.stage is not Stage.LIST and STRENGTH[match.decision] <= STRENGTH[verdict.decision]:
+        if not is_of_list(verdict) and STRENGTH[match.decision] <= STRENGTH[verdict.decision]:
             return _rejudged(offset, verdict, after=verdict.decision)
         rule = RuleFired(name=f"list:{match.name}", decision=match.decision, frame=match.frame)
         return _rejudged(

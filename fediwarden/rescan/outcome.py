@@ -14,7 +14,7 @@ from enum import Enum, StrEnum
 from functools import partial
 from typing import Final, NamedTuple, TypeVar, cast
 
-from fediwarden.rescan.judging import decisions_of
+from fediwarden.rescan.judging import HELD_BY_LIST, HELD_BY_OVERRIDE, decisions_of, is_of_list, is_withdrawn
 from gateway.overrides.memory import Overrides, looks_in
 from schemas.broker import BrokerSettings, Received, check_topics, read_history
 from schemas.messages import (
@@ -33,7 +33,9 @@ CLIENT_ID: Final = "fediwarden-rescan"
 POINTS_MOST: Final = 2_000
 """Images whose old and new scores are kept for a plot."""
 
-OVERRIDE: Final = "override"
+ERASED: Final = "erased"
+"""Why an image is held that is rejected by now: its frames are on their way out of the archive."""
+
 _SLACK_MS = 10 * MINUTE_MS  # a verdict and its archived frames, a job and its first record, are published near together
 
 Refuses = Callable[[str, Decision], bool]
@@ -299,10 +301,14 @@ class Tally:
         image.rules_before = self._same(names, names)
         image.held_now = ""
         judges_lists = self._job.tier is RescanTier.HASHES
-        if verdict.stage is Stage.OVERRIDE or (verdict.stage is Stage.LIST and not judges_lists):
-            image.held_now = verdict.stage.value
+        if verdict.stage is Stage.OVERRIDE:
+            image.held_now = HELD_BY_OVERRIDE
+        elif is_of_list(verdict) and not judges_lists:
+            image.held_now = HELD_BY_LIST
+        elif self._job.tier is RescanTier.FRAMES and verdict.decision is Decision.REJECT:
+            image.held_now = ERASED
         elif len(self._overrides) and self._overrides.of_image(verdict.tenant, verdict.sha256, looks_in(verdict)):
-            image.held_now = OVERRIDE
+            image.held_now = HELD_BY_OVERRIDE
         key = (image.tenant, image.sha256)
         if image.scores[0] and self._is_plotted(key, flips=image.flips):
             old = verdict.scores
@@ -341,7 +347,7 @@ class Tally:
 
 def _says_little(verdict: Verdict) -> bool:
     """A list that does not refuse an image leaves the decision to the scanner's verdict of the same scan."""
-    return verdict.stage is Stage.LIST and verdict.decision is not Decision.REJECT
+    return is_withdrawn(verdict) or (verdict.stage is Stage.LIST and verdict.decision is not Decision.REJECT)
 
 
 async def read_tally(

@@ -7,7 +7,7 @@ seen the images takes frames, as a new model does. Known-hash lists are matched 
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -93,10 +93,14 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What the latest verdicts of a span keep: the names of their scores, and the models that gave them."""
+    """What the latest verdicts of a span keep: the names of their scores, and the models that gave them.
+
+    `policies` are those that the scanners judged by, by tenant: not those of rescans carried out.
+    """
 
     scores: frozenset[str]
     models: Mapping[str, str]
+    policies: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +206,7 @@ async def _choose(settings: Settings, broker: BrokerSettings, asked: Asked, wind
         texts = dict.fromkeys(asked.tenants or (EVERY_TENANT,), text)
     else:
         texts = policies_of_settings(settings, asked.tenants)
-    kept = await _sample(broker, windows)
+    kept = await sample_verdicts(broker, windows)
     return choose_tier(settings, texts, kept, await read_eyes(broker))
 
 
@@ -267,6 +271,11 @@ def by_frames(
     return By(RescanTier.FRAMES, why, dict(texts), models, {})
 
 
+def policy_ids(settings: Settings, texts: Mapping[str, str]) -> dict[str, str]:
+    """The ids of policies, by tenant, from their texts. Raises `scanner.policy.PolicyError`."""
+    return {tenant: policy.id for tenant, policy in _parse(settings, texts).items()}
+
+
 def _parse(settings: Settings, texts: Mapping[str, str]) -> dict[str, Policy]:
     labels, embedders = every_label(), every_embedder(settings.scanner.registry)
     return {
@@ -309,12 +318,16 @@ async def _find(broker: BrokerSettings, topic: TopicSpec, since_ms: int, until_m
     return await find_windows(broker, topic, since_ms=since_ms, until_ms=until_ms, client_id=CLIENT_ID)
 
 
-async def _sample(broker: BrokerSettings, windows: Mapping[Partition, Window]) -> Kept:
-    """What the latest verdicts of each partition keep, as far as somebody scored them."""
+async def sample_verdicts(broker: BrokerSettings, windows: Mapping[Partition, Window]) -> Kept:
+    """What the latest verdicts of each partition keep, as far as somebody scored them.
+
+    Raises a `schemas.broker.BrokerError`.
+    """
     starts = {at: max(each.begin, each.end - _SAMPLED_EACH) for at, each in windows.items()}
     left = sum(each.end - starts[at] for at, each in windows.items())
     scores: set[str] = set()
     models: dict[str, tuple[int, str]] = {}
+    policies: dict[str, tuple[int, str]] = {}
     loop = asyncio.get_running_loop()
     moved_at = loop.time()
     async with AssignedReader(broker, (VERDICTS,), starts=starts, client_id=CLIENT_ID) as reader:
@@ -330,7 +343,14 @@ async def _sample(broker: BrokerSettings, windows: Mapping[Partition, Window]) -
                     scores |= verdict.scores.keys()
                     for name, model_id in verdict.models.items():
                         models[name] = max(models.get(name, (0, "")), (verdict.judged_at, model_id))
-    return Kept(frozenset(scores), {name: model_id for name, (_, model_id) in models.items()})
+                    if verdict.stage is not Stage.RESCAN:
+                        by = policies.get(verdict.tenant, (0, ""))
+                        policies[verdict.tenant] = max(by, (verdict.judged_at, verdict.policy))
+    return Kept(
+        frozenset(scores),
+        {name: model_id for name, (_, model_id) in models.items()},
+        {tenant: policy for tenant, (_, policy) in policies.items()},
+    )
 
 
 def make_spans(windows: Mapping[Partition, Window]) -> tuple[RescanSpan, ...]:

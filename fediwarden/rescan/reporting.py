@@ -29,6 +29,7 @@ HELD: Final = {
     "override": "an override holds",
     "list": "a hash list decided",
     "incomplete": "a score or a vector that is needed is not kept",
+    "erased": "refused by now: the archive lets go of its frames",
     "unreadable": "the archived frames cannot be read",
 }
 

@@ -60,7 +60,8 @@ class _Found:
 class Enforcer:
     """Sees every verdict of `consumer` through to `done`.
 
-    A verdict that its tenant accepts is done at once, unless `overrides` deny the image. For another, images.archive
+    What was imported is done at once, whatever it says: it is history, and the image may have been judged otherwise
+    since. So is a verdict that its tenant accepts, unless `overrides` deny the image. For another, images.archive
     gets a tombstone (where the decision is reject: what is only to be reviewed is archived on purpose), and the file is
     looked for in the tenant's store, where it has one in `stores`, at once and after each of `checks_s`; what is found
     is purged. Each look is reported in the topic enforcements; one that fails is made again until it succeeds. Only
@@ -137,7 +138,7 @@ class Enforcer:
         if received.fault is not None:
             place = {"partition": received.partition, "offset": received.offset}
             log.error("verdict_unreadable", reason=received.fault.reason, error=str(received.fault), **place)
-        if isinstance(verdict, Verdict) and self._concerns_us(verdict):
+        if isinstance(verdict, Verdict) and not received.imported and self._concerns_us(verdict):
             self._open_case(verdict, replace(received, message=None, key=None))  # a verdict's scores are not needed
         else:
             self._consumer.done(received)

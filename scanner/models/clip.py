@@ -22,14 +22,13 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 import transformers
 
 from scanner.models.device import Device
-from scanner.models.model import Features, ModelBroken, ModelError, Prepared, model_id
+from scanner.models.model import Features, ModelBroken, ModelError, Prepared
 from scanner.models.onnx_session import usable_cores
 from scanner.models.pixels import read_preprocessing, upload
 from scanner.models.registry import Checkpoint
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
-PREPROCESSING = "clip: rgb, as preprocessor_config.json says, 8:1 at most; unit vectors; 1"
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _OFFLINE = {"local_files_only": True, "trust_remote_code": False}
 _MOST_AT_ONCE = 256
@@ -90,7 +89,7 @@ class Clip:
         resize_on_device: bool | None = None,
     ) -> None:
         self.name = checkpoint.entry.name
-        self.id = model_id(checkpoint.entry.sha256, PREPROCESSING)
+        self.id = checkpoint.entry.model_id
         self._checkpoint = checkpoint
         self._device = _choose_device(self.name, device)
         self.device = self._device.type

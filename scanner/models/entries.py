@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from scanner.models.model import model_id
 from scanner.models.sources import HubSource, Source
 
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
@@ -16,6 +17,9 @@ Bytes = Annotated[int, Field(gt=0)]
 
 CHECKPOINT_FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
 """What a checkpoint cannot do without, beside its tokenizer's files."""
+
+CHECKPOINT_PREPROCESSING = "clip: rgb, as preprocessor_config.json says, 8:1 at most; unit vectors; 1"
+"""Changes whenever a checkpoint would give other vectors (see `scanner.models.model.model_id`)."""
 
 _FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*\.(safetensors|json|txt|model)$"
 """Weights as safetensors alone: a pickle (.bin, .pt, .pkl) can run code. A `.model` is a SentencePiece vocabulary."""
@@ -107,6 +111,11 @@ class CheckpointEntry(_Entry):
         """Digest over the names and SHA-256s of all files, as ``sha256sum`` lists them, sorted by name."""
         lines = [f"{file.sha256}  {file.name}\n" for file in sorted(self.checkpoint, key=lambda file: file.name)]
         return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    @property
+    def model_id(self) -> str:
+        """The id of the model that these files make."""
+        return model_id(self.sha256, CHECKPOINT_PREPROCESSING)
 
     @property
     def size(self) -> int:

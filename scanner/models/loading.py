@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from scanner.models.device import Device
-from scanner.models.entries import CheckpointEntry
+from scanner.models.entries import CheckpointEntry, ClassifierEntry
 from scanner.models.extra import check_extra
-from scanner.models.model import Embedder, Model, ModelBroken
+from scanner.models.model import Embedder, Model, ModelBroken, model_id
 from scanner.models.open_nsfw import OpenNsfw
 from scanner.models.registry import UnknownModel, load_registry, read_weights, verify_checkpoint
 from scanner.models.safety_s import SafetyS
@@ -35,6 +35,24 @@ def every_embedder(registry: Path | None = None) -> tuple[str, ...]:
     return tuple(entry.name for entry in load_registry(registry).model if isinstance(entry, CheckpointEntry))
 
 
+def find_id(entry: ClassifierEntry | CheckpointEntry) -> str:
+    """The id that a model of the registry has once it is loaded. Raises `UnknownModel` for what cannot be run here."""
+    if isinstance(entry, CheckpointEntry):
+        return entry.model_id
+    return model_id(entry.sha256, _classifier(entry.name).preprocessing)
+
+
+def labels_of(entry: ClassifierEntry | CheckpointEntry) -> tuple[str, ...]:
+    """The names of a classifier's scores; () for a checkpoint, whose scores a policy names. Raises as `find_id`."""
+    return () if isinstance(entry, CheckpointEntry) else _classifier(entry.name).labels
+
+
+def _classifier(name: str) -> type[SafetyS] | type[OpenNsfw]:
+    if name not in CLASSIFIERS:
+        raise UnknownModel(f"scanner.models: this release cannot run {name!r}")
+    return CLASSIFIERS[name]
+
+
 def load_models(
     names: Sequence[str],
     directory: Path,
@@ -55,11 +73,10 @@ def load_models(
         entry = known.entry(name)
         if isinstance(entry, CheckpointEntry):
             models.append(_load_checkpoint(entry, directory, device, precision, threads))
-        elif name in CLASSIFIERS:
-            weights = read_weights(entry, directory)
-            models.append(CLASSIFIERS[name](weights, entry.sha256, device=device, threads=threads))
         else:
-            raise UnknownModel(f"scanner.models: this release cannot run {name!r}")
+            classifier = _classifier(name)
+            weights = read_weights(entry, directory)
+            models.append(classifier(weights, entry.sha256, device=device, threads=threads))
     for model in models:
         warm(model)
     return tuple(models)

@@ -22,10 +22,11 @@ class SafetyS:
     """The `safety-s` model; see `scanner.models.model.Classifier`."""
 
     name = "safety-s"
+    preprocessing = PREPROCESSING
     labels = ("NSFL", "NSFW")
 
     def __init__(self, weights: bytes, weights_sha256: str, *, device: Device = "cpu", threads: int = 0) -> None:
-        self.id = model_id(weights_sha256, PREPROCESSING)
+        self.id = model_id(weights_sha256, self.preprocessing)
         self._session = OnnxSession(self.name, weights, device=device, threads=threads)
         self.device = self._session.device
 

@@ -13,7 +13,7 @@ from aiokafka import errors as kafka
 from schemas.broker.closing import close_client
 from schemas.broker.errors import BrokerError, BrokerUnavailable, PublishRefused, is_unpublishable, unavailable
 from schemas.broker.settings import BrokerSettings
-from schemas.codec import SCHEMA_HEADER, encode, schema_of
+from schemas.codec import IMPORTED_HEADER, SCHEMA_HEADER, encode, schema_of
 from schemas.messages import Message
 from schemas.topics import MAX_MESSAGE_BYTES, RECORD_MAX_BYTES, TopicSpec
 
@@ -97,21 +97,26 @@ class Producer:
         key: bytes,
         partition: int | None = None,
         give_up_after: float | None = None,
+        timestamp_ms: int | None = None,
+        imported: bool = False,
     ) -> Published:
         """Publish `message` (None: a tombstone) and wait until every in-sync replica has it.
 
         It goes to the partition that belongs to `key`, or to `partition` where one is named that the topic has.
+        Its time is `timestamp_ms`, or now; `imported` marks it as history that nobody is to act on.
         Tries until it succeeds or `give_up_after` seconds are over (None: for ever).
         Raises `BrokerUnavailable` when it gives up, `PublishRefused` when the message can never be published.
         """
         value = None if message is None else encode(message)
         headers = [] if message is None else [(SCHEMA_HEADER, schema_of(message).encode("ascii"))]
+        if imported:
+            headers.append((IMPORTED_HEADER, b"1"))
         name = topic.full_name(self._settings.topic_prefix)
         mark = object()
         self._begun[mark] = time.monotonic()
         try:
             async with asyncio.timeout(give_up_after):
-                return await self._publish(name, value, key, headers, partition)
+                return await self._publish(name, value, key, headers, partition, timestamp_ms)
         except TimeoutError as error:
             self._note_failure(error)
             raise BrokerUnavailable(f"could not publish to {name} within {give_up_after} s") from error
@@ -129,7 +134,13 @@ class Producer:
             raise BrokerUnavailable(f"the partitions of {name} are not known: {error!r}") from error
 
     async def _publish(
-        self, name: str, value: bytes | None, key: bytes, headers: list[tuple[str, bytes]], partition: int | None
+        self,
+        name: str,
+        value: bytes | None,
+        key: bytes,
+        headers: list[tuple[str, bytes]],
+        partition: int | None,
+        timestamp_ms: int | None,
     ) -> Published:
         pause = _RETRY_FIRST_S
         while True:
@@ -139,7 +150,9 @@ class Producer:
                     raise kafka.ProducerClosed
                 if partition is not None and partition not in await client.partitions_for(name):
                     partition = None  # the topic was made anew; aiokafka asserts
-                written = await client.send_and_wait(name, value, key=key, headers=headers, partition=partition)
+                written = await client.send_and_wait(
+                    name, value, key=key, headers=headers, partition=partition, timestamp_ms=timestamp_ms
+                )
                 self._note_success()
                 return Published(written.partition, written.offset)
             except kafka.KafkaError as error:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from aiokafka import ConsumerRecord
 
-from schemas.codec import NO_VIEWS, CodecError, Views, decode, schema_header
+from schemas.codec import IMPORTED_HEADER, NO_VIEWS, CodecError, Views, decode, schema_header
 from schemas.messages import Message
 from schemas.topics import TopicSpec
 
@@ -15,7 +15,8 @@ class Received:
     """One record. A tombstone has neither `message` nor `fault`; a poison record has a `fault`.
 
     `timestamp_ms` is when it was published; `size` is the bytes of its value; `epoch` names the assignment of the
-    partition that it was handed out under.
+    partition that it was handed out under. `imported` says that it is history, brought from
+    elsewhere: nobody acts on it.
     """
 
     topic: TopicSpec
@@ -27,6 +28,7 @@ class Received:
     fault: CodecError | None
     size: int
     epoch: int = 0
+    imported: bool = False
 
 
 def read_record(
@@ -50,4 +52,5 @@ def read_record(
         fault=fault,
         size=len(record.value) if record.value is not None else 0,
         epoch=epoch,
+        imported=any(name == IMPORTED_HEADER for name, _ in record.headers),
     )

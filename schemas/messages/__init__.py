@@ -47,6 +47,7 @@ from schemas.messages.overrides import (
     OverrideKind,
     OverrideSet,
 )
+from schemas.messages.promotions import ModelsPromoted
 from schemas.messages.rescans import (
     Rejudged,
     RescanId,
@@ -88,6 +89,7 @@ MESSAGES: tuple[type[Message], ...] = (
     RescanJudged,
     SweepCheckpoint,
     SweepFound,
+    ModelsPromoted,
 )
 """Every message there is; `schemas.codec` dispatches on this."""
 
@@ -109,6 +111,7 @@ __all__ = [
     "ImageFailed",
     "ImageSubmitted",
     "Message",
+    "ModelsPromoted",
     "OriginAuthor",
     "OriginCommunity",
     "OriginHost",

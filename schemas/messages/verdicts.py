@@ -85,7 +85,9 @@ class Verdict(Message):
 class ScannerAnnounced(Message):
     """What a scanner judges with, every few seconds (topic scanners; key scanner id).
 
-    `policies` maps a tenant, or `EVERY_TENANT`, to a policy id. `rate` is images judged a second, recently.
+    `policies` maps a tenant, or `EVERY_TENANT`, to a policy id. `rate` is images judged a second, recently. One that is
+    `changing` waits for its turn to load other models (`ModelsPromoted`), or is `leaving` to come back with them under
+    another id. `instance` is the setting of that name, "" where it has none: it stays the same when it comes back.
     """
 
     SCHEMA: ClassVar[str] = "scanner-announced"
@@ -98,3 +100,5 @@ class ScannerAnnounced(Message):
     healthy: bool = True
     leaving: bool = False
     announced_at: EpochMs
+    changing: bool = False
+    instance: Annotated[str, Field(max_length=200)] = ""

@@ -154,7 +154,7 @@ async def judge(broker: BrokerSettings, producer: Producer, since: int) -> None:
                 images=tuple(rejudging.rejudge([(each.offset, each.message) for each in some])),
                 judged_at=now_ms(),
             )
-            await producer.publish(RESCANS, judged, key=f"{RESCAN} {partition}".encode())
+            await producer.publish(RESCANS, judged, key=judged.key)
     job = RescanOrdered.model_validate(fields | {"ordered_at": now, "changed_at": now, "state": RescanState.FINISHED})
     await publish_job(producer, job)
 

@@ -22,6 +22,7 @@ from federation_audit.store.migrating import open_store
 from tests.kafka import cache_dir, find_free_ports, java_options
 from tests.pages import TEST, WORDS, cheap_passwords
 from tests.pictures import photo
+from tests.processes import fetch_status, wait_until
 
 pytestmark = pytest.mark.kafka
 
@@ -220,6 +221,7 @@ def test_two_run_side_by_side_but_not_on_one_directory_nor_one_port(start, tmp_p
     assert same_port.await_end() == 1
     assert str(first.port) in same_port.text()
     assert "FEDIWARDEN_GATEWAY__PORT" in same_port.text()
+    wait_until(lambda: fetch_status(f"{first.pages}/healthz") == 200, "the pages are there", 120)
     same_pages = start(tmp_path / "c", pages_port=int(first.pages.rpartition(":")[2]))
     assert same_pages.await_end() == 1
     assert "FEDIWARDEN_AUDIT__PAGES__PORT" in same_pages.text()

@@ -1,5 +1,6 @@
 """What a real pict-rs took in unjudged, and is rejected later, does not stay there."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -29,9 +30,10 @@ def test_what_is_let_through_by_the_deadline_and_rejected_later_is_removed_with_
         Warden(tmp_path / "warden", scanners=0, settings=settings) as warden,
         PictRs(tmp_path / "pict-rs", port, warden.validation) as pictrs,
     ):
-        uploads = {kind: [pictrs.upload(data), pictrs.upload(data)] for kind, data in bad.items()}
+        with ThreadPoolExecutor(4) as pool:  # each waits for the deadline
+            uploads = list(pool.map(pictrs.upload, [*bad.values(), *bad.values()]))
         good = pictrs.upload(make_upload("png", rejected=False, seed=2000))
-        aliases = [upload.alias for each in uploads.values() for upload in each]
+        aliases = [upload.alias for upload in uploads]
         assert [pictrs.original(alias).status_code for alias in [*aliases, good.alias]] == [200] * (len(aliases) + 1)
 
         scanner = Process(["scanner"], environment=warden.environment, log_file=tmp_path / "scanner.log")

@@ -115,9 +115,9 @@ def test_what_is_too_large_to_be_judged_goes_as_on_error_says(matrix: Matrix) ->
     ("fault", "on_error", "status"),
     [
         ("away", "accept", 200),
-        ("away", "reject", 400),
         ("silent", "reject", 400),
         ("wrong key", "accept", 200),
+        pytest.param("away", "reject", 400, marks=pytest.mark.long),
         pytest.param("silent", "accept", 200, marks=pytest.mark.long),
         pytest.param("wrong key", "reject", 400, marks=pytest.mark.long),
     ],

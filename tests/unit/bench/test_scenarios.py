@@ -84,6 +84,7 @@ def test_bytes_of_a_topic_are_summed_over_its_partitions(tmp_path: Path) -> None
     assert served.base_url == "http://127.0.0.1:1"
 
 
+@pytest.mark.long
 @pytest.mark.kafka
 def test_a_pipeline_with_a_pausing_model_answers_by_verdict_and_leaves_nothing_behind(
     monkeypatch: pytest.MonkeyPatch,

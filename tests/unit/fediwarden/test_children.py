@@ -14,6 +14,7 @@ import pytest
 import structlog
 
 from fediwarden.children import Backoff, Child, ChildMisconfigured, ChildSpec, Stopped, Supervisor, describe_exit
+from fediwarden.exits import START_AGAIN
 
 QUICK = Backoff(first_s=0.01, most_s=0.04, reset_after_s=60)
 
@@ -183,6 +184,31 @@ def test_a_child_that_ran_long_enough_is_restarted_as_quickly_as_the_first_time(
     with structlog.testing.capture_logs() as logs:
         asyncio.run(scenario())
     assert {line["restart_in_s"] for line in logs if line["event"] == "child_died"} == {0.01}
+
+
+def test_a_child_that_asks_for_it_is_started_again_at_once_and_counts_as_no_failure(tmp_path):
+    there = tmp_path / "there"
+    code = f"""
+        import pathlib, sys, time
+        there = pathlib.Path({str(there)!r})
+        if not there.exists():
+            there.touch()
+            sys.exit({START_AGAIN})
+        time.sleep(600)
+        """
+
+    async def scenario() -> None:
+        async with Supervisor(Backoff(first_s=600, most_s=600)) as children:
+            children.start(python("changing", code))
+            first = children.running()["changing"]
+            await until(lambda: children.running().get("changing", first) != first)
+            assert children.exits("changing") == 0
+            assert not children.stopping
+
+    with structlog.testing.capture_logs() as logs:
+        asyncio.run(scenario())
+    assert "child_starts_again" in [line["event"] for line in logs]
+    assert "child_died" not in [line["event"] for line in logs]
 
 
 def test_a_killed_child_comes_back_under_another_process_id():

@@ -56,6 +56,14 @@ def test_the_audit_runs_beside_the_rest_and_relay_and_lemmy_where_they_are_set_u
     assert [port for _, port, _, _ in _ports(none)] == [14051]
 
 
+def test_rescans_by_themselves_run_where_they_are_asked_for(tmp_path):
+    settings = Settings(data_dir=tmp_path, up={"audit": False}, rescan={"automatic": ["policy"]})
+    assert names(settings) == ["enforcer", "scanner", "gateway", "rescans"]
+    watch = next(each for each in _services(settings, 1) if each.name == "rescans")
+    assert not watch.essential
+    assert environment_of(settings)["FEDIWARDEN_RESCAN__AUTOMATIC"] == '["policy"]'
+
+
 def test_what_up_prints_names_the_pages_and_how_to_make_the_first_account(tmp_path):
     settings = Settings(data_dir=tmp_path)
     told = "\n".join(describe(settings, 1, wants_first_account=True))

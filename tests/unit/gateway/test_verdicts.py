@@ -1,6 +1,7 @@
 import asyncio
 import subprocess
 import sys
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -72,6 +73,7 @@ def announcement(
     age_s: float = 0,
     healthy: bool = True,
     leaving: bool = False,
+    changing: bool = False,
 ) -> Received:
     return received(
         ScannerAnnounced(
@@ -82,6 +84,7 @@ def announcement(
             device="cpu",
             healthy=healthy,
             leaving=leaving,
+            changing=changing,
             announced_at=now_ms() - int(age_s * 1000),
         )
     )
@@ -135,6 +138,43 @@ def test_while_two_scanners_judge_differently_the_latest_verdict_counts() -> Non
     verdicts.observe(verdict(policy="p1", judged_at=10))
     found = verdicts.known("default", SHA)
     assert found is not None and found.decision is Decision.REJECT
+
+
+def test_old_verdicts_count_while_a_scanner_with_the_old_models_is_left_and_not_after() -> None:
+    """Models are promoted: scanners leave one after another, and come back under other names."""
+    new = {"safety-m": "cccc", "open-nsfw": "bbbb"}
+    other = b"\x02" * 32
+    verdicts = make()
+    for name in ("one", "two"):
+        verdicts.observe(announcement(name, changing=True))
+    verdicts.observe(verdict("a", judged_at=1))
+    verdicts.observe(verdict("b", sha256=other, judged_at=1))
+    verdicts.observe(announcement("one", changing=True, leaving=True))
+    verdicts.observe(announcement("one-again", models=new))
+    assert verdicts.known("default", SHA) is not None
+    verdicts.observe(verdict("c", models=new, judged_at=2, decision=Decision.REJECT))
+    found = verdicts.known("default", SHA)
+    assert found is not None and found.decision is Decision.REJECT
+
+    verdicts.observe(announcement("two", changing=True, leaving=True))
+    assert verdicts.known("default", other) is None
+    verdicts.observe(announcement("two-again", models=new))
+    assert verdicts.known("default", other) is None
+    found = verdicts.known("default", SHA)
+    assert found is not None and found.decision is Decision.REJECT
+
+    verdicts.observe(announcement("back", models=MODELS))  # rolled back: what the old models said holds again
+    assert verdicts.known("default", other) is not None
+
+
+def test_old_verdicts_are_forgotten_when_the_last_scanner_with_the_old_models_dies() -> None:
+    clock = Clock()
+    verdicts = make(clock)
+    verdicts.observe(announcement("old"))
+    verdicts.observe(verdict())
+    clock.at += ANNOUNCED_WITHIN_S
+    verdicts.observe(announcement("new", models={"safety-m": "cccc"}))
+    assert verdicts.known("default", SHA) is None
 
 
 def test_a_scanner_that_is_silent_too_long_no_longer_counts() -> None:
@@ -322,3 +362,35 @@ print((resident() - before) // 10_000)
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert int(ended.stdout) < 2500, "bytes of memory for each verdict"
+
+
+def imported(record: Received) -> Received:
+    return replace(record, imported=True)
+
+
+def test_what_was_imported_is_known_and_answers_nobody_that_waits():
+    async def scenario() -> None:
+        verdicts = make()
+        verdicts.observe(announcement())
+        waiting = verdicts.expect("scan")
+        verdicts.observe(imported(verdict("scan", decision=Decision.REJECT)))
+        assert not waiting.done()
+        known = verdicts.known("default", SHA)
+        assert known is not None
+        assert known.decision is Decision.REJECT
+
+    asyncio.run(scenario())
+
+
+def test_what_was_imported_takes_the_place_of_nothing_newer():
+    verdicts = make()
+    verdicts.observe(announcement())
+    verdicts.observe(verdict("new", judged_at=2))
+    verdicts.observe(imported(verdict("old", judged_at=1, decision=Decision.REJECT)))
+    known = verdicts.known("default", SHA)
+    assert known is not None
+    assert known.decision is Decision.ACCEPT
+    verdicts.observe(imported(verdict("newer", judged_at=3, decision=Decision.REJECT)))
+    known = verdicts.known("default", SHA)
+    assert known is not None
+    assert known.decision is Decision.REJECT

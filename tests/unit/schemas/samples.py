@@ -14,6 +14,7 @@ from schemas.messages import (
     ImageFailed,
     ImageSubmitted,
     Message,
+    ModelsPromoted,
     OriginAuthor,
     OriginCommunity,
     OriginHost,
@@ -128,6 +129,22 @@ def answer(**changes: object) -> AnswerGiven:
     return AnswerGiven.model_validate(fields | changes)
 
 
+def announced(**changes: object) -> ScannerAnnounced:
+    """A scanner that waits for its turn to load other models."""
+    fields: dict[str, object] = {
+        "scanner": "host-4711-abcdef",
+        "group": "fediwarden-scanner",
+        "models": MODELS,
+        "policies": {EVERY_TENANT: "default-cpu:0011223344556677"},
+        "device": "cpu",
+        "rate": 21.5,
+        "announced_at": 1_795_000_000_000,
+        "changing": True,
+        "instance": "host-0a1b2c3d-scanner-1",
+    }
+    return ScannerAnnounced.model_validate(fields | changes)
+
+
 SAMPLES: dict[str, Message] = {
     "image-submitted-1": image(),
     "image-submitted-1.1": image(hung=1),
@@ -137,15 +154,8 @@ SAMPLES: dict[str, Message] = {
     "verdict-1.3": verdict(stage=Stage.RESCAN, rescan=RESCAN, topic="fediwarden.verdicts", partition=5),
     "answer-given-1": answer(accepted=None, carried_by=""),
     "answer-given-1.1": answer(),
-    "scanner-announced-1": ScannerAnnounced(
-        scanner="host-4711-abcdef",
-        group="fediwarden-scanner",
-        models=MODELS,
-        policies={EVERY_TENANT: "default-cpu:0011223344556677"},
-        device="cpu",
-        rate=21.5,
-        announced_at=1_795_000_000_000,
-    ),
+    "scanner-announced-1": announced(changing=False, instance=""),
+    "scanner-announced-1.1": announced(),
     "image-failed-1": ImageFailed(
         scan_id="01JD0000000000000000000000",
         tenant="default",
@@ -298,5 +308,13 @@ SAMPLES: dict[str, Message] = {
         rules=("explicit",),
         detail="",
         found_at=1_795_000_030_000,
+    ),
+    "models-promoted-1": ModelsPromoted(
+        group="fediwarden-scanner",
+        models=("safety-s", "siglip2-base"),
+        replaced=("safety-s", "open-nsfw"),
+        promoted_by="ada",
+        promoted_at=1_795_000_000_000,
+        note="three weeks as a shadow",
     ),
 }

@@ -21,6 +21,7 @@ DESIGNED = {
     "rescans",
     "rescan.jobs",
     "sweeps",
+    "models.promoted",
     "images.dead",
 }
 

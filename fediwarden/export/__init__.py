@@ -1,0 +1,1 @@
+"""What topics hold as files, for analysis and for moving house, and back into topics."""

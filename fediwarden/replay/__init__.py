@@ -1,0 +1,1 @@
+"""Archived images in a topic of somebody's own, for a model that is not ours."""
