@@ -1,8 +1,6 @@
 """What one run of a sweep has seen: in a file without a future, so that millions of objects need no memory."""
 
 import sqlite3
-import tempfile
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -14,8 +12,7 @@ class Seen:
     """The answers for bytes, and the versions of objects that are done. A context manager."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="fediwarden-sweep-")
-        self._table = sqlite3.connect(Path(self._folder.name) / "seen.sqlite", isolation_level=None)
+        self._table = sqlite3.connect("", isolation_level=None)  # a file that has no name: kill -9 leaves nothing
         self._table.executescript(
             "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
             "CREATE TABLE answers (sha256 BLOB PRIMARY KEY, accepted, decision, scan_id, answered_by, rules, reason)"
@@ -30,7 +27,6 @@ class Seen:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._table.close()
-        self._folder.cleanup()
 
     def answer(self, sha256: bytes) -> Answer | None:
         """What was answered for these bytes."""
