@@ -76,7 +76,7 @@ test-synapse: $(DEV) ## Install Synapse beside us (once) and test our module in 
 lock: $(DEV) ## Write the lock files anew from pyproject.toml (ARGS=--upgrade for newer versions)
 	$(UV_COMPILE) --output-file requirements.lock $(ARGS)
 	$(UV_COMPILE) --extra gpu --constraint requirements.lock --output-file requirements-gpu.lock $(ARGS)
-	$(UV_COMPILE) --extra gpu --group dev --constraint requirements-gpu.lock --output-file requirements-dev.lock $(ARGS)
+	$(UV_COMPILE) --extra gpu --extra sweep --group dev --constraint requirements-gpu.lock --output-file requirements-dev.lock $(ARGS)
 	echo "matrix-synapse==1.163.2" | $(BIN)/uv pip compile - --quiet --universal --python-version 3.11 --no-annotate \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 		--output-file tests/synapse/requirements.lock $(ARGS)

@@ -31,6 +31,7 @@ from federation_audit.settings import AuditSettings
 from fediwarden.kafka.settings import KafkaSettings
 from fediwarden.logs import LogSettings
 from fediwarden.rescan.settings import RescanSettings
+from fediwarden.sweep.settings import SweepSettings
 from gateway.enforcement.settings import EnforcerSettings
 from gateway.erasure.settings import ErasureSettings
 from gateway.relay.settings import RelaySettings
@@ -132,6 +133,9 @@ class Settings(BaseSettings):
     audit: AuditSettings = Field(default_factory=AuditSettings, description="What the audit keeps about who sent what.")
     lemmy: LemmySettings = Field(
         default_factory=LemmySettings, description="What asks Lemmy's database where an image was posted."
+    )
+    sweep: SweepSettings = Field(
+        default_factory=SweepSettings, description="Sweeps over what was stored before fediwarden came."
     )
     tenants: dict[str, TenantSettings] = Field(
         default_factory=lambda: {"default": TenantSettings()},

@@ -12,6 +12,7 @@ from gateway.verdicts import Judgement
 from schemas.messages import AnsweredBy, AnswerGiven, Decision
 
 ACCEPTED = 200
+HANDED_OVER = 202
 REJECTED = 406
 UNREADABLE = 422
 
@@ -40,6 +41,19 @@ class Answer:
     carried_by: str
     answered_at: int
     milliseconds: float
+
+
+@dataclass(slots=True)
+class Waiting:
+    """An image that waits to be judged behind all others, for one who did not wait: no answer yet.
+
+    `unjudgeable` says why there will be no verdict, once that is known.
+    """
+
+    scan_id: str
+    tenant: str
+    sha256: bytes
+    unjudgeable: str = ""
 
 
 def is_accepted(decision: Decision, tenant: TenantSettings) -> bool:
@@ -72,7 +86,17 @@ def answer_reply(answer: Answer, status: int) -> Reply:
     return Reply(status, orjson.dumps(fields), _headers(answer))
 
 
-def report_reply(scan_id: str, answer: Answer | None, judgement: Judgement | None) -> Reply:
+def waiting_reply(waiting: Waiting) -> Reply:
+    """Where its verdict can be asked for."""
+    headers = (
+        (b"location", f"/v1/scans/{waiting.scan_id}".encode("ascii")),
+        (b"preference-applied", b"respond-async"),
+        (b"x-fediwarden-scan-id", waiting.scan_id.encode("ascii")),
+    )
+    return Reply(HANDED_OVER, orjson.dumps({"scan_id": waiting.scan_id, "sha256": waiting.sha256.hex()}), headers)
+
+
+def report_reply(scan_id: str, answer: Answer | Waiting | None, judgement: Judgement | None) -> Reply:
     """What is known about one scan: its answer (None: another gateway gave it) and its verdict (None: not yet)."""
     sha256 = answer.sha256 if answer is not None else judgement.sha256 if judgement is not None else b""
     verdict = None
@@ -88,8 +112,9 @@ def report_reply(scan_id: str, answer: Answer | None, judgement: Judgement | Non
     report = {
         "scan_id": scan_id,
         "sha256": sha256.hex(),
-        "answer": None if answer is None else _fields(answer),
+        "answer": _fields(answer) if isinstance(answer, Answer) else None,
         "verdict": verdict,
+        "unjudgeable": answer.unjudgeable if isinstance(answer, Waiting) else "",
     }
     return Reply(200, orjson.dumps(report))
 

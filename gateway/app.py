@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from gateway import openapi
 from gateway.answers import (
     Answer,
+    Waiting,
     answer_reply,
     json_status,
     ledger_entry,
@@ -19,11 +20,12 @@ from gateway.answers import (
     refusal_reply,
     report_reply,
     rules_of,
+    waiting_reply,
 )
 from gateway.bodies import Bodies
 from gateway.flights import Arrival
 from gateway.hashing import Hashing, pdq_reply
-from gateway.heads import bearer, content_length, header, peer
+from gateway.heads import bearer, content_length, header, peer, prefers_async
 from gateway.ledger import Ledger
 from gateway.lists.errors import ListError, ListUnknown
 from gateway.lists.publishing import Publishing
@@ -84,12 +86,15 @@ class Endpoints:
         return await self._scan(request, request.path_params["key"], pict_rs_status)
 
     async def scan(self, request: Request) -> Reply | Silence:
-        """Judge an image. The status is 200 whatever the decision is, 422 for what cannot be read as an image."""
+        """Judge an image. The status is 200 whatever the decision is, 422 for what cannot be read as an image.
+
+        With `Prefer: respond-async` an image that is not known is judged behind those that somebody waits for: 202.
+        """
         try:
             key = bearer(request)
         except Refusal as refusal:
             return self._refuse(refusal, body_unread=True)
-        return await self._scan(request, key, json_status)
+        return await self._scan(request, key, json_status, unhurried=prefers_async(request))
 
     async def report(self, request: Request) -> Reply:
         """What is remembered of a recent scan. One that was answered by the deadline shows its verdict once it came."""
@@ -185,7 +190,9 @@ class Endpoints:
         )
         return self._refuse(refusal, body_unread=request.method in _WITH_BODY)
 
-    async def _scan(self, request: Request, key: str | None, status_of: Callable[[Answer], int]) -> Reply | Silence:
+    async def _scan(
+        self, request: Request, key: str | None, status_of: Callable[[Answer], int], *, unhurried: bool = False
+    ) -> Reply | Silence:
         arrival = Arrival.now()
         body_unread = True
         try:
@@ -197,7 +204,7 @@ class Endpoints:
                     content_length=content_length(request),
                 )
                 body_unread = False
-                answer = await self._scans.scan(tenant, body, arrival)
+                answer = await self._scans.scan(tenant, body, arrival, unhurried=unhurried)
         except Refusal as refusal:
             return self._refuse(refusal, body_unread=body_unread)
         except ClientGone:
@@ -207,6 +214,8 @@ class Endpoints:
             log.exception("request failed")
             failed = Refusal(RefusalCode.INTERNAL, "the gateway failed", remedy="its log says why; try again")
             return self._refuse(failed, body_unread=body_unread)
+        if isinstance(answer, Waiting):
+            return waiting_reply(answer)
         status = status_of(answer)
         # Before the reply: a gateway that is killed now has still said what it let through.
         self._ledger.record(ledger_entry(answer, status=status, gateway=self._gateway))
@@ -247,7 +256,8 @@ def create_app(endpoints: Endpoints, moderation: OverrideEndpoints) -> FastAPI:
     key = openapi.path_parameter("key", "The tenant's key, or IPADDR.")
     scan_id = openapi.path_parameter("scan_id", "As a scan's answer named it.")
     add("/api/v1/scan/{key}", endpoints.validate, "POST", openapi.PICT_RS_RESPONSES, **key, **openapi.IMAGE_BODY)
-    add("/v1/scans", endpoints.scan, "POST", openapi.SCAN_RESPONSES, **openapi.BEARER, **openapi.IMAGE_BODY)
+    prefer = openapi.PREFER
+    add("/v1/scans", endpoints.scan, "POST", openapi.SCAN_RESPONSES, **prefer, **openapi.BEARER, **openapi.IMAGE_BODY)
     add("/v1/scans/{scan_id}", endpoints.report, "GET", openapi.REPORT_RESPONSES, **scan_id, **openapi.BEARER)
     add("/v1/overrides", moderation.show, "GET", overrides_openapi.LIST_RESPONSES, **overrides_openapi.ADMIN)
     add(

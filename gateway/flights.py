@@ -89,7 +89,8 @@ class Flight:
     `safe` is done when more than this process has the image, or when it has an outcome. `answered` says that some
     request got its answer already: such an image must not be dropped any more. `launched` is in perf_counter seconds:
     what a slow client took for its body is no sign of load. `recognised` is what its bytes, and then its frames, are
-    known as; one that is `final` is the outcome.
+    known as; one that is `final` is the outcome. `unhurried` says that nobody waits for its verdict: it goes to the
+    backlog, and counts for no load.
     """
 
     scan_id: str
@@ -102,6 +103,7 @@ class Flight:
     outcome: asyncio.Future[Outcome]
     safe: asyncio.Event
     ticket: Ticket | None = None
+    unhurried: bool = False
     answered: bool = False
     looked_at: bool = False
     media_type: str = ""
@@ -174,7 +176,14 @@ class Flights:
         return flight
 
     def launch(
-        self, scan_id: str, tenant: Tenant, body: Body, arrival: Arrival, recognised: Recognised | None = None
+        self,
+        scan_id: str,
+        tenant: Tenant,
+        body: Body,
+        arrival: Arrival,
+        recognised: Recognised | None = None,
+        *,
+        unhurried: bool = False,
     ) -> Flight:
         """Send one image, whose bytes are `recognised` as that, on its way. Takes `body` over and closes it."""
         loop = asyncio.get_running_loop()
@@ -185,12 +194,13 @@ class Flights:
             body.length,
             arrival,
             launched=time.perf_counter(),
-            overload=not self._live.has_room,
+            overload=not unhurried and not self._live.has_room,
             outcome=loop.create_future(),
             safe=asyncio.Event(),
+            unhurried=unhurried,
             recognised=recognised,
         )
-        if not flight.overload:
+        if not (flight.overload or unhurried):
             flight.ticket = self._live.enter()
         self._flights[tenant.name, body.sha256] = flight
         self._start(self._carry(flight, body), f"scan-{scan_id}")
@@ -346,7 +356,7 @@ class Flights:
             handover = await self._delivery.send(
                 message,
                 # What nobody waits for would be moved there by a scanner anyway.
-                IMAGES_BACKLOG if flight.overload or flight.answered else IMAGES,
+                IMAGES_BACKLOG if flight.overload or flight.answered or flight.unhurried else IMAGES,
                 spool_after_s=max(
                     LATE_TRY_S if flight.answered else LAST_TRY_S,
                     flight.arrival.at + self._deadline_s - SPOOL_BEFORE_S - loop.time(),
@@ -437,7 +447,7 @@ class Flights:
             log.error("an image that was answered for is unaccounted for", scan_id=flight.scan_id, error=str(error))
 
     def _expire(self, flight: Flight) -> None:
-        if not flight.outcome.done():
+        if not flight.outcome.done() and not flight.unhurried:
             log.warning("no verdict", scan_id=flight.scan_id, sha256=flight.sha256.hex(), after_s=JOINABLE_S)
         self._verdicts.forget(flight.scan_id)
         self._land(flight)

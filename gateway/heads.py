@@ -21,6 +21,13 @@ def content_length(request: Request) -> int | None:
     return int(text) if text.isascii() and text.isdecimal() else None
 
 
+def prefers_async(request: Request) -> bool:
+    """Whether the client says that it will not wait (RFC 7240: ``Prefer: respond-async``)."""
+    values = (value.decode("latin-1") for key, value in request.scope["headers"] if key == b"prefer")
+    preferences = (preference.partition(";")[0].strip().lower() for each in values for preference in each.split(","))
+    return "respond-async" in preferences
+
+
 def peer(request: Request) -> str | None:
     """The address that the connection comes from."""
     client = request.scope.get("client")

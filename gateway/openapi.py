@@ -47,6 +47,14 @@ class AnswerBody(BaseModel):
     milliseconds: float = Field(ge=0)
 
 
+class WaitingBody(BaseModel):
+    """The image waits to be judged; GET /v1/scans/{scan_id} shows its verdict, and the same POST then the decision."""
+
+    model_config = ConfigDict(json_schema_extra={"additionalProperties": False})
+    scan_id: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
 class ErrorDetail(BaseModel):
     """What was wrong, with which part of the request, and what to do about it."""
 
@@ -81,12 +89,16 @@ class VerdictBody(BaseModel):
 
 
 class ReportBody(BaseModel):
-    """What this gateway remembers of a scan: its answer (null: given elsewhere) and its verdict (null: not yet)."""
+    """What this gateway remembers of a scan: its answer (null: none, or elsewhere) and its verdict (null: not yet).
+
+    `unjudgeable` says why one that was handed in with `Prefer: respond-async` gets no verdict.
+    """
 
     scan_id: str
     sha256: str
     answer: AnswerBody | None
     verdict: VerdictBody | None
+    unjudgeable: str
 
 
 class ListBody(BaseModel):
@@ -267,6 +279,16 @@ SCAN_RESPONSES: Responses = {
         "headers": _ANSWER_HEADERS,
         "content": _content(accept=_ACCEPTED, reject=_REJECTED, known=_KNOWN, deadline=_DEADLINE),
     },
+    202: {
+        "model": WaitingBody,
+        "description": "Asked for with Prefer: respond-async. It is not known, and is judged when there is time.",
+        "headers": {
+            "Location": {"schema": {"type": "string"}},
+            "Preference-Applied": {"schema": {"type": "string", "enum": ["respond-async"]}},
+            "X-Fediwarden-Scan-Id": _ANSWER_HEADERS["X-Fediwarden-Scan-Id"],
+        },
+        "content": _content(waiting={"scan_id": _SCAN_ID, "sha256": _SHA256}),
+    },
     422: {
         "model": UnreadableBody,
         "description": "The body is no image.",
@@ -301,6 +323,7 @@ REPORT_RESPONSES: Responses = {
                     "policy": "5d1c2f0e9b7a4c33",
                     "judged_at": 1795438800000,
                 },
+                "unjudgeable": "",
             }
         ),
     },
@@ -481,6 +504,18 @@ _IMAGE_URL = {
 IMAGE_URL: dict[str, Any] = {"parameters": [_IMAGE_URL]}
 KEY_AND_IMAGE_URL: dict[str, Any] = {
     "parameters": [*path_parameter("key", "The tenant's key, or IPADDR.")["parameters"], _IMAGE_URL]
+}
+
+PREFER: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "Prefer",
+            "in": "header",
+            "required": False,
+            "description": "respond-async: do not wait, judge it behind all that somebody waits for.",
+            "schema": {"type": "string", "enum": ["respond-async"]},
+        }
+    ]
 }
 
 READER: dict[str, Any] = {"security": [{"readerToken": []}]}

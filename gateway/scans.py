@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from gateway.answers import Answer, is_accepted
+from gateway.answers import Answer, Waiting, is_accepted
 from gateway.bodies import Body
 from gateway.delivery import Delivery
 from gateway.flights import Arrival, Flight, Flights, Outcome, Unjudged
@@ -27,6 +27,9 @@ from schemas.messages import AnsweredBy, Decision, OverrideEffect, OverrideSet
 
 _GRACE_S = 0.4
 """How long after the deadline a request waits for the disk that its image is being written to."""
+
+_HANDED_OVER_WITHIN_S = 60.0
+"""How long one that does not wait for the verdict waits until its image is in other hands."""
 
 
 class Scans:
@@ -57,7 +60,9 @@ class Scans:
         self._ledger = ledger
         self._deadline_s = settings.deadline_ms / 1000
         self._in_flight = 0
-        self._recent: OrderedDict[str, Answer] = OrderedDict()
+        self._recent: OrderedDict[str, Answer | Waiting] = OrderedDict()
+        self._unanswered: dict[tuple[str, bytes], str] = {}
+        self._unhurried = asyncio.Lock()
         self._draining = False
         metrics.watch("in_flight", "Requests being answered now.", lambda: self._in_flight)
 
@@ -89,8 +94,11 @@ class Scans:
         """Take no more requests."""
         self._draining = True
 
-    async def scan(self, tenant: Tenant, body: Body, arrival: Arrival) -> Answer:
+    async def scan(self, tenant: Tenant, body: Body, arrival: Arrival, *, unhurried: bool = False) -> Answer | Waiting:
         """The answer for `body`, by the deadline. Takes `body` over and closes it.
+
+        Who is `unhurried` gets one where the image is known or cannot be read; else `Waiting` as soon as it waits in
+        the backlog, behind all that somebody waits for, and may ask again.
 
         Raises `Refusal` when the image can be handed on to nobody: what is not going to be judged is not let in.
         """
@@ -104,13 +112,22 @@ class Scans:
             if isinstance(outcome, Recognised):
                 self._flights.declare(scan_id, tenant, body, arrival, outcome)
             body.close()
+            # Of a verdict that was waited for by who was unhurried, this is the answer.
+            carried_by = self._unanswered.pop((tenant.name, sha256), "")
         else:
-            flight = self._flights.find(tenant, sha256)
-            if flight is None:
-                flight = self._flights.launch(scan_id, tenant, body, arrival, recognised)
+            if unhurried:
+                flight = await self._hand_over(scan_id, tenant, body, arrival, recognised)
+                outcome = flight.outcome.result() if flight.outcome.done() else None
+                if outcome is None or isinstance(outcome, Unjudged):
+                    return self._note_waiting(flight)
             else:
-                body.close()
-            outcome = await self._await_outcome(flight, arrival)
+                flight = self._flights.find(tenant, sha256)
+                if flight is None:
+                    flight = self._flights.launch(scan_id, tenant, body, arrival, recognised)
+                else:
+                    flight.unhurried = False
+                    body.close()
+                outcome = await self._await_outcome(flight, arrival)
             carried_by = "" if isinstance(outcome, OverrideSet) else flight.scan_id
             # One that was set while the image was on its way holds for it, too.
             outcome = self._overrides.of_bytes(tenant.name, sha256) or outcome
@@ -174,6 +191,30 @@ class Scans:
             return recognised, recognised
         return known, recognised
 
+    async def _hand_over(
+        self, scan_id: str, tenant: Tenant, body: Body, arrival: Arrival, recognised: Recognised | None
+    ) -> Flight:
+        """The image on its way, once more than this process has it, or it has an outcome.
+
+        One at a time: the frame workers are for those that somebody waits for.
+        """
+        flight: Flight | None = None
+        try:
+            async with asyncio.timeout(_HANDED_OVER_WITHIN_S), self._unhurried:
+                flight = self._flights.find(tenant, body.sha256)
+                if flight is not None:
+                    body.close()
+                else:
+                    flight = self._flights.launch(scan_id, tenant, body, arrival, recognised, unhurried=True)
+                await flight.safe.wait()
+                return flight
+        except TimeoutError:
+            refusal = _full("more images than it can look at in time", "the processor, with gateway.frames.workers,")
+            raise refusal from None
+        finally:
+            if flight is None:
+                body.close()
+
     async def _await_outcome(self, flight: Flight, arrival: Arrival) -> Outcome | None:
         """What becomes of `flight` before the deadline; None when nothing does and others than us have the image.
 
@@ -194,22 +235,36 @@ class Scans:
         self._flights.note_late(flight)
         return None
 
-    def find(self, tenant: Tenant, scan_id: str) -> tuple[Answer | None, Judgement | None]:
+    def find(self, tenant: Tenant, scan_id: str) -> tuple[Answer | Waiting | None, Judgement | None]:
         """What is remembered of one of `tenant`'s scans: its answer, and its verdict, however late it came."""
         answer = self._recent.get(scan_id)
         if answer is not None and answer.tenant != tenant.name:
             return None, None
-        if answer is not None and answer.judgement is not None:
+        if isinstance(answer, Answer) and answer.judgement is not None:
             return answer, answer.judgement
-        judgement = self._verdicts.judged((answer.carried_by if answer is not None else "") or scan_id)
+        judgement = self._verdicts.judged((answer.carried_by if isinstance(answer, Answer) else "") or scan_id)
         if judgement is not None and judgement.tenant != tenant.name:
             judgement = None
         return answer, judgement
 
-    def _remember(self, answer: Answer) -> None:
+    def _note_waiting(self, flight: Flight) -> Waiting:
+        waiting = Waiting(flight.scan_id, flight.tenant.name, flight.sha256)
+
+        def note_end(done: asyncio.Future[Outcome]) -> None:
+            if not done.cancelled() and isinstance(outcome := done.result(), Unreadable):
+                waiting.unjudgeable = f"{outcome.reason}: {outcome.detail}"
+
+        flight.outcome.add_done_callback(note_end)
+        self._remember(waiting)
+        self._unanswered[waiting.tenant, waiting.sha256] = waiting.scan_id
+        return waiting
+
+    def _remember(self, answer: Answer | Waiting) -> None:
         self._recent[answer.scan_id] = answer
         while len(self._recent) > self._settings.recent_entries:
-            self._recent.popitem(last=False)
+            _, dropped = self._recent.popitem(last=False)
+            if isinstance(dropped, Waiting):
+                self._unanswered.pop((dropped.tenant, dropped.sha256), None)
 
 
 def _new_scan_id(at_ms: int) -> str:

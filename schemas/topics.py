@@ -20,6 +20,8 @@ from schemas.messages import (
     RescanJudged,
     RescanOrdered,
     ScannerAnnounced,
+    SweepCheckpoint,
+    SweepFound,
     Verdict,
 )
 
@@ -225,6 +227,17 @@ RESCAN_JOBS = TopicSpec(
     retention_ms=-1,
     extra=_COMPACTION,
 )
+SWEEPS = TopicSpec(
+    "sweeps",
+    key="sweep id, or sweep id and object id",
+    messages=(SweepCheckpoint, SweepFound),
+    writers=("fediwarden",),
+    readers=("fediwarden",),
+    partitions=1,
+    cleanup="compact",
+    retention_ms=-1,
+    extra=_COMPACTION,
+)
 MODELS_PROMOTED = TopicSpec(
     "models.promoted",
     key="scanner group",
@@ -260,6 +273,7 @@ TOPICS: tuple[TopicSpec, ...] = (
     OVERRIDES,
     RESCANS,
     RESCAN_JOBS,
+    SWEEPS,
     MODELS_PROMOTED,
     IMAGES_DEAD,
 )

@@ -185,8 +185,11 @@ class _Handler(BaseHTTPRequestHandler):
         elif address.path.startswith("/internal/") and self.headers["X-Api-Token"] != self.server.api_key:
             self._answer(401, {"msg": "Invalid API key", "code": "unauthorized"})
         elif address.path == "/internal/hashes":
-            hashes = self.server.files.page(query.get("slug"), int(query.get("limit", 20)))
-            page = {"limit": len(hashes), "current": None, "next": None, "prev": None, "hashes": hashes}
+            limit = int(query.get("limit", 20))
+            found = self.server.files.page(query.get("slug"), limit + 1)
+            slugs = [slug_of(bytes.fromhex(entry["hex"])) for entry in found]
+            page = {"limit": limit, "current": slugs[0] if slugs else None, "hashes": found[:limit]}
+            page |= {"next": slugs[limit]} if len(slugs) > limit else {}  # pict-rs leaves out what there is none of
             self._answer(200, {"msg": "ok", "page": page})
         elif address.path == "/internal/purge":
             self._purge(query["alias"])

@@ -25,6 +25,7 @@ from fediwarden.cli import (
     services,
     settings,
     shadow,
+    sweep,
     topics,
     users,
 )
@@ -48,6 +49,7 @@ app.command("enforcer")(services.enforcer)
 app.command("relay")(services.relay)
 app.command("lemmy")(services.lemmy)
 app.command("scan")(scan.scan)
+app.command("sweep")(sweep.sweep)
 app.command("ledger")(ledger.ledger)
 app.add_typer(audit.app, name="audit")
 app.add_typer(overrides.app, name="overrides")

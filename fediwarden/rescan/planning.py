@@ -31,6 +31,8 @@ from schemas.messages import (
 )
 from schemas.topics import FEATURES, IMAGES_ARCHIVE, SCANNERS, VERDICTS, TopicSpec
 
+_SWEEP = "`fediwarden sweep --again` judges them there (docs/sweep.md)"
+
 _SAMPLED_EACH = 50
 _SAMPLED_MOST = 2_000
 _SAMPLE_POLL_S = 1.0
@@ -375,9 +377,9 @@ def find_gone(
     known = [each.oldest_ms for each in verdicts.values() if each.oldest_ms is not None]
     countable = source is not verdicts and bool(known) and min(known) < oldest_ms
     if any(at.topic is IMAGES_ARCHIVE for at in source):
-        remedy = "the pictures of that time are only where your server stores them (pict-rs)"
+        remedy = f"the pictures of that time are where your server stores them: {_SWEEP}"
     else:
-        remedy = "the audit's store still has its decisions, but not what to judge them again by"
+        remedy = f"its scores and hashes are gone, the pictures are where your server stores them: {_SWEEP}"
     return Gone(share, oldest_ms, 0 if countable else None, remedy)
 
 

@@ -1,4 +1,4 @@
-"""pict-rs's internal API (0.5), as far as the enforcer needs it: the aliases of a file, and purging them.
+"""pict-rs's internal API (0.5), as far as we need it: what is stored, the aliases of a file, and purging them.
 
 pict-rs files an original under a hash of 39 bytes: its sha256, its length in 6 bytes (big-endian), and one byte for its
 format. The urlsafe base64 of it, with padding, is the hash's slug.
@@ -56,17 +56,22 @@ class PictRsUnexpected(PictRsError):
     """It answered with something else than pict-rs 0.5 does when all is well."""
 
 
-class _Hash(BaseModel):
+class StoredHash(BaseModel):
+    """A file that pict-rs keeps: its hash in hexadecimal digits, and its aliases."""
+
     hex: str
     aliases: tuple[str, ...]
 
 
-class _Page(BaseModel):
-    hashes: tuple[_Hash, ...]
+class HashPage(BaseModel):
+    """Some files that pict-rs keeps, the newest first; `next` is the slug of the one that follows them."""
+
+    hashes: tuple[StoredHash, ...]
+    next: str | None = None
 
 
 class _Hashes(BaseModel):
-    page: _Page
+    page: HashPage
 
 
 def hashes_of(sha256: bytes, length: int, media_type: str) -> tuple[bytes, ...]:
@@ -108,13 +113,13 @@ class PictRs:
 
     async def check(self) -> None:
         """Return when the internal API answers and takes our key."""
-        await self._newest_or(None)
+        await self.page(None, limit=1)
 
     async def find(self, sha256: bytes, length: int, media_type: str) -> tuple[str, ...]:
         """Every alias of the stored file with these bytes; () when there is none."""
         found: dict[str, None] = {}
         for wanted in hashes_of(sha256, length, media_type):
-            for entry in await self._newest_or(wanted):
+            for entry in (await self.page(slug_of(wanted), limit=1)).hashes:
                 # A hash that is not there is answered with the newest page.
                 if entry.hex.lower() == wanted.hex():
                     found |= dict.fromkeys(entry.aliases)
@@ -124,11 +129,12 @@ class PictRs:
         """Have the file behind `alias` removed, with all its aliases and variants; pict-rs does so a moment later."""
         await self._request("POST", "/internal/purge", {"alias": alias}, fine=(HTTPStatus.NOT_FOUND,))
 
-    async def _newest_or(self, pict_rs_hash: bytes | None) -> tuple[_Hash, ...]:
-        query = {"limit": "1"} if pict_rs_hash is None else {"slug": slug_of(pict_rs_hash), "limit": "1"}
+    async def page(self, slug: str | None, *, limit: int) -> HashPage:
+        """Up to `limit` files from the one with this slug on, or from the newest where there is none with it."""
+        query = {"limit": str(limit)} if slug is None else {"slug": slug, "limit": str(limit)}
         answer = await self._request("GET", "/internal/hashes", query)
         try:
-            return _Hashes.model_validate_json(answer.content).page.hashes
+            return _Hashes.model_validate_json(answer.content).page
         except ValidationError as error:
             raise PictRsUnexpected(
                 f"{self.address} does not list hashes as pict-rs 0.5 does; is this the address of a pict-rs?"

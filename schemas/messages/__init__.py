@@ -59,6 +59,14 @@ from schemas.messages.rescans import (
     RescanTier,
     decisions_of,
 )
+from schemas.messages.sweeps import (
+    SweepCheckpoint,
+    SweepFinding,
+    SweepFound,
+    SweepId,
+    SweepMode,
+    SweepOutcome,
+)
 from schemas.messages.verdicts import (
     RuleFired,
     ScannerAnnounced,
@@ -80,6 +88,8 @@ MESSAGES: tuple[type[Message], ...] = (
     ActorForgotten,
     RescanOrdered,
     RescanJudged,
+    SweepCheckpoint,
+    SweepFound,
     ModelsPromoted,
 )
 """Every message there is; `schemas.codec` dispatches on this."""
@@ -129,6 +139,12 @@ __all__ = [
     "SealedFrames",
     "Sha256",
     "Stage",
+    "SweepCheckpoint",
+    "SweepFinding",
+    "SweepFound",
+    "SweepId",
+    "SweepMode",
+    "SweepOutcome",
     "TenantName",
     "Timings",
     "Verdict",

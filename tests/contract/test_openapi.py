@@ -16,7 +16,16 @@ from gateway.lists.definition import ListDefinition
 from gateway.lists.hashes import HashSet
 from gateway.lists.kinds import HashKind
 from gateway.lists.store import ListStore
-from gateway.openapi import AnswerBody, ErrorBody, ListBody, PdqBody, ReadinessBody, ReportBody, UnreadableBody
+from gateway.openapi import (
+    AnswerBody,
+    ErrorBody,
+    ListBody,
+    PdqBody,
+    ReadinessBody,
+    ReportBody,
+    UnreadableBody,
+    WaitingBody,
+)
 from gateway.overrides.openapi import OverridesBody
 from gateway.settings import TenantSettings
 from schemas.broker import BrokerSettings
@@ -28,7 +37,17 @@ pytestmark = pytest.mark.kafka
 KEY = "the-contracts-key"
 TOKEN = "the-contracts-admin-token"
 READER_TOKEN = "the-contracts-reader"
-BODIES = (AnswerBody, ErrorBody, ListBody, OverridesBody, PdqBody, ReadinessBody, ReportBody, UnreadableBody)
+BODIES = (
+    AnswerBody,
+    ErrorBody,
+    ListBody,
+    OverridesBody,
+    PdqBody,
+    ReadinessBody,
+    ReportBody,
+    UnreadableBody,
+    WaitingBody,
+)
 MODELS = {model.__name__: model for model in BODIES}
 
 

@@ -5,6 +5,7 @@ import hashlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,7 +26,7 @@ from schemas.messages import (
     ImageFailed,
     ImageSubmitted,
 )
-from schemas.topics import IMAGES_DEAD, VERDICTS
+from schemas.topics import IMAGES, IMAGES_BACKLOG, IMAGES_DEAD, VERDICTS
 from tests import pictures
 from tests.gateways import RunningGateway, running_gateway, settings, wait_for
 from tests.kafka import find_free_ports
@@ -153,6 +154,34 @@ def test_an_image_that_no_scanner_can_judge_is_not_waited_for_and_not_let_in(fre
         answer = post(running, image_for(Decision.ACCEPT, seed=25))
         assert (answer.status_code, answer.json()["answered_by"]) == (406, "unreadable")
         assert "model-hung" in answer.json()["reason"]
+
+
+def test_who_does_not_wait_is_judged_from_the_backlog_and_answered_when_asking_again(
+    fresh_kafka: BrokerSettings,
+) -> None:
+    image = image_for(Decision.REJECT, seed=27)
+    unhurried = {"Prefer": "respond-async"}
+    was_told = threading.Event()  # one that is judged before the gateway has said that it waits, is answered at once
+    with (
+        Responder(
+            fresh_kafka, lambda each: (was_told.wait(60), by_size(each))[1], lanes=(IMAGES, IMAGES_BACKLOG)
+        ) as scanner,
+        running_gateway(fresh_kafka, deadline_ms=20_000) as running,
+    ):
+        running.ready()
+        handed = post(running, image, path="/v1/scans", headers=unhurried)
+        scan_id = handed.json()["scan_id"]
+        assert (handed.status_code, handed.headers["location"]) == (202, f"/v1/scans/{scan_id}")
+        assert handed.json()["sha256"] == sha256(image).hex()
+        was_told.set()
+        wait_for(lambda: httpx.get(f"{running.url}{handed.headers['location']}").json()["verdict"] is not None)
+        answer = post(running, image, path="/v1/scans", headers=unhurried).json()
+        assert (answer["decision"], answer["answered_by"]) == ("reject", "known")
+        assert [each.scan_id for each in scanner.from_backlog] == [scan_id] and len(scanner.seen) == 1
+        (entry,) = answers_given(fresh_kafka, 1)  # the ledger misses no answer to what was judged
+        assert (entry.scan_id, entry.carried_by) == (answer["scan_id"], scan_id)
+        garbage = post(running, b"no image", path="/v1/scans", headers=unhurried)
+        assert (garbage.status_code, garbage.json()["answered_by"]) == (422, "unreadable")
 
 
 def test_the_same_bytes_at_once_are_published_once_and_everyone_is_answered(fresh_kafka: BrokerSettings) -> None:

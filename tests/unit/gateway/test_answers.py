@@ -5,6 +5,7 @@ import pytest
 
 from gateway.answers import (
     Answer,
+    Waiting,
     answer_reply,
     is_accepted,
     json_status,
@@ -12,6 +13,7 @@ from gateway.answers import (
     pict_rs_status,
     refusal_reply,
     report_reply,
+    waiting_reply,
 )
 from gateway.recognition import Recognised
 from gateway.refusals import STATUS, Refusal, RefusalCode
@@ -125,6 +127,17 @@ def test_a_report_shows_the_verdict_that_came_after_the_answer() -> None:
         "policy": "policy",
         "judged_at": 5,
     }
+
+
+def test_who_did_not_wait_is_told_where_to_ask_and_why_there_is_nothing_to_wait_for() -> None:
+    waiting = Waiting("00ff", "default", b"\x02" * 32)
+    reply = waiting_reply(waiting)
+    assert (reply.status, json.loads(reply.body)) == (202, {"scan_id": "00ff", "sha256": "02" * 32})
+    assert dict(reply.headers)[b"location"] == b"/v1/scans/00ff"
+    report = json.loads(report_reply("00ff", waiting, None).body)
+    assert (report["answer"], report["verdict"], report["unjudgeable"]) == (None, None, "")
+    waiting.unjudgeable = "unjudgeable: no scanner can judge it"
+    assert json.loads(report_reply("00ff", waiting, None).body)["unjudgeable"] == waiting.unjudgeable
 
 
 def test_a_report_of_a_scan_that_another_gateway_answered_has_its_verdict_only() -> None:

@@ -20,6 +20,7 @@ DESIGNED = {
     "overrides",
     "rescans",
     "rescan.jobs",
+    "sweeps",
     "models.promoted",
     "images.dead",
 }

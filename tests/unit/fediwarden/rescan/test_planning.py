@@ -159,6 +159,7 @@ def test_what_is_gone_is_told_by_the_oldest_that_is_left() -> None:
     assert gone is not None
     assert (gone.share, gone.until_ms, gone.images) == (0.5, 600, 0)
     assert "50% of the span asked for is gone" in str(gone)
+    assert "fediwarden sweep" in gone.remedy
     assert find_gone(verdicts, verdicts, 100, 1100) is None
     assert find_gone(archive, verdicts, 700, 1100) is None
     assert [(each.topic, each.partition, each.begin, each.end) for each in make_spans(verdicts)] == [
