@@ -70,11 +70,14 @@ class Watch:
         """What is to be judged again for, by what is in force at this moment of some clock; None: nothing (yet)."""
         if seen != self._seen or seen is None:
             self._seen, self._since = seen, now
+        if seen is not None:  # at once: what is judged from now on is judged by it, however soon that changes
+            for kind in set(KINDS) - self._known:
+                self.note_done(kind, seen)
         if seen is None or now - self._since < self._stood_s:
             return None
         due: Kind | None = None
         for kind in KINDS:
-            if kind not in self._known or not self._has_changed(kind, seen):
+            if not self._has_changed(kind, seen):
                 self.note_done(kind, seen)
             elif due is None and kind in self._kinds:
                 due = kind

@@ -57,8 +57,8 @@ def test_of_several_changes_the_cheapest_comes_first_and_the_others_after_it():
 
 def test_what_nothing_is_known_of_is_taken_as_it_is_first():
     watch = Watch(KINDS, InForce())
-    assert stood(watch, BEFORE, 0) is None
-    assert stood(watch, POLICY, 100) == "policy"
+    assert watch.look(BEFORE, 0) is None  # and at once: images are judged by it, though it stands for a moment only
+    assert stood(watch, POLICY, 10) == "policy"
 
 
 def test_a_model_that_goes_and_a_list_that_expires_are_nothing_to_look_again_for():
