@@ -42,6 +42,7 @@ def promote(
         str,
         typer.Option(metavar="NAME", help="The model that it takes the place of. Default: that which gives the same."),
     ] = "",
+    beside: Annotated[bool, typer.Option("--beside", help="Add it, in the place of none.")] = False,
     since: Annotated[
         str, typer.Option(metavar="TIME", help="From when on a shadow's verdicts count: 24h, 7d ago, or a time.")
     ] = "7d",
@@ -68,7 +69,7 @@ def promote(
     within_s = span_ms(wait, "--wait") / 1000
     since_ms = moment(since, now_ms(), "--since")
     in_force = _in_force(settings)
-    change = change_models(in_force, name, load_registry(settings.scanner.registry), replaces=replaces)
+    change = change_models(in_force, name, load_registry(settings.scanner.registry), replaces=replaces, beside=beside)
     _check(settings, change)
     _show_change(in_force, change)
     for model in change.added:

@@ -17,12 +17,14 @@ class Change(NamedTuple):
     removed: tuple[str, ...]
 
 
-def change_models(in_force: Sequence[str], name: str, registry: Registry, *, replaces: str = "") -> Change:
+def change_models(
+    in_force: Sequence[str], name: str, registry: Registry, *, replaces: str = "", beside: bool = False
+) -> Change:
     """Put the model `name` in the place of `replaces`, or else of the one that gives the same scores; else behind all.
 
-    The one that gives the same scores is a classifier with the same labels, or the only other checkpoint. Where `name`
-    is in force already, `replaces` goes without another in its place. Raises `PromotionInvalid`, or
-    `scanner.models.registry.UnknownModel`.
+    The one that gives the same scores is a classifier with the same labels, or the only other checkpoint; `beside` asks
+    for none, and puts it behind all. Where `name` is in force already, `replaces` goes without another in its place.
+    Raises `PromotionInvalid`, or `scanner.models.registry.UnknownModel`.
     """
     entry = registry.entry(name)
     labels_of(entry)  # this release can run it
@@ -38,7 +40,9 @@ def change_models(in_force: Sequence[str], name: str, registry: Registry, *, rep
                 "To drop one of the others, name it with --replaces"
             )
         return describe_change(in_force, [each for each in in_force if each != replaces])
-    gone = replaces or _alike(in_force, entry, registry)
+    if beside and replaces:
+        raise PromotionInvalid("--beside and --replaces: added, or in the place of another, one of them")
+    gone = "" if beside else replaces or _alike(in_force, entry, registry)
     models = [name if each == gone else each for each in in_force]
     return describe_change(in_force, models if gone else [*models, name])
 

@@ -19,6 +19,5 @@ def check_promotion(settings: Settings, models: Sequence[str]) -> None:
     except PolicyError as error:
         raise PromotionRefused(
             f"a policy in force cannot be judged with {', '.join(models)}: {error}. Promote the new model beside the "
-            "old one (it is added where no model in force gives the same scores), change the policy, and then drop the "
-            "old one with --replaces"
+            "old one (--beside), change the policy, and then drop the old one with --replaces"
         ) from error

@@ -40,6 +40,13 @@ def test_a_model_like_no_other_or_like_two_is_added():
     assert change_models(["clip", "siglip"], "siglip2", registry).models == ("clip", "siglip", "siglip2")
 
 
+def test_beside_takes_the_place_of_none():
+    registry = with_checkpoints("siglip")
+    assert change_models(["clip"], "siglip", registry, beside=True) == Change(("clip", "siglip"), ("siglip",), ())
+    with pytest.raises(PromotionInvalid, match="one of them"):
+        change_models(["clip"], "siglip", registry, replaces="clip", beside=True)
+
+
 def test_what_is_named_is_replaced_and_goes_where_the_new_one_is_there_already():
     assert change_models(["safety-s", "open-nsfw"], "clip", REGISTRY, replaces="safety-s") == Change(
         ("clip", "open-nsfw"), ("clip",), ("safety-s",)
