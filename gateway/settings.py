@@ -119,6 +119,14 @@ class TenantSettings(BaseModel):
     on_review: Literal["accept", "reject"] = Field(
         "accept", description="The answer for images that the policy wants a moderator to look at."
     )
+    rate_limit: Annotated[float, Field(gt=0, le=100_000)] | None = Field(
+        None,
+        description="Images a second that this tenant may post to one gateway in the long run. Beyond it POST /v1/scans"
+        " is answered 429; what pict-rs posts is judged later and answered by on_timeout. Unset: no limit.",
+    )
+    rate_burst: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        100, description="Images that this tenant may post at once after a rest, with a rate_limit."
+    )
     pict_rs: Annotated[str | None, AfterValidator(_check_address)] = Field(
         None,
         description="Address of this tenant's pict-rs, such as http://127.0.0.1:8080; `fediwarden doctor` checks it.",
