@@ -61,7 +61,10 @@ def scan(
     paths: Annotated[list[Path], typer.Argument(metavar="FILE|FOLDER...", help="Folders are walked.", exists=True)],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a file, as they come.")] = False,
     url: Annotated[str | None, typer.Option(help="The gateway. Default: the one of the settings.")] = None,
-    key: Annotated[str | None, typer.Option(help="Tenant key. Default: that of the only tenant.")] = None,
+    key_env: Annotated[
+        str | None,
+        typer.Option(metavar="VARIABLE", help="Environment variable with the tenant key. Default: the only tenant's."),
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Judge images and videos. Exit code 1 when one was rejected, 2 when one could not be judged."""
@@ -69,7 +72,7 @@ def scan(
     files = sorted(set(walk(paths)))
     if not files:
         raise ScanFailed(f"no images or videos in {', '.join(str(path) for path in paths)}")
-    outcomes = _post_all(files, url or settings.gateway_url, key or _only_key(settings), as_json=as_json)
+    outcomes = _post_all(files, url or settings.gateway_url, _key_of(key_env, settings), as_json=as_json)
     if not as_json:
         _print_table(outcomes)
     raise typer.Exit(_exit_code(outcomes))
@@ -83,6 +86,16 @@ def walk(paths: Iterable[Path]) -> Iterator[Path]:
             continue
         for folder, _, names in os.walk(path):
             yield from (Path(folder) / name for name in names if Path(name).suffix.lower() in SUFFIXES)
+
+
+def _key_of(variable: str | None, settings: "Settings") -> str | None:
+    """The key that `variable` holds, else that of the only tenant. A command line is everybody's to read."""
+    if variable is None:
+        return _only_key(settings)
+    key = os.environ.get(variable)
+    if not key:
+        raise ScanFailed(f"--key-env names the environment variable {variable}, which is not set")
+    return key
 
 
 def _only_key(settings: "Settings") -> str | None:
@@ -145,7 +158,10 @@ def _post(client: "httpx.Client", file: Path) -> Outcome:
                 break
             time.sleep(_BUSY_PAUSE_S)  # the gateway says Retry-After: 1
         if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-            raise ScanFailed(f"the gateway refuses us: {_error_of(response)}. The tenant's key goes into --key")
+            raise ScanFailed(
+                f"the gateway refuses us: {_error_of(response)}."
+                " The tenant's key goes into an environment variable, whose name goes into --key-env"
+            )
         if response.status_code != httpx.codes.OK:
             return Outcome(str(file), error=_error_of(response))
         return _outcome(file, response.json())
