@@ -226,12 +226,12 @@ class Settings(BaseSettings):
     @property
     def gateway_url(self) -> str:
         """Where a program on this machine reaches the gateway."""
-        return _local_url(self.gateway.host, self.gateway.port)
+        return _local_url(self.gateway.tls.scheme, self.gateway.host, self.gateway.port)
 
     @property
     def pages_url(self) -> str:
         """Where a program on this machine reaches the audit's pages and its intake of origins."""
-        return _local_url(self.audit.pages.host, self.audit.pages.port)
+        return _local_url(self.audit.pages.tls.scheme, self.audit.pages.host, self.audit.pages.port)
 
     @property
     def tenant_domains(self) -> dict[str, str]:
@@ -249,9 +249,9 @@ class Settings(BaseSettings):
         return {name: each.lemmy_database for name, each in self.tenants.items() if each.lemmy_database is not None}
 
 
-def _local_url(host: str, port: int) -> str:
+def _local_url(scheme: str, host: str, port: int) -> str:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # compared
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _check_policies(policies: Mapping[str, Path], tenants: Mapping[str, TenantSettings]) -> None:

@@ -12,6 +12,7 @@ from gateway.fetch_settings import FetchSettings
 from gateway.frames.settings import FrameSettings
 from gateway.lists.settings import ListSettings
 from schemas.domains import normalise_domain
+from schemas.tls import ServerTlsSettings
 
 MIB = 1 << 20
 
@@ -249,6 +250,9 @@ class GatewaySettings(BaseModel):
     )
     drain_s: Annotated[float, Field(ge=0)] = Field(
         15.0, description="Seconds to answer what is in flight and to hand it to Kafka when stopping."
+    )
+    tls: ServerTlsSettings = Field(
+        default_factory=ServerTlsSettings, description="HTTPS, where pict-rs is on another machine."
     )
     lists: ListSettings = Field(default_factory=ListSettings, description="Known-hash lists.")
     fetch: FetchSettings = Field(

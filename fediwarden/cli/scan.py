@@ -16,6 +16,8 @@ from fediwarden.cli.tables import make_table, print_table
 from fediwarden.exits import FAILED, OK, USAGE
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
     from fediwarden.settings import Settings
@@ -72,7 +74,13 @@ def scan(
     files = sorted(set(walk(paths)))
     if not files:
         raise ScanFailed(f"no images or videos in {', '.join(str(path) for path in paths)}")
-    outcomes = _post_all(files, url or settings.gateway_url, _key_of(key_env, settings), as_json=as_json)
+    outcomes = _post_all(
+        files,
+        url or settings.gateway_url,
+        _key_of(key_env, settings),
+        tls=None if url else settings.gateway.tls.own_context(),
+        as_json=as_json,
+    )
     if not as_json:
         _print_table(outcomes)
     raise typer.Exit(_exit_code(outcomes))
@@ -103,7 +111,9 @@ def _only_key(settings: "Settings") -> str | None:
     return keys[0].get_secret_value() if len(keys) == 1 and keys[0] is not None else None
 
 
-def _post_all(files: list[Path], url: str, key: str | None, *, as_json: bool) -> list[Outcome]:
+def _post_all(
+    files: list[Path], url: str, key: str | None, *, tls: "ssl.SSLContext | None", as_json: bool
+) -> list[Outcome]:
     import httpx
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -113,7 +123,7 @@ def _post_all(files: list[Path], url: str, key: str | None, *, as_json: bool) ->
     headers = {"authorization": f"Bearer {key}"} if key else {}
     outcomes: list[Outcome] = []
     with (
-        httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT_S, trust_env=False) as client,
+        httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT_S, trust_env=False, verify=tls or True) as client,
         Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress,
         ThreadPoolExecutor(CONCURRENCY) as pool,
     ):

@@ -83,7 +83,8 @@ def test_beyond_its_rate_a_tenant_is_told_to_wait_and_pict_rs_is_answered_by_pol
         assert "tenants.open.rate_limit" in told.json()["error"]["remedy"]
 
         deferred = pict_rs("open", 2)  # on the way to the backlog, which is the spool while Kafka is away
-        assert (deferred.status_code, deferred.json()["answered_by"]) == (200, "spooled")
+        assert deferred.status_code == 200
+        assert deferred.json()["answered_by"] in ("spooled", "deadline")
         shut = pict_rs("shut", 2)
         assert (shut.status_code, shut.json()["error"]["code"]) == (429, "rate_limited")
 
