@@ -288,6 +288,8 @@ def load_settings(flags: Mapping[str, Any] | None = None) -> Settings:
         raise SettingsError(f'environment {names}: lists and tables are written as JSON, such as ["a", "b"]') from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{settings_file(given)}: not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise SettingsError(f"{settings_file(given)}: brackets are nested hundreds deep") from error
     except SecretFilesError as error:
         raise SettingsError(str(error)) from error
     except OSError as error:
