@@ -9,6 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --group build
 ARGS ?=
+SECONDS ?= 60
 # Tests wait as much as they work: three at a time fill two cores. WORKERS=0 runs them in one process.
 WORKERS ?= 3
 
@@ -22,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup gpu dev up demo test test-all check bench test-faults test-long test-pictrs test-synapse lock clean
+.PHONY: help setup gpu dev up demo test test-all check bench audit fuzz licences test-faults test-long test-pictrs test-synapse lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -58,6 +59,18 @@ check: $(DEV) ## Lint, types, import rules, dependencies, licences
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/deptry .
 	$(BIN)/pip-licenses >/dev/null
+	$(PIP) check
+
+audit: $(DEV) ## Ask osv.dev about known vulnerabilities of what is locked (needs the internet, check does not)
+	sh .ci/audit $(BIN)/uv
+
+fuzz: $(DEV) ## Fuzz each parser for SECONDS (60); what breaks one is left in .fuzz (make test has a short form)
+	$(BIN)/python -m tests.fuzz .fuzz -max_total_time=$(SECONDS) $(ARGS)
+
+licences: $(DEV) ## Write dist/licences.txt: what `make setup` installs, each with its licence's text
+	@mkdir -p dist
+	$(BIN)/pip-licenses --allow-only= --ignore-packages pip --packages $$(sed -n 's/^\([A-Za-z0-9._-]*\)==.*/\1/p' requirements.lock) \
+		--format=plain-vertical --with-urls --with-license-file --no-license-path --with-notice-file --output-file dist/licences.txt
 
 bench: $(DEV) ## Measure the pipeline on this machine (minutes)
 	$(BIN)/python -m bench.run $(ARGS)

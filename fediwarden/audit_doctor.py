@@ -24,6 +24,7 @@ from fediwarden.settings import Settings
 from fediwarden.up import FIRST_ACCOUNT, PAGES_PORT_REMEDY
 from schemas.broker import AssignedReader, BrokerError, BrokerSettings
 from schemas.clock import now_ms
+from schemas.tls import TlsUnusable
 
 _ANSWER_WITHIN_S = 5.0
 _KAFKA_WITHIN_S = 10.0
@@ -114,9 +115,15 @@ async def _look_at_pages(settings: Settings) -> tuple[bool, Finding]:
     if port == 0:
         return False, Finding("pages", Health.OK, "audit.pages.port is 0: any free port")
     try:
-        async with httpx.AsyncClient(base_url=url, timeout=_ANSWER_WITHIN_S, trust_env=False) as client:
+        verify = settings.audit.pages.tls.own_context() or True
+        async with httpx.AsyncClient(base_url=url, timeout=_ANSWER_WITHIN_S, trust_env=False, verify=verify) as client:
             answer = await client.get("/healthz", headers={"host": _name_of(settings)})
-    except httpx.ConnectError:
+    except TlsUnusable as error:
+        return False, Finding("pages", Health.FAIL, f"audit.pages.tls: {error}", "name files that can be read")
+    except httpx.ConnectError as error:
+        if settings.audit.pages.tls.enabled and await asyncio.to_thread(find_listener, port):
+            detail = f"what listens at {url} does not speak with our certificate ({error})"
+            return False, Finding("pages", Health.FAIL, detail, "restart the audit, or see audit.pages.tls")
         return False, Finding("pages", Health.OK, f"not running; port {port} is free", "start them: fediwarden audit")
     except httpx.HTTPError as error:
         said = type(error).__name__
@@ -148,7 +155,8 @@ async def _look_at_intake(settings: Settings, *, running: bool) -> Finding:
     for tenant, token in tokens.items():
         headers = {"authorization": f"Bearer {token.get_secret_value()}"}
         try:
-            async with httpx.AsyncClient(timeout=_ANSWER_WITHIN_S, trust_env=False) as client:
+            verify = settings.audit.pages.tls.own_context() or True
+            async with httpx.AsyncClient(timeout=_ANSWER_WITHIN_S, trust_env=False, verify=verify) as client:
                 status = (await client.post(url, headers=headers, json={"origins": []})).status_code
         except httpx.HTTPError as error:
             return Finding("intake", Health.FAIL, f"no answer from {url} ({type(error).__name__})", "see the log")

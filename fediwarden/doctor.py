@@ -28,6 +28,7 @@ from scanner.models.model import ModelError
 from scanner.models.registry import ModelDamaged, ModelMissing, load_registry, verify
 from schemas.broker import BrokerError, BrokerUnavailable, diff_topics
 from schemas.keyring import Keyring, KeyringError
+from schemas.tls import TlsUnusable
 
 _ANSWER_WITHIN_S = 5.0
 _CONNECT_WITHIN_S = 1.0
@@ -202,7 +203,8 @@ async def _look_at_gateway(settings: Settings) -> list[Finding]:
         detail = f"listens on {settings.gateway.host}, and a tenant has no key: its networks alone decide"
         findings.append(Finding("gateway", Health.WARN, detail, "give every tenant a key"))
     try:
-        async with httpx.AsyncClient(base_url=url, timeout=_ANSWER_WITHIN_S, trust_env=False) as client:
+        verify = settings.gateway.tls.own_context() or True
+        async with httpx.AsyncClient(base_url=url, timeout=_ANSWER_WITHIN_S, trust_env=False, verify=verify) as client:
             answer = (await client.get("/readyz")).json()
         parts = {name: part for name, part in answer["parts"].items() if not part["ok"]}
         if not parts:
@@ -212,7 +214,12 @@ async def _look_at_gateway(settings: Settings) -> list[Finding]:
             remedy = "see the gateway's log if this stays"
             return [*findings, Finding("gateway", Health.FAIL, f"not ready at {url}: {faults}", remedy)]
         return [*findings, Finding("gateway", Health.WARN, f"ready at {url}, but {faults}", "start a scanner")]
-    except httpx.ConnectError:
+    except TlsUnusable as error:
+        return [*findings, Finding("gateway", Health.FAIL, f"gateway.tls: {error}", "name files that can be read")]
+    except httpx.ConnectError as error:
+        if settings.gateway.tls.enabled and await asyncio.to_thread(find_listener, settings.gateway.port):
+            detail = f"what listens at {url} does not speak with our certificate ({error})"
+            return [*findings, Finding("gateway", Health.FAIL, detail, "restart the gateway, or see gateway.tls")]
         free = f"not running; port {settings.gateway.port} is free"
         return [*findings, Finding("gateway", Health.OK, free, "start it with: fediwarden up")]
     except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -37,6 +37,7 @@ CODES: Final = {
     "schemas.broker.errors.TopicsNotReady": CONFIGURATION,
     "schemas.keyring.KeyringError": CONFIGURATION,
     "schemas.pseudonyms.PseudonymKeysError": CONFIGURATION,
+    "schemas.tls.TlsUnusable": CONFIGURATION,
     "scanner.models.model.ModelError": CONFIGURATION,
     "scanner.models.registry.FetchFailed": FAILED,
     "scanner.policy.errors.PolicyError": CONFIGURATION,

@@ -1,14 +1,15 @@
 """Every setting of a fediwarden, and where each value came from.
 
 Sources, the first that has a value wins: flags, environment (``FEDIWARDEN_SECTION__NAME``; lists and tables as JSON),
-the file fediwarden.toml, defaults. An empty environment variable counts as not set. The file is the one that
-``--config`` or ``FEDIWARDEN_CONFIG`` names, else ./fediwarden.toml, else fediwarden.toml in the data directory.
+a file for each secret (`fediwarden.secret_files`), the file fediwarden.toml, defaults. An empty environment variable
+counts as not set. The file is the one that ``--config`` or ``FEDIWARDEN_CONFIG`` names, else ./fediwarden.toml, else
+fediwarden.toml in the data directory.
 """
 
 import json
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -31,6 +32,13 @@ from federation_audit.settings import AuditSettings
 from fediwarden.kafka.settings import KafkaSettings
 from fediwarden.logs import LogSettings
 from fediwarden.rescan.settings import RescanSettings
+from fediwarden.secret_files import (
+    SECRETS_VARIABLE,
+    SecretFilesError,
+    find_secret_files,
+    read_secret_file,
+    secret_files_source,
+)
 from fediwarden.sweep.settings import SweepSettings
 from gateway.enforcement.settings import EnforcerSettings
 from gateway.erasure.settings import ErasureSettings
@@ -47,6 +55,7 @@ FILE_NAME: Final = "fediwarden.toml"
 NOT_SETTINGS: Final = frozenset(
     {
         CONFIG_VARIABLE,
+        SECRETS_VARIABLE,
         "FEDIWARDEN_REQUIRE_PICTRS",
         "FEDIWARDEN_REQUIRE_SYNAPSE",
         "FEDIWARDEN_REQUIRE_BROWSER",
@@ -54,7 +63,7 @@ NOT_SETTINGS: Final = frozenset(
         "FEDIWARDEN_FAULTS",
     }
 )
-"""Variables with our prefix that are no settings: the file's name, and switches of the test suite."""
+"""Variables with our prefix that are no settings: where settings lie, and switches of the test suite."""
 
 MASK: Final = "********"
 _LAST_PORT: Final = 65_535
@@ -155,10 +164,14 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags, environment, file: in this order."""
+        """Flags, environment, files of secrets, the settings' file: in this order."""
         assert isinstance(init_settings, InitSettingsSource)
         file = settings_file(init_settings.init_kwargs)
-        sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
+        sources: tuple[PydanticBaseSettingsSource, ...] = (
+            init_settings,
+            env_settings,
+            secret_files_source(settings_cls, PREFIX),
+        )
         return sources if file is None else (*sources, TomlConfigSettingsSource(settings_cls, toml_file=file))
 
     @field_validator("data_dir", "cache_dir")
@@ -217,12 +230,12 @@ class Settings(BaseSettings):
     @property
     def gateway_url(self) -> str:
         """Where a program on this machine reaches the gateway."""
-        return _local_url(self.gateway.host, self.gateway.port)
+        return _local_url(self.gateway.tls.scheme, self.gateway.host, self.gateway.port)
 
     @property
     def pages_url(self) -> str:
         """Where a program on this machine reaches the audit's pages and its intake of origins."""
-        return _local_url(self.audit.pages.host, self.audit.pages.port)
+        return _local_url(self.audit.pages.tls.scheme, self.audit.pages.host, self.audit.pages.port)
 
     @property
     def tenant_domains(self) -> dict[str, str]:
@@ -240,9 +253,9 @@ class Settings(BaseSettings):
         return {name: each.lemmy_database for name, each in self.tenants.items() if each.lemmy_database is not None}
 
 
-def _local_url(host: str, port: int) -> str:
+def _local_url(scheme: str, host: str, port: int) -> str:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # compared
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _check_policies(policies: Mapping[str, Path], tenants: Mapping[str, TenantSettings]) -> None:
@@ -268,8 +281,9 @@ class Effective:
 def load_settings(flags: Mapping[str, Any] | None = None) -> Settings:
     """The settings from every source. `flags` is nested by section, as the file is. Raises `SettingsError`."""
     given = dict(flags or {})
-    _refuse_unknown_variables()
+    _refuse_unknown_variables("environment", os.environ)
     try:
+        _refuse_unknown_variables("the file of", find_secret_files(PREFIX))
         return Settings(**given)
     except ValidationError as error:
         raise SettingsError("; ".join(_explain(each, given) for each in error.errors())) from error
@@ -278,6 +292,10 @@ def load_settings(flags: Mapping[str, Any] | None = None) -> Settings:
         raise SettingsError(f'environment {names}: lists and tables are written as JSON, such as ["a", "b"]') from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{settings_file(given)}: not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise SettingsError(f"{settings_file(given)}: brackets are nested hundreds deep") from error
+    except SecretFilesError as error:
+        raise SettingsError(str(error)) from error
     except OSError as error:
         raise SettingsError(f"{settings_file(given)} cannot be read: {error.strerror}") from error
 
@@ -298,6 +316,8 @@ def effective_settings(settings: Settings, flags: Mapping[str, Any] | None = Non
     given = dict(flags or {})
     file = settings_file(given)
     from_environment = EnvSettingsSource(Settings)()
+    secret_files = find_secret_files(PREFIX)
+    from_secrets = secret_files_source(Settings, PREFIX)()
     from_file = TomlConfigSettingsSource(Settings, toml_file=file)() if file else {}
 
     def source(path: tuple[str, ...]) -> str:
@@ -305,6 +325,8 @@ def effective_settings(settings: Settings, flags: Mapping[str, Any] | None = Non
             return "flag"
         if _has(from_environment, path):
             return f"environment {_variable(path)}"
+        if _has(from_secrets, path):
+            return f"file {secret_files[_variable(path, secret_files)]}"
         if _has(from_file, path):
             return f"file {file}"
         return "default"
@@ -395,15 +417,15 @@ def _variable_name(path: tuple[str, ...]) -> str:
     return PREFIX + DELIMITER.join(path).upper()
 
 
-def _variable(path: tuple[str, ...]) -> str:
+def _variable(path: tuple[str, ...], among: Iterable[str] | None = None) -> str:
     """The variable that is really there: the setting's own, or that of a section given as JSON."""
-    there = {name.upper() for name in os.environ}
+    there = {name.upper() for name in (os.environ if among is None else among)}
     names = [_variable_name(path[:length]) for length in range(len(path), 0, -1)]
     return next((name for name in names if name in there), names[0])
 
 
-def _refuse_unknown_variables() -> None:
-    for name in os.environ:
+def _refuse_unknown_variables(where: str, names: Iterable[str]) -> None:
+    for name in names:
         upper = name.upper()
         if not upper.startswith(PREFIX) or upper in NOT_SETTINGS:
             continue
@@ -412,12 +434,13 @@ def _refuse_unknown_variables() -> None:
         # pydantic-settings passes over what is written below a setting that is no section.
         if field is None or (within and _section(field.annotation)[0] is None):
             known = {_variable_name(tuple(path.split("."))) for path, _ in declared_settings()} | NOT_SETTINGS
-            raise SettingsError(f"environment {name}: unknown setting{_did_you_mean(upper, known)}")
+            raise SettingsError(f"{where} {name}: unknown setting{_did_you_mean(upper, known)}")
 
 
 def _unparsable_variables() -> Iterator[str]:
-    """Which variables pydantic-settings cannot parse; its own error names only the section."""
-    for name, value in os.environ.items():
+    """Which variables and files pydantic-settings cannot parse; its own error names only the section."""
+    files = {name: read_secret_file(file) for name, file in find_secret_files(PREFIX).items()}
+    for name, value in (*os.environ.items(), *files.items()):
         if name.upper().startswith(PREFIX):
             source = EnvSettingsSource(Settings)
             source.env_vars = {name.lower(): value}
@@ -447,6 +470,9 @@ def _origin(path: tuple[str, ...], flags: Mapping[str, Any]) -> str:
     # A section that was checked as a whole may have its parts anywhere.
     if any(name.upper().startswith(_variable_name(path) + DELIMITER) for name in os.environ):
         return f"environment {_variable_name(path)}{DELIMITER}*"
+    secret_files = find_secret_files(PREFIX)
+    if (secret := secret_files.get(_variable(path, secret_files))) is not None:
+        return str(secret)
     file = settings_file(flags)
     return str(file) if file else "defaults"
 

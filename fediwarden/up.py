@@ -12,6 +12,7 @@ import http.client
 import os
 import re
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -334,8 +335,9 @@ async def _await_services(settings: Settings, broker: BrokerSettings, scanners: 
 
     async def await_gateway() -> None:
         notice = _Notice("gateway")
+        tls = settings.gateway.tls.own_context()
         while True:
-            status, said = await asyncio.to_thread(_ask_ready, settings.gateway_url)
+            status, said = await asyncio.to_thread(_ask_ready, settings.gateway_url, tls)
             if status == http.HTTPStatus.OK:
                 return
             notice.give(status=status, said=said)
@@ -375,10 +377,15 @@ class _Notice:
             log.info("still_waiting", waiting_for=self._what, seconds=round(self._last - self._since), **known)
 
 
-def _ask_ready(url: str) -> tuple[int | None, str]:
+def _ask_ready(url: str, tls: ssl.SSLContext | None) -> tuple[int | None, str]:
     """The status of the gateway's /readyz and what it says; None while nothing answers."""
     address = urlsplit(url)
-    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=_HTTP_TIMEOUT_S)
+    host, port = address.hostname or "", address.port
+    connection = (
+        http.client.HTTPConnection(host, port, timeout=_HTTP_TIMEOUT_S)
+        if tls is None
+        else http.client.HTTPSConnection(host, port, timeout=_HTTP_TIMEOUT_S, context=tls)
+    )
     try:
         connection.request("GET", "/readyz")
         response = connection.getresponse()

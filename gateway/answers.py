@@ -1,5 +1,6 @@
 """What a scan came to, as a pict-rs status, as JSON and as the ledger's entry."""
 
+import math
 from dataclasses import dataclass
 
 import orjson
@@ -130,8 +131,8 @@ def refusal_reply(refusal: Refusal, *, body_unread: bool) -> Reply:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if refusal.status == 401:
         headers = ((b"www-authenticate", b"Bearer"),)
-    elif refusal.status == 503:
-        headers = ((b"retry-after", b"1"),)
+    elif refusal.status in (429, 503):
+        headers = ((b"retry-after", b"%d" % math.ceil(refusal.retry_after_s)),)
     return Reply(refusal.status, orjson.dumps({"error": error}), headers, body_unread=body_unread)
 
 

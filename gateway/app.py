@@ -197,14 +197,15 @@ class Endpoints:
         body_unread = True
         try:
             tenant = self._tenants.identify(key, peer(request))
-            with self._scans.admit():
+            # pict-rs takes any refusal for a rejection: what is too much is judged later, as the tenant wants it.
+            with self._scans.admit(tenant, may_defer=status_of is pict_rs_status) as over_rate:
                 body = await self._bodies.read(
                     request.receive,
                     content_type=header(request, b"content-type"),
                     content_length=content_length(request),
                 )
                 body_unread = False
-                answer = await self._scans.scan(tenant, body, arrival, unhurried=unhurried)
+                answer = await self._scans.scan(tenant, body, arrival, unhurried=unhurried, over_rate=over_rate)
         except Refusal as refusal:
             return self._refuse(refusal, body_unread=body_unread)
         except ClientGone:

@@ -47,6 +47,10 @@ LIVE_SHARE = 0.7
 LOOK_SHARE = 0.4
 """The part of it that a file may wait for its frames."""
 
+OVERLOADED = "more images than can be judged in time"
+OVER_RATE = "more images than tenants.<name>.rate_limit allows"
+"""Why an image goes to the backlog; its answer says so."""
+
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
@@ -88,9 +92,9 @@ class Flight:
 
     `safe` is done when more than this process has the image, or when it has an outcome. `answered` says that some
     request got its answer already: such an image must not be dropped any more. `launched` is in perf_counter seconds:
-    what a slow client took for its body is no sign of load. `recognised` is what its bytes, and then its frames, are
-    known as; one that is `final` is the outcome. `unhurried` says that nobody waits for its verdict: it goes to the
-    backlog, and counts for no load.
+    what a slow client took for its body is no sign of load. `overload` says why it goes to the backlog, "" where it
+    does not for load's sake. `recognised` is what its bytes, and then its frames, are known as; one that is `final` is
+    the outcome. `unhurried` says that nobody waits for its verdict: it goes to the backlog, and counts for no load.
     """
 
     scan_id: str
@@ -99,7 +103,7 @@ class Flight:
     length: int
     arrival: Arrival
     launched: float
-    overload: bool
+    overload: str
     outcome: asyncio.Future[Outcome]
     safe: asyncio.Event
     ticket: Ticket | None = None
@@ -161,6 +165,11 @@ class Flights:
         return len(self._tasks)
 
     @property
+    def looks_at_once(self) -> float:
+        """How many files may wait for their frames at a time."""
+        return self._looks.limit
+
+    @property
     def can_look(self) -> bool:
         """Whether one more file would have its frames early enough."""
         return self._looks.has_room
@@ -184,8 +193,12 @@ class Flights:
         recognised: Recognised | None = None,
         *,
         unhurried: bool = False,
+        over_rate: bool = False,
     ) -> Flight:
-        """Send one image, whose bytes are `recognised` as that, on its way. Takes `body` over and closes it."""
+        """Send one image, whose bytes are `recognised` as that, on its way. Takes `body` over and closes it.
+
+        One that is `over_rate` goes to the backlog, as in an overload.
+        """
         loop = asyncio.get_running_loop()
         flight = Flight(
             scan_id,
@@ -194,7 +207,7 @@ class Flights:
             body.length,
             arrival,
             launched=time.perf_counter(),
-            overload=not unhurried and not self._live.has_room,
+            overload=OVER_RATE if over_rate else "" if unhurried or self._live.has_room else OVERLOADED,
             outcome=loop.create_future(),
             safe=asyncio.Event(),
             unhurried=unhurried,
@@ -379,7 +392,7 @@ class Flights:
         if handover is Handover.SPOOL:
             self._answer_early(flight, Unjudged(AnsweredBy.SPOOLED, "Kafka is away; the image waits on disk"))
         elif flight.overload:
-            self._answer_early(flight, Unjudged(AnsweredBy.OVERLOAD, "more images than can be judged in time"))
+            self._answer_early(flight, Unjudged(AnsweredBy.OVERLOAD, flight.overload))
         if not verdict.done():
             flight.expiry = loop.call_later(JOINABLE_S, self._expire, flight)
 

@@ -39,6 +39,12 @@ class Metrics:
             ("code",),
             registry=self.registry,
         )
+        self.over_rate = Counter(
+            "fediwarden_gateway_over_rate",
+            "Images that a tenant posted beyond its rate_limit: refused, or taken and judged later.",
+            ("tenant", "outcome"),
+            registry=self.registry,
+        )
         self.clients_gone = Counter(
             "fediwarden_gateway_clients_gone",
             "Clients that hung up before their whole body was here.",

@@ -180,6 +180,8 @@ _LISTED = _answer(
 _REASON = "not_an_image: the content is no known image or video format"
 _UNREADABLE = _answer("reject", "unreadable", accepted=False, reason=_REASON)
 
+_RETRY_HEADERS = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
+
 _REFUSALS: Responses = {
     400: {
         "model": ErrorBody,
@@ -238,6 +240,20 @@ _REFUSALS: Responses = {
                 "body",
                 "the body is larger than 67108864 bytes",
                 "send a smaller file, or raise gateway.max_body_bytes",
+            )
+        ),
+    },
+    429: {
+        "model": ErrorBody,
+        "description": "The tenant posts more than its rate_limit. pict-rs is told so where on_timeout is reject;"
+        " else the image is taken and judged later.",
+        "headers": _RETRY_HEADERS,
+        "content": _content(
+            rate_limited=_error(
+                RefusalCode.RATE_LIMITED,
+                "",
+                "the tenant posts more than 5 images a second",
+                "post fewer, or raise tenants.example-social.rate_limit",
             )
         ),
     },

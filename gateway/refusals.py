@@ -27,6 +27,7 @@ class RefusalCode(StrEnum):
     URL_NOT_ALLOWED = "url_not_allowed"
     URL_NOT_FETCHED = "url_not_fetched"
     TOO_MANY_FETCHES = "too_many_fetches"
+    RATE_LIMITED = "rate_limited"
     DRAINING = "draining"
     FULL = "full"
     NOT_FOUND = "not_found"
@@ -56,6 +57,7 @@ STATUS: dict[RefusalCode, int] = {
     RefusalCode.URL_NOT_ALLOWED: 400,
     RefusalCode.URL_NOT_FETCHED: 422,
     RefusalCode.TOO_MANY_FETCHES: 429,
+    RefusalCode.RATE_LIMITED: 429,
     RefusalCode.DRAINING: 503,
     RefusalCode.FULL: 503,
     RefusalCode.NOT_FOUND: 404,
@@ -68,15 +70,19 @@ STATUS: dict[RefusalCode, int] = {
 class Refusal(Exception):
     """A request that gets no decision.
 
-    `field` names the part of the request that is at fault ("" when none is), `remedy` says what to do.
+    `field` names the part of the request that is at fault ("" when none is), `remedy` says what to do, `retry_after_s`
+    when to try again, where that is of use (429 and 503).
     """
 
-    def __init__(self, code: RefusalCode, message: str, *, field: str = "", remedy: str = "") -> None:
+    def __init__(
+        self, code: RefusalCode, message: str, *, field: str = "", remedy: str = "", retry_after_s: float = 1.0
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.field = field
         self.remedy = remedy
+        self.retry_after_s = retry_after_s
 
     @property
     def status(self) -> int:

@@ -17,6 +17,7 @@ from gateway.frames.frame import Unreadable
 from gateway.ledger import Ledger
 from gateway.metrics import Metrics
 from gateway.overrides.memory import Overrides, explain
+from gateway.rates import Rates
 from gateway.recognition import Recognised, Recognition
 from gateway.refusals import Refusal, RefusalCode
 from gateway.settings import GatewaySettings
@@ -59,7 +60,10 @@ class Scans:
         self._overrides = overrides
         self._ledger = ledger
         self._deadline_s = settings.deadline_ms / 1000
+        self._metrics = metrics
+        self._rates = Rates()
         self._in_flight = 0
+        self._over_rate = 0
         self._recent: OrderedDict[str, Answer | Waiting] = OrderedDict()
         self._unanswered: dict[tuple[str, bytes], str] = {}
         self._unhurried = asyncio.Lock()
@@ -67,8 +71,12 @@ class Scans:
         metrics.watch("in_flight", "Requests being answered now.", lambda: self._in_flight)
 
     @contextmanager
-    def admit(self) -> Iterator[None]:
-        """Hold a place for one request. Raises `Refusal`: draining, or full."""
+    def admit(self, tenant: Tenant, *, may_defer: bool) -> Iterator[bool]:
+        """Hold a place for one request of `tenant`; yields whether it is over the tenant's rate, for `scan`.
+
+        Raises `Refusal`: draining, full, or rate_limited. What is over its rate is taken where it `may_defer` to be
+        judged later and the tenant lets unjudged images in; and so many at a time as leave others half of the looks.
+        """
         if self._draining:
             raise Refusal(RefusalCode.DRAINING, "this gateway is stopping", remedy="try again, or another gateway")
         if self._in_flight >= self._settings.max_in_flight:
@@ -84,18 +92,40 @@ class Scans:
             raise _full("as many frames as it may keep on disk while Kafka is away", "gateway.spool_max_bytes")
         if self._ledger.full:
             raise _full("as many answers as it may keep while Kafka is away", "gateway.ledger_entries")
+        over_rate = self._is_over_rate(tenant, may_defer=may_defer)
         self._in_flight += 1
+        self._over_rate += over_rate
         try:
-            yield
+            yield over_rate
         finally:
             self._in_flight -= 1
+            self._over_rate -= over_rate
+
+    def _is_over_rate(self, tenant: Tenant, *, may_defer: bool) -> bool:
+        wait_s = self._rates.take(tenant)
+        if not wait_s:
+            return False
+        if may_defer and tenant.settings.on_timeout == "accept":
+            if self._over_rate >= max(1.0, self._flights.looks_at_once / 2):
+                raise _full("as many images over their tenants' rates as it looks at beside others", "rate_limit")
+            self._metrics.over_rate.labels(tenant.name, "deferred").inc()
+            return True
+        self._metrics.over_rate.labels(tenant.name, "refused").inc()
+        raise Refusal(
+            RefusalCode.RATE_LIMITED,
+            f"the tenant posts more than {tenant.settings.rate_limit:g} images a second",
+            remedy=f"post fewer, or raise tenants.{tenant.name}.rate_limit",
+            retry_after_s=wait_s,
+        )
 
     def drain(self) -> None:
         """Take no more requests."""
         self._draining = True
 
-    async def scan(self, tenant: Tenant, body: Body, arrival: Arrival, *, unhurried: bool = False) -> Answer | Waiting:
-        """The answer for `body`, by the deadline. Takes `body` over and closes it.
+    async def scan(
+        self, tenant: Tenant, body: Body, arrival: Arrival, *, unhurried: bool = False, over_rate: bool = False
+    ) -> Answer | Waiting:
+        """The answer for `body`, by the deadline. Takes `body` over and closes it. `over_rate` is what `admit` yields.
 
         Who is `unhurried` gets one where the image is known or cannot be read; else `Waiting` as soon as it waits in
         the backlog, behind all that somebody waits for, and may ask again.
@@ -123,7 +153,7 @@ class Scans:
             else:
                 flight = self._flights.find(tenant, sha256)
                 if flight is None:
-                    flight = self._flights.launch(scan_id, tenant, body, arrival, recognised)
+                    flight = self._flights.launch(scan_id, tenant, body, arrival, recognised, over_rate=over_rate)
                 else:
                     flight.unhurried = False
                     body.close()

@@ -52,6 +52,7 @@ from schemas.broker import (
 from schemas.clock import now_ms
 from schemas.keyring import Keyring
 from schemas.messages import OverrideSet, ScannerAnnounced, Stage, Verdict
+from schemas.tls import TlsUnusable
 from schemas.topics import ANSWERS, HOUR_MS, IMAGES, IMAGES_BACKLOG, IMAGES_DEAD, OVERRIDES, SCANNERS, VERDICTS
 
 log = structlog.get_logger("gateway")
@@ -81,6 +82,10 @@ class Gateway:
             self._tenants = Tenants(tenants)
         except ValueError as error:
             raise CannotStart(str(error)) from error
+        try:
+            self._tls = settings.tls.server_context()
+        except TlsUnusable as error:
+            raise CannotStart(f"gateway.tls: {error}") from error
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._settings = settings
         self._broker = broker
@@ -185,6 +190,7 @@ class Gateway:
                 access_log=False,
                 # The client's address decides on networks: never one that a header claims.
                 proxy_headers=False,
+                ssl_context_factory=None if self._tls is None else lambda *_: self._tls,
                 server_header=False,
                 backlog=BACKLOG,
                 timeout_keep_alive=settings.keep_alive_s,

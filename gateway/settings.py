@@ -12,6 +12,7 @@ from gateway.fetch_settings import FetchSettings
 from gateway.frames.settings import FrameSettings
 from gateway.lists.settings import ListSettings
 from schemas.domains import normalise_domain
+from schemas.tls import ServerTlsSettings
 
 MIB = 1 << 20
 
@@ -118,6 +119,14 @@ class TenantSettings(BaseModel):
     )
     on_review: Literal["accept", "reject"] = Field(
         "accept", description="The answer for images that the policy wants a moderator to look at."
+    )
+    rate_limit: Annotated[float, Field(gt=0, le=100_000)] | None = Field(
+        None,
+        description="Images a second that this tenant may post to one gateway in the long run. Beyond it POST /v1/scans"
+        " is answered 429; what pict-rs posts is judged later and answered by on_timeout. Unset: no limit.",
+    )
+    rate_burst: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        100, description="Images that this tenant may post at once after a rest, with a rate_limit."
     )
     pict_rs: Annotated[str | None, AfterValidator(_check_address)] = Field(
         None,
@@ -241,6 +250,9 @@ class GatewaySettings(BaseModel):
     )
     drain_s: Annotated[float, Field(ge=0)] = Field(
         15.0, description="Seconds to answer what is in flight and to hand it to Kafka when stopping."
+    )
+    tls: ServerTlsSettings = Field(
+        default_factory=ServerTlsSettings, description="HTTPS, where pict-rs is on another machine."
     )
     lists: ListSettings = Field(default_factory=ListSettings, description="Known-hash lists.")
     fetch: FetchSettings = Field(

@@ -39,6 +39,7 @@ from federation_audit.publishing import OriginPublisher
 from schemas.broker import BrokerUnavailable
 from schemas.messages import OriginObserved
 from schemas.pseudonyms import Pseudonyms
+from schemas.tls import TlsUnusable
 
 log = structlog.get_logger("federation_audit.pages")
 
@@ -49,7 +50,7 @@ _DRAIN_S = 5
 
 
 class CannotServe(Exception):
-    """The port cannot be taken; the message names the settings and the remedy."""
+    """The port cannot be taken, or the certificate not used; the message names the settings and the remedy."""
 
 
 def all_areas(*, viewing: bool = True) -> list[Area]:
@@ -75,7 +76,10 @@ def all_areas(*, viewing: bool = True) -> list[Area]:
 
 
 class Pages:
-    """The pages on a port. `serve` returns when `stop` was called and the requests in hand are answered."""
+    """The pages on a port. `serve` returns when `stop` was called and the requests in hand are answered.
+
+    Raises `CannotServe` for a certificate that cannot be used.
+    """
 
     def __init__(
         self,
@@ -97,6 +101,10 @@ class Pages:
         if self.site.rescans is not None:
             self._beside.append(self.site.rescans.run)
         proxies = settings.trusted_proxies
+        try:
+            tls = settings.tls.server_context()
+        except TlsUnusable as error:
+            raise CannotServe(f"audit.pages.tls: {error}") from error
         self._server = _Server(
             uvicorn.Config(
                 make_app(self.site, for_programs),
@@ -107,6 +115,7 @@ class Pages:
                 proxy_headers=bool(proxies),
                 forwarded_allow_ips=",".join(map(str, proxies)),
                 server_header=False,
+                ssl_context_factory=None if tls is None else lambda *_: tls,
                 backlog=_BACKLOG,
                 limit_concurrency=_AT_ONCE,
                 timeout_keep_alive=_KEEP_ALIVE_S,
@@ -131,7 +140,8 @@ class Pages:
     def url(self) -> str:
         """Where the pages are, after `listen`: as browsers reach them if that is set, else on this machine."""
         host = self._settings.host
-        return self._settings.public_url or f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        scheme = self._settings.tls.scheme
+        return self._settings.public_url or f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @property
     def port(self) -> int:

@@ -6,6 +6,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from schemas.tls import ServerTlsSettings
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -50,6 +52,10 @@ class PagesSettings(BaseModel):
         description="Where browsers reach the pages, such as https://audit.example.org: for links, for the check of"
         " the host, and for cookies, which are Secure and __Host- when it is https. Default: this machine, by http.",
     )
+    tls: ServerTlsSettings = Field(
+        default_factory=ServerTlsSettings,
+        description="HTTPS by the pages themselves, where no proxy with TLS is in front.",
+    )
     trusted_proxies: tuple[Network, ...] = Field(
         (),
         description="Networks of the proxies whose X-Forwarded-For names the client, for the limit on logins. Without"
@@ -69,12 +75,12 @@ class PagesSettings(BaseModel):
         loopback = self.host in LOOPBACK_NAMES or self.host.startswith("127.")
         if not loopback and not (self.public_url or "").startswith("https://"):
             raise ValueError(
-                f"host {self.host} is reached from elsewhere: set public_url to the https:// address of the proxy in"
-                " front, or leave host at 127.0.0.1"
+                f"host {self.host} is reached from elsewhere: set public_url to the https:// address that"
+                " browsers use (of a proxy in front, or of ours with tls), or leave host at 127.0.0.1"
             )
         return self
 
     @property
     def secure(self) -> bool:
         """Whether browsers come by https."""
-        return (self.public_url or "").startswith("https://")
+        return self.tls.enabled or (self.public_url or "").startswith("https://")

@@ -16,6 +16,8 @@ from fediwarden.cli.tables import make_table, print_table
 from fediwarden.exits import FAILED, OK, USAGE
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
     from fediwarden.settings import Settings
@@ -33,6 +35,7 @@ _TIMEOUT_S = 60.0
 _SHOWN = 50
 _BUSY_TRIES = 5
 _BUSY_PAUSE_S = 1.0
+_BUSY_PAUSE_MOST_S = 30.0
 
 
 class ScanFailed(Exception):
@@ -61,7 +64,10 @@ def scan(
     paths: Annotated[list[Path], typer.Argument(metavar="FILE|FOLDER...", help="Folders are walked.", exists=True)],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a file, as they come.")] = False,
     url: Annotated[str | None, typer.Option(help="The gateway. Default: the one of the settings.")] = None,
-    key: Annotated[str | None, typer.Option(help="Tenant key. Default: that of the only tenant.")] = None,
+    key_env: Annotated[
+        str | None,
+        typer.Option(metavar="VARIABLE", help="Environment variable with the tenant key. Default: the only tenant's."),
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Judge images and videos. Exit code 1 when one was rejected, 2 when one could not be judged."""
@@ -69,7 +75,13 @@ def scan(
     files = sorted(set(walk(paths)))
     if not files:
         raise ScanFailed(f"no images or videos in {', '.join(str(path) for path in paths)}")
-    outcomes = _post_all(files, url or settings.gateway_url, key or _only_key(settings), as_json=as_json)
+    outcomes = _post_all(
+        files,
+        url or settings.gateway_url,
+        _key_of(key_env, settings),
+        tls=None if url else settings.gateway.tls.own_context(),
+        as_json=as_json,
+    )
     if not as_json:
         _print_table(outcomes)
     raise typer.Exit(_exit_code(outcomes))
@@ -85,12 +97,24 @@ def walk(paths: Iterable[Path]) -> Iterator[Path]:
             yield from (Path(folder) / name for name in names if Path(name).suffix.lower() in SUFFIXES)
 
 
+def _key_of(variable: str | None, settings: "Settings") -> str | None:
+    """The key that `variable` holds, else that of the only tenant. A command line is everybody's to read."""
+    if variable is None:
+        return _only_key(settings)
+    key = os.environ.get(variable)
+    if not key:
+        raise ScanFailed(f"--key-env names the environment variable {variable}, which is not set")
+    return key
+
+
 def _only_key(settings: "Settings") -> str | None:
     keys = [tenant.key for tenant in settings.tenants.values()]
     return keys[0].get_secret_value() if len(keys) == 1 and keys[0] is not None else None
 
 
-def _post_all(files: list[Path], url: str, key: str | None, *, as_json: bool) -> list[Outcome]:
+def _post_all(
+    files: list[Path], url: str, key: str | None, *, tls: "ssl.SSLContext | None", as_json: bool
+) -> list[Outcome]:
     import httpx
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -100,7 +124,7 @@ def _post_all(files: list[Path], url: str, key: str | None, *, as_json: bool) ->
     headers = {"authorization": f"Bearer {key}"} if key else {}
     outcomes: list[Outcome] = []
     with (
-        httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT_S, trust_env=False) as client,
+        httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT_S, trust_env=False, verify=tls or True) as client,
         Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress,
         ThreadPoolExecutor(CONCURRENCY) as pool,
     ):
@@ -141,11 +165,15 @@ def _post(client: "httpx.Client", file: Path) -> Outcome:
         for _ in range(_BUSY_TRIES):
             with file.open("rb") as body:
                 response = client.post("/v1/scans", content=body)
-            if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+            if response.status_code not in (httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.TOO_MANY_REQUESTS):
                 break
-            time.sleep(_BUSY_PAUSE_S)  # the gateway says Retry-After: 1
+            asked_for = response.headers.get("retry-after", "")
+            time.sleep(min(float(asked_for), _BUSY_PAUSE_MOST_S) if asked_for.isdecimal() else _BUSY_PAUSE_S)
         if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-            raise ScanFailed(f"the gateway refuses us: {_error_of(response)}. The tenant's key goes into --key")
+            raise ScanFailed(
+                f"the gateway refuses us: {_error_of(response)}."
+                " The tenant's key goes into an environment variable, whose name goes into --key-env"
+            )
         if response.status_code != httpx.codes.OK:
             return Outcome(str(file), error=_error_of(response))
         return _outcome(file, response.json())

@@ -33,7 +33,7 @@ their verdicts alone.
 """
 
 _PAUSE_MOST_S = 15.0
-_BUSY = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.REQUEST_TIMEOUT)
+_BUSY = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 
 Result = TypeVar("Result")
 

@@ -24,10 +24,10 @@ def _truncated(detail: str) -> Unreadable:
 
 def gif_durations(data: bytes) -> Durations:
     """A GIF's frame durations. Raises `Unreadable` (truncated, damaged)."""
-    at = 13 + _table_bytes(data, 10)
     durations: list[int] = []
     pending = 0
     try:
+        at = 13 + _table_bytes(data, 10)
         while True:
             introducer = data[at] if at < len(data) or not durations else 0x3B
             if introducer == 0x3B:

@@ -11,11 +11,13 @@ from typing import Any
 import msgpack
 
 from gateway.frames.worker import HEADER, JOB
+from schemas.topics import FRAMES_MAX_BYTES
 
 Answer = dict[str, Any]
 """A worker's answer, as `gateway.frames.worker` describes it."""
 
-_LONGEST_ANSWER = 32 << 20
+_LONGEST_ANSWER = 2 * FRAMES_MAX_BYTES  # a worker that hostile bytes run in must not make us take in more
+_LONGEST_LIST = 64  # nor build more of it: its maps and lists are short
 _READ_BYTES = 1 << 18
 
 
@@ -111,7 +113,8 @@ class WorkerLink:
             self._gone()  # it does not keep to the protocol: whatever runs there is no longer ours
         elif len(self._received) == HEADER.size + length:
             try:
-                answer = msgpack.unpackb(memoryview(self._received)[HEADER.size :])
+                packed = memoryview(self._received)[HEADER.size :]
+                answer = msgpack.unpackb(packed, max_array_len=_LONGEST_LIST, max_map_len=_LONGEST_LIST)
                 if not isinstance(answer, dict):
                     raise ValueError("an answer is a map")
             except (ValueError, msgpack.UnpackException):

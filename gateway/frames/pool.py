@@ -21,6 +21,7 @@ from gateway.frames.worker import unpack
 _log = structlog.get_logger("gateway.frames")
 _ABANDONED_S = 0.25  # what a job whose caller has gone may still take before its worker is killed
 _START_S = 30.0
+_DETAIL_MOST = 200
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 
 
@@ -159,10 +160,11 @@ class FramePool:
         try:
             resident = int(answer["rss"])
             if "reason" in answer:
-                outcome: FrameSet | Unreadable = Unreadable(UnreadableReason(answer["reason"]), str(answer["detail"]))
+                detail = str(answer["detail"])[:_DETAIL_MOST]
+                outcome: FrameSet | Unreadable = Unreadable(UnreadableReason(answer["reason"]), detail)
             else:
                 outcome = unpack(answer["frames"])
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, OverflowError) as error:
             self._dismiss(worker)
             _log.error("frame_worker_talks_nonsense", pid=worker.pid, error=repr(error))
             raise Unreadable(UnreadableReason.DECODER_DIED, "the decoder's answer makes no sense") from None

@@ -8,6 +8,7 @@ job, is ``{"protections": {...}, "missing": [...]}``; then for each job ``{"fram
 
 import math
 import os
+import re
 import resource
 import socket
 import struct
@@ -19,6 +20,7 @@ import msgpack
 from gateway.frames.frame import Frame, FrameSet, Unreadable, UnreadableReason
 from gateway.frames.sandbox import close_in
 from gateway.frames.settings import FrameSettings
+from schemas.topics import FRAMES_MAX_BYTES
 
 Extractor = Callable[[bytes, FrameSettings], FrameSet]
 """From the bytes of a file to its frames; raises `Unreadable`."""
@@ -27,6 +29,8 @@ JOB = struct.Struct("<Q")
 HEADER = struct.Struct("<I")
 _DESCRIPTORS = 16
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_JPEG_BEGINS, _JPEG_ENDS = b"\xff\xd8", b"\xff\xd9"
+_MEDIA_TYPE = re.compile(r"[a-z]{1,20}/[a-z0-9.+-]{1,40}")
 
 
 def serve(connection: socket.socket, settings: FrameSettings, extractor: Extractor) -> None:
@@ -103,7 +107,13 @@ def unpack(packed: object) -> FrameSet:
             raise ValueError("a frame's jpeg and hashes must be bytes")
         if (len(frame.pdq), len(frame.pdq_turned)) != (32, 7 * 32):
             raise ValueError("a frame's hash has 32 bytes, those of its turns 7 times as many")
-    if not isinstance(found.media_type, str) or not all(type(n) is int and 0 <= n < 1 << 40 for n in numbers):
+        if not (frame.jpeg.startswith(_JPEG_BEGINS) and frame.jpeg.endswith(_JPEG_ENDS)):
+            raise ValueError("a frame is a JPEG")
+    if sum(len(frame.jpeg) for frame in frames) > FRAMES_MAX_BYTES:
+        raise ValueError(f"frames have {FRAMES_MAX_BYTES} bytes at most")
+    if not isinstance(found.media_type, str) or _MEDIA_TYPE.fullmatch(found.media_type) is None:
+        raise ValueError("a frame set's media type is a short word of each side of a slash")
+    if not all(type(n) is int and 0 <= n < 1 << 40 for n in numbers):
         raise ValueError("a frame set's sizes and times must be whole numbers of zero or more")
     if not 1 <= len(frames) <= 8:
         raise ValueError(f"{len(frames)} frames; one to eight are possible")

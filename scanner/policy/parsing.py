@@ -30,14 +30,16 @@ def parse_policy(text: str, labels: Collection[str], *, source: str, embedders: 
     """
     try:
         document = tomllib.loads(text)
+        return _Parser(find_positions(text), frozenset(labels), frozenset(embedders), source).policy(document)
+    except RecursionError as error:
+        raise PolicyError(source, "brackets or conditions are nested hundreds deep; say it with fewer") from error
     except tomllib.TOMLDecodeError as error:
         matched = _PLACE.fullmatch(str(error))
         what = f"not valid TOML: {matched['what'] if matched else error}"
         if matched is None or matched["line"] is None:
-            lines = text.splitlines() or [""]
+            lines = text.split("\n")  # a form feed ends no line of TOML
             raise PolicyError(source, what, line=len(lines), column=len(lines[-1]) + 1) from error
         raise PolicyError(source, what, line=int(matched["line"]), column=int(matched["column"])) from error
-    return _Parser(find_positions(text), frozenset(labels), frozenset(embedders), source).policy(document)
 
 
 class _Parser:

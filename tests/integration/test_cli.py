@@ -114,7 +114,8 @@ def test_scan_with_a_wrong_key_says_which_setting_it_is_about(
 ) -> None:
     environment, _, _ = pipeline
     (tmp_path / "a.jpg").write_bytes(accepted_picture())
-    refused = _run(environment, "scan", "--key", "no-such-key", str(tmp_path / "a.jpg"))
+    wrong = environment | {"MY_KEY": "no-such-key"}
+    refused = _run(wrong, "scan", "--key-env", "MY_KEY", str(tmp_path / "a.jpg"))
     assert refused.returncode == 2
     assert "no tenant has this key" in refused.stderr
     assert "no-such-key" not in refused.stderr

@@ -25,7 +25,7 @@ def extract(data: bytes, settings: FrameSettings) -> FrameSet:
             _FAULTS[word](argument)
         except OSError as error:
             raise Unreadable(UnreadableReason.UNSUPPORTED, f"stopped {error.errno}") from None
-    return FrameSet(f"test/{word}", 1, 1, 0, (Frame(data, 1, 1, os.getpid(), bytes(32), 0, bytes(224)),))
+    return FrameSet(f"test/{word}", 1, 1, 0, (Frame(b"\xff\xd8\xff\xd9", 1, 1, os.getpid(), bytes(32), 0, bytes(224)),))
 
 
 def _crash(_argument: str) -> None:

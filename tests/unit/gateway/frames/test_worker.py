@@ -12,7 +12,7 @@ from gateway.frames.settings import FrameSettings
 from gateway.frames.worker import pack, unpack
 from schemas.topics import FRAMES_MAX_BYTES
 
-FOUND = FrameSet("image/gif", 640, 480, 900, (Frame(b"\xff\xd8", 512, 384, 0, bytes(32), 100, bytes(224)),) * 2)
+FOUND = FrameSet("image/gif", 640, 480, 900, (Frame(b"\xff\xd8\xff\xd9", 512, 384, 0, bytes(32), 100, bytes(224)),) * 2)
 
 
 def test_a_frame_set_comes_back_as_it_went() -> None:
