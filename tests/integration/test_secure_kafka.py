@@ -3,22 +3,16 @@
 import asyncio
 import hashlib
 import re
-import subprocess
 from collections.abc import Coroutine, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from aiokafka.client import AIOKafkaClient
-from aiokafka.protocol.admin import CreateAclsRequest
 from structlog.testing import capture_logs
 
 from federation_audit.lemmy import service as lemmy_service
 from federation_audit.lemmy.settings import LemmySettings
 from federation_audit.publishing import OriginPublisher
 from federation_audit.recording.service import RECORDED_TOPICS
-from fediwarden.kafka.jars import prepare_jars
-from fediwarden.kafka.java import find_java
 from gateway.erasure.janitor import Janitor
 from gateway.erasure.settings import ErasureSettings
 from gateway.erasure.ticks import TICK_KEY
@@ -29,9 +23,12 @@ from schemas.broker import (
     BrokerUnavailable,
     Consumer,
     Producer,
+    Right,
     Tail,
     apply_topics,
     check_topics,
+    read_rights,
+    set_rights,
 )
 from schemas.messages import Decision, OriginObserved, OverrideEffect, OverrideKind, OverrideSet
 from schemas.topics import (
@@ -51,90 +48,17 @@ from schemas.topics import (
 from tests.certificates import Authority
 from tests.integration.test_enforcer import archive, enforcing, observing, tenant, verdict
 from tests.integration.test_erasure import QUICK, WITHIN_S, ends, judge, new_image, publish, until, until_begins
-from tests.kafka import cache_dir, find_free_ports, make_cluster
 from tests.pict_rs import FORMATS, running_pict_rs
+from tests.secure_kafka import SecureKafka, mutual_tls_settings, running_secure_kafka, scram_settings
 from tests.unit.schemas.samples import SAMPLES, SHA256, image
 
 pytestmark = pytest.mark.kafka
 
 
-@dataclass(frozen=True)
-class SecureKafka:
-    """Where the listeners are, and the certificates that open them. Through the plain one everything is allowed."""
-
-    plain: str
-    scram: str
-    mutual_tls: str
-    authority: Authority
-    certificate: Path
-    key: Path
-
-
 @pytest.fixture(scope="module")
 def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureKafka]:
-    folder = tmp_path_factory.mktemp("secure")
-    authority = Authority(folder / "certificates")
-    _, _, broker_pem = authority.issue("broker")
-    certificate, key, _ = authority.issue("client")
-    scram, tls = find_free_ports(2), 0
-    tls = scram + 1
-    cluster = make_cluster(folder / "kafka")
-    node = cluster.nodes[1]
-    node.write_files()
-    classpath = ":".join(map(str, prepare_jars(cache_dir())))
-    command = [str(find_java()), "-cp", classpath, "kafka.tools.StorageTool", "format"]
-    command += ["-t", node.cluster_id, "-c", str(node.properties_file)]
-    for name in ("warden", "enforcer", "relay", "lemmy", "audit"):
-        command += ["--add-scram", f"SCRAM-SHA-512=[name={name},password=right]"]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
-    cluster.prepare()
-    properties = node.properties()
-    with node.properties_file.open("a") as file:
-        file.write(
-            f"""
-listeners={properties["listeners"]},SCRAM://127.0.0.1:{scram},MTLS://127.0.0.1:{tls}
-advertised.listeners={properties["advertised.listeners"]},SCRAM://127.0.0.1:{scram},MTLS://127.0.0.1:{tls}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SCRAM:SASL_SSL,MTLS:SSL
-listener.name.scram.sasl.enabled.mechanisms=SCRAM-SHA-512
-listener.name.scram.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
-listener.name.mtls.ssl.client.auth=required
-ssl.keystore.type=PEM
-ssl.keystore.location={broker_pem}
-ssl.truststore.type=PEM
-ssl.truststore.location={authority.ca_file}
-authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-super.users=User:ANONYMOUS;User:warden;User:CN=client
-"""
-        )
-    cluster.start_node(1)
-    try:
-        cluster.wait_ready()
-        yield SecureKafka(
-            cluster.bootstrap_servers, f"127.0.0.1:{scram}", f"127.0.0.1:{tls}", authority, certificate, key
-        )
-    finally:
-        cluster.stop()
-
-
-def scram_settings(secure: SecureKafka, password: str = "right", *, user: str = "warden") -> BrokerSettings:
-    return BrokerSettings(
-        bootstrap_servers=secure.scram,
-        security_protocol="SASL_SSL",
-        sasl_mechanism="SCRAM-SHA-512",
-        sasl_username=user,
-        sasl_password=password,
-        ssl_ca_file=secure.authority.ca_file,
-    )
-
-
-def mutual_tls_settings(secure: SecureKafka) -> BrokerSettings:
-    return BrokerSettings(
-        bootstrap_servers=secure.mutual_tls,
-        security_protocol="SSL",
-        ssl_ca_file=secure.authority.ca_file,
-        ssl_cert_file=secure.certificate,
-        ssl_key_file=secure.key,
-    )
+    with running_secure_kafka(tmp_path_factory.mktemp("secure")) as secure:
+        yield secure
 
 
 @pytest.mark.parametrize("make_settings", [scram_settings, mutual_tls_settings])
@@ -160,9 +84,6 @@ def test_every_client_of_ours_works_through_it(secure, make_settings):
     asyncio.run(scenario())
 
 
-RESOURCES = {"topic": 2, "group": 3}
-OPERATIONS = {"Read": 3, "Write": 4, "Delete": 6, "Describe": 8, "DescribeConfigs": 10}
-NAMED_EXACTLY, ALLOW = 3, 3
 RIGHT = re.compile(r"\| (topic|group) `(.+?)` \| (.+?) \|")
 TOPICS_PAGE = Path(__file__).parents[2] / "docs" / "topics.md"
 
@@ -176,23 +97,10 @@ def documented_rights(whose: str) -> set[tuple[str, str, str]]:
 
 
 async def allow(broker: BrokerSettings, user: str, rights: Iterable[tuple[str, str, str]]) -> None:
-    client = AIOKafkaClient(bootstrap_servers=broker.bootstrap_servers)
-    await client.bootstrap()
-    try:
-        for kind, name, operation in rights:
-            request = CreateAclsRequest(
-                RESOURCES[kind],
-                broker.topic_prefix + name,
-                NAMED_EXACTLY,
-                f"User:{user}",
-                "*",
-                OPERATIONS[operation],
-                ALLOW,
-            )
-            response = await client.send(client.get_random_node(), request)
-            assert [code for code, _ in response.creation_responses] == [0]
-    finally:
-        await client.close()
+    """These, besides those that it has."""
+    wanted = {Right(kind, broker.topic_prefix + name, operation) for kind, name, operation in rights}
+    present = (await read_rights(broker)).get(user, frozenset())
+    await set_rights(broker, user, present | wanted)
 
 
 async def deny(producer: Producer, data: bytes) -> None:
