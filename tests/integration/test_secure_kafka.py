@@ -2,21 +2,32 @@
 
 import asyncio
 import hashlib
+import json
+import os
 import re
+import stat
 from collections.abc import Coroutine, Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError
 from structlog.testing import capture_logs
+from typer.testing import CliRunner
 
 from federation_audit.lemmy import service as lemmy_service
 from federation_audit.lemmy.settings import LemmySettings
 from federation_audit.publishing import OriginPublisher
 from federation_audit.recording.service import RECORDED_TOPICS
+from fediwarden.access.errors import UserRefused
+from fediwarden.access.roles import ROLES, rights_of
+from fediwarden.access.users import add_user, change_password, drop_user, grant_role, read_users
+from fediwarden.cli import app
+from fediwarden.settings import Settings
 from gateway.erasure.janitor import Janitor
 from gateway.erasure.settings import ErasureSettings
 from gateway.erasure.ticks import TICK_KEY
 from schemas.broker import (
+    AccessRefused,
     AssignedReader,
     BrokerRefused,
     BrokerSettings,
@@ -27,7 +38,10 @@ from schemas.broker import (
     Tail,
     apply_topics,
     check_topics,
+    diff_topics,
+    list_users,
     read_rights,
+    set_password,
     set_rights,
 )
 from schemas.messages import Decision, OriginObserved, OverrideEffect, OverrideKind, OverrideSet
@@ -48,8 +62,13 @@ from schemas.topics import (
 from tests.certificates import Authority
 from tests.integration.test_enforcer import archive, enforcing, observing, tenant, verdict
 from tests.integration.test_erasure import QUICK, WITHIN_S, ends, judge, new_image, publish, until, until_begins
+from tests.models import models_dir
 from tests.pict_rs import FORMATS, running_pict_rs
-from tests.secure_kafka import SecureKafka, mutual_tls_settings, running_secure_kafka, scram_settings
+from tests.processes import Process
+from tests.scanners import KEYRING, submit, submitted
+from tests.scanners import observing as observing_scanners
+from tests.secure_kafka import Intruder, SecureKafka, mutual_tls_settings, running_secure_kafka, scram_settings
+from tests.stand_ins import accepted_picture, rejected_picture
 from tests.unit.schemas.samples import SAMPLES, SHA256, image
 
 pytestmark = pytest.mark.kafka
@@ -239,6 +258,133 @@ def test_whoever_may_not_ask_for_a_topics_settings_is_refused_with_its_name(secu
         await allow(plain, "enforcer", [("topic", "verdicts", "Describe")])
         with pytest.raises(BrokerRefused, match=r"dumb\.verdicts \(right DescribeConfigs\)"):
             await check_topics(theirs, (VERDICTS,))
+
+    asyncio.run(scenario())
+
+
+NO_TOPIC, NO_GROUP = TopicAuthorizationFailedError.errno, GroupAuthorizationFailedError.errno
+HOME_READS = {"images", "images.backlog", "models.promoted", "scanners"}
+HOME_WRITES = {"features", "images.archive", "images.backlog", "images.dead", "scanners", "verdicts"}
+
+
+def home_environment(broker: BrokerSettings, folder: Path) -> dict[str, str]:
+    """As compose/compose.home-scanner.yaml gives it; the key file is in `folder`."""
+    assert broker.sasl_username is not None and broker.sasl_password is not None
+    return {
+        "FEDIWARDEN_DATA_DIR": str(folder),
+        "FEDIWARDEN_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers,
+        "FEDIWARDEN_KAFKA__TOPIC_PREFIX": broker.topic_prefix,
+        "FEDIWARDEN_KAFKA__SECURITY_PROTOCOL": "SASL_SSL",
+        "FEDIWARDEN_KAFKA__SASL_USERNAME": broker.sasl_username,
+        "FEDIWARDEN_KAFKA__SASL_PASSWORD": broker.sasl_password.get_secret_value(),
+        "FEDIWARDEN_KAFKA__SSL_CA_FILE": str(broker.ssl_ca_file),
+        "FEDIWARDEN_SCANNER__MODELS_DIR": str(models_dir()),
+        "FEDIWARDEN_SCANNER__RESCANS": "false",
+    }
+
+
+async def assert_kept_out(user: BrokerSettings, plain: BrokerSettings) -> None:
+    """`user`, a scanner at home, may do what it needs and gets nowhere with anything else."""
+    async with Intruder(user) as intruder:
+        reads = {topic.name: await intruder.read(topic.name) for topic in TOPICS}
+        assert {name for name, code in reads.items() if code == 0} == HOME_READS
+        assert set(reads.values()) == {0, NO_TOPIC}
+        writes = {topic.name: await intruder.write(topic.name) for topic in TOPICS if topic.name not in HOME_WRITES}
+        assert set(writes.values()) == {NO_TOPIC}
+        groups = {name: await intruder.commit(name) for name in ("fediwarden-scanner", "enforcer", "lemmy", "rescan-1")}
+        assert {name for name, code in groups.items() if code != NO_GROUP} == {"fediwarden-scanner"}
+        refusals = await intruder.administer()
+        assert set(refusals.values()) == {NO_TOPIC}, refusals
+    for change in (set_rights(user, "home", ()), set_password(user, "admin", "mine"), read_rights(user)):
+        with pytest.raises(BrokerRefused):
+            await change
+    assert await diff_topics(plain) == []
+
+
+def test_a_scanner_at_home_judges_and_may_nothing_else_until_it_is_revoked(secure, tmp_path, monkeypatch):
+    plain = BrokerSettings(bootstrap_servers=secure.plain, topic_prefix="home.")
+    runner = CliRunner()
+    monkeypatch.setenv("FEDIWARDEN_KAFKA__BOOTSTRAP_SERVERS", secure.plain)
+    monkeypatch.setenv("FEDIWARDEN_KAFKA__TOPIC_PREFIX", plain.topic_prefix)
+    password_file = tmp_path / "password"
+    add = ["kafka", "users", "add", "home", "--role", "home-scanner", "--password-file", str(password_file)]
+
+    async def scenario() -> None:
+        await apply_topics(plain)
+        added = await asyncio.to_thread(runner.invoke, app, add)
+        assert added.exit_code == 0, added.output
+        assert stat.S_IMODE(password_file.stat().st_mode) == 0o600
+        password = password_file.read_text().strip()
+        assert password not in added.output
+        again = await asyncio.to_thread(runner.invoke, app, [*add[:-1], str(tmp_path / "another")])
+        assert isinstance(again.exception, UserRefused)
+        assert not (tmp_path / "another").exists()
+
+        user = scram_settings(secure, password, user="home").model_copy(update={"topic_prefix": plain.topic_prefix})
+        KEYRING.save(tmp_path / "keys.json")
+        scanner = Process(["scanner"], environment=home_environment(user, tmp_path), log_file=tmp_path / "log")
+        try:
+            async with observing_scanners(plain) as (observed, producer):
+                await submit(producer, submitted("bad", rejected_picture()), submitted("good", accepted_picture()))
+                await observed.until(lambda: observed.verdicts.keys() == {"bad", "good"})
+                assert observed.verdicts["bad"].decision is Decision.REJECT
+                await observed.until(lambda: observed.messages(IMAGES_ARCHIVE) and observed.announcements)
+                await assert_kept_out(user, plain)
+
+                listed = await asyncio.to_thread(runner.invoke, app, ["kafka", "users", "list", "--json"])
+                (home,) = [each for each in json.loads(listed.output) if each["name"] == "home"]
+                assert (home["roles"], home["password"]) == (["home-scanner"], True)
+
+                removed = await asyncio.to_thread(runner.invoke, app, ["kafka", "users", "remove", "home"])
+                assert removed.exit_code == 0, removed.output
+                # It is logged in still: what it asks for is refused from now on, and it ends.
+                assert await asyncio.to_thread(scanner.wait) == os.EX_CONFIG, scanner.log
+                with pytest.raises(BrokerUnavailable, match="sasl_"):
+                    await check_topics(user, [IMAGES])
+        finally:
+            scanner.kill()
+        assert password not in scanner.log
+
+    asyncio.run(scenario())
+
+
+def test_a_kafka_without_an_authorizer_takes_no_users(kafka, monkeypatch):
+    monkeypatch.setenv("FEDIWARDEN_KAFKA__BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
+    added = CliRunner().invoke(app, ["kafka", "users", "add", "home", "--role", "home-scanner"])
+    assert isinstance(added.exception, AccessRefused)
+    assert "authorizer.class.name" in str(added.exception)
+    assert asyncio.run(list_users(kafka)) == frozenset()
+
+
+def test_rights_follow_a_role_and_a_password_can_be_changed(secure):
+    settings = Settings.model_validate(
+        {"kafka": {"bootstrap_servers": secure.plain, "topic_prefix": "roles."}, "scanner": {"group": "one"}}
+    )
+    moved = settings.model_copy(update={"scanner": settings.scanner.model_copy(update={"group": "two"})})
+
+    async def scenario() -> None:
+        with pytest.raises(UserRefused):
+            await grant_role(settings, "nobody", ROLES["relay"])
+        await add_user(settings, "guest", ROLES["home-scanner"], "first")
+        await add_user(settings, "other", ROLES["relay"], "other")
+        given, taken = await grant_role(moved, "guest", ROLES["home-scanner"])
+        assert given == {Right("group", "roles.two", "Read")}
+        assert taken == {Right("group", "roles.one", "Read")}
+        assert await grant_role(moved, "guest", ROLES["home-scanner"]) == (frozenset(), frozenset())
+
+        await change_password(settings, "guest", "second")
+        assert await list_users(scram_settings(secure)) >= {"guest", "other", "warden"}
+        with pytest.raises(BrokerUnavailable):
+            await read_rights(scram_settings(secure, "first", user="guest"))
+        with pytest.raises(BrokerRefused, match="super user"):
+            await read_rights(scram_settings(secure, "second", user="guest"))
+
+        assert await drop_user(settings, "guest") == len(rights_of(ROLES["home-scanner"], settings))
+        by_name = {user.name: user.roles for user in await read_users(settings)}
+        assert "guest" not in by_name
+        assert by_name["other"] == ("relay",)
+        with pytest.raises(UserRefused):
+            await drop_user(settings, "guest")
 
     asyncio.run(scenario())
 
