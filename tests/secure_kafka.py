@@ -1,4 +1,4 @@
-"""A Kafka that asks who you are, set by compose/compose.home-listener.yaml: TLS, SCRAM, ACLs; and mutual TLS besides."""
+"""A Kafka that asks who you are, as compose/compose.home-listener.yaml sets it: TLS, SCRAM, ACLs. And mutual TLS."""
 
 import datetime
 import subprocess

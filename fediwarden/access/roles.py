@@ -1,7 +1,8 @@
 """What each of our processes may do on a Kafka with ACLs, derived from who writes and reads which topic.
 
-`schemas.topics` says that; only what no topic has stands here: the consumer groups, and what a scanner at home is not
-trusted with. Read, Write and Delete include Describe; all of ours ask for a topic's settings before they begin.
+`schemas.topics` says that; only what no topic has stands here: the consumer groups, and what a scanner at home, or
+a shadow, is not trusted with. Read, Write and Delete include Describe; all of ours ask for a topic's settings before
+they begin.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,7 +13,20 @@ from gateway.enforcement.service import DENIALS_SUFFIX, DRY_RUN_SUFFIX
 from scanner.settings import SHADOW_SUFFIX
 from schemas.broker import Right
 from schemas.messages import RESCAN_GROUPS
-from schemas.topics import IMAGES_ARCHIVE, RESCAN_JOBS, RESCANS, TOPICS, VERDICTS_SHADOW, TopicSpec
+from schemas.topics import (
+    FEATURES,
+    IMAGES_ARCHIVE,
+    IMAGES_BACKLOG,
+    IMAGES_DEAD,
+    MODELS_PROMOTED,
+    RESCAN_JOBS,
+    RESCANS,
+    SCANNERS,
+    TOPICS,
+    VERDICTS,
+    VERDICTS_SHADOW,
+    TopicSpec,
+)
 
 COMMANDS = "fediwarden"
 """What the table of topics calls the commands that a person calls."""
@@ -99,6 +113,14 @@ _ALL = (
         lambda settings: (GroupRight(settings.scanner.group),),
         never_reads=(IMAGES_ARCHIVE, RESCAN_JOBS),
         never_writes=(RESCANS, VERDICTS_SHADOW),
+    ),
+    Role(
+        "shadow",
+        "scanner",
+        "fediwarden scanner --shadow: sees what waits as well, and decides nothing",
+        lambda settings: (GroupRight(settings.scanner.group + SHADOW_SUFFIX),),
+        never_reads=(IMAGES_ARCHIVE, RESCAN_JOBS, MODELS_PROMOTED, SCANNERS),
+        never_writes=(IMAGES_BACKLOG, IMAGES_ARCHIVE, VERDICTS, FEATURES, IMAGES_DEAD, RESCANS),
     ),
     Role("enforcer", "enforcer", "fediwarden enforcer", _groups_of_enforcer),
     Role("relay", "relay", "fediwarden relay"),

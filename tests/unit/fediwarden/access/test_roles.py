@@ -49,8 +49,21 @@ def test_a_home_scanner_may_judge_what_waits_and_nothing_else() -> None:
     }
 
 
-def test_it_may_nothing_that_a_scanner_may_not() -> None:
-    assert of("home-scanner") < of("scanner")
+def test_a_shadow_sees_what_waits_and_decides_nothing() -> None:
+    assert by_topic(of("shadow")) == {
+        "images": "Read",
+        "images.backlog": "Read",
+        "scanners": "Write",
+        "verdicts.shadow": "Write",
+    }
+    assert {right for right in of("shadow") if right.kind != "topic"} == {
+        Right("group", "fediwarden-scanner-shadow", "Read")
+    }
+
+
+@pytest.mark.parametrize("role", ["home-scanner", "shadow"])
+def test_they_may_nothing_that_a_scanner_may_not(role) -> None:
+    assert of(role) < of("scanner")
 
 
 def test_every_process_of_the_table_has_a_role_and_every_role_is_in_the_table() -> None:
@@ -65,6 +78,7 @@ def test_every_process_of_the_table_has_a_role_and_every_role_is_in_the_table() 
         ("gateway", GATEWAY_TOPICS),
         ("scanner", (*SCANNER_TOPICS, *SHADOW_TOPICS, FEATURES, RESCAN_JOBS, RESCANS, MODELS_PROMOTED)),
         ("home-scanner", (*SCANNER_TOPICS, FEATURES, MODELS_PROMOTED)),
+        ("shadow", SHADOW_TOPICS),
         ("enforcer", ENFORCER_TOPICS),
         ("lemmy", LEMMY_TOPICS),
         ("audit", RECORDED_TOPICS),
