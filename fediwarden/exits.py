@@ -32,6 +32,7 @@ CODES: Final = {
     "federation_audit.store.errors.StoreRefused": CONFIGURATION,
     "federation_audit.lemmy.errors.LemmyDatabaseError": FAILED,
     "federation_audit.lemmy.service.NoDatabase": CONFIGURATION,
+    "schemas.broker.errors.AccessRefused": CONFIGURATION,
     "schemas.broker.errors.BrokerRefused": CONFIGURATION,
     "schemas.broker.errors.InstanceTaken": TRY_AGAIN,
     "schemas.broker.errors.TopicsNotReady": CONFIGURATION,

@@ -44,6 +44,9 @@ RECORD_MAX_BYTES = 256 << 10
 class TopicSpec:
     """One topic. `messages` are the types it may hold; None values (tombstones) are allowed where it is compacted.
 
+    `writers` and `readers` are processes by the names of their commands; `fediwarden` stands for the commands that a
+    person calls, `audit` for the recorder and the pages. `erasers` delete records from it, and write the ticks that
+    this takes. What each may do on a Kafka with ACLs is derived from these three (`fediwarden.access.roles`).
     `retention_ms` and `retention_bytes` (of the whole topic, None = no ceiling) bound what is kept;
     `segment_ms` is how soon a segment rolls, which is what bounds how long deleted bytes stay on disk.
     """
@@ -54,6 +57,7 @@ class TopicSpec:
     writers: tuple[str, ...]
     readers: tuple[str, ...]
     retention_ms: int
+    erasers: tuple[str, ...] = ()
     cleanup: str = "delete"
     partitions: int = 6
     retention_bytes: int | None = None
@@ -93,6 +97,7 @@ IMAGES = TopicSpec(
     messages=(ImageSubmitted,),
     writers=("gateway",),
     readers=("scanner",),
+    erasers=("enforcer",),
     partitions=12,
     retention_ms=7 * DAY_MS,
     segment_ms=5 * MINUTE_MS,
@@ -104,6 +109,7 @@ IMAGES_BACKLOG = TopicSpec(
     messages=(ImageSubmitted,),
     writers=("gateway", "scanner"),
     readers=("scanner",),
+    erasers=("enforcer",),
     partitions=12,
     retention_ms=7 * DAY_MS,
     segment_ms=5 * MINUTE_MS,
@@ -127,7 +133,7 @@ IMAGES_ARCHIVE = TopicSpec(
     key="sha256",
     messages=(ImageSubmitted,),
     writers=("scanner", "enforcer"),
-    readers=("scanner", "fediwarden", "federation_audit"),
+    readers=("scanner", "enforcer", "fediwarden", "audit"),
     partitions=12,
     cleanup="compact,delete",
     retention_ms=7 * DAY_MS,
@@ -141,7 +147,7 @@ VERDICTS = TopicSpec(
     key="sha256",
     messages=(Verdict,),
     writers=("scanner", "gateway", "enforcer", "fediwarden"),
-    readers=("gateway", "enforcer", "fediwarden", "federation_audit"),
+    readers=("gateway", "enforcer", "fediwarden", "audit"),
     retention_ms=THIRTEEN_MONTHS_MS,
 )
 VERDICTS_SHADOW = TopicSpec(
@@ -178,15 +184,15 @@ ANSWERS = TopicSpec(
     key="sha256",
     messages=(AnswerGiven,),
     writers=("gateway",),
-    readers=("enforcer", "relay", "fediwarden", "federation_audit"),
+    readers=("enforcer", "relay", "lemmy", "fediwarden", "audit"),
     retention_ms=THIRTEEN_MONTHS_MS,
 )
 ORIGINS = TopicSpec(
     "origins",
     key="sha256, else URL, else alias",
     messages=(OriginObserved, ActorForgotten),
-    writers=("relay", "federation_audit", "fediwarden"),
-    readers=("fediwarden", "federation_audit"),
+    writers=("relay", "lemmy", "audit", "fediwarden"),
+    readers=("lemmy", "fediwarden", "audit"),
     retention_ms=THIRTEEN_MONTHS_MS,
 )
 ENFORCEMENTS = TopicSpec(
@@ -194,14 +200,14 @@ ENFORCEMENTS = TopicSpec(
     key="sha256",
     messages=(EnforcementReported,),
     writers=("enforcer",),
-    readers=("fediwarden", "federation_audit"),
+    readers=("fediwarden", "audit"),
     retention_ms=THIRTEEN_MONTHS_MS,
 )
 OVERRIDES = TopicSpec(
     "overrides",
     key="override id",
     messages=(OverrideSet,),
-    writers=("fediwarden", "gateway", "federation_audit"),
+    writers=("fediwarden", "gateway", "audit"),
     readers=("gateway", "enforcer", "fediwarden"),
     partitions=1,
     cleanup="compact",
@@ -213,7 +219,7 @@ RESCANS = TopicSpec(
     key="rescan id, topic and partition",
     messages=(RescanJudged,),
     writers=("fediwarden", "scanner"),
-    readers=("fediwarden", "federation_audit"),
+    readers=("fediwarden", "audit"),
     retention_ms=90 * DAY_MS,
 )
 RESCAN_JOBS = TopicSpec(
@@ -221,7 +227,7 @@ RESCAN_JOBS = TopicSpec(
     key="rescan id",
     messages=(RescanOrdered,),
     writers=("fediwarden",),
-    readers=("fediwarden", "scanner", "federation_audit"),
+    readers=("fediwarden", "scanner", "audit"),
     partitions=1,
     cleanup="compact",
     retention_ms=-1,
@@ -254,7 +260,7 @@ IMAGES_DEAD = TopicSpec(
     key="scan id",
     messages=(ImageFailed,),
     writers=("scanner", "gateway"),
-    readers=("gateway", "fediwarden", "federation_audit"),
+    readers=("gateway", "fediwarden", "audit"),
     partitions=3,
     retention_ms=30 * DAY_MS,
 )

@@ -12,6 +12,7 @@ from fediwarden.cli import (
     audit,
     demo,
     doctor,
+    kafka,
     keys,
     ledger,
     lists,
@@ -61,6 +62,7 @@ app.add_typer(rescan.app, name="rescan")
 app.add_typer(moving.app, name="export")
 app.command("import")(moving.import_)
 app.command("replay")(replay.replay)
+app.add_typer(kafka.app, name="kafka")
 app.add_typer(keys.app, name="keys")
 app.add_typer(lists.app, name="lists")
 app.add_typer(users.app, name="users")

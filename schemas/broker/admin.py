@@ -80,7 +80,10 @@ async def check_topics(settings: BrokerSettings, specs: Sequence[TopicSpec]) -> 
     """Raises `TopicsNotReady` when a service could not work with the topics as they are; retention may differ."""
     faults = [str(change) for change in await diff_topics(settings, specs) if change.blocks]
     if faults:
-        raise TopicsNotReady("; ".join(faults) + ". Run: fediwarden topics apply")
+        hidden = ""
+        if settings.security_protocol != "PLAINTEXT":
+            hidden = " (or, where this user has no right to see them: fediwarden kafka users grant)"
+        raise TopicsNotReady("; ".join(faults) + ". Run: fediwarden topics apply" + hidden)
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@
     ├── BrokerRefused       credentials, certificates or ACLs: an admin must act
     │   └── InstanceTaken   another member of the group goes by our name
     ├── PublishRefused      this message can never be published (too large, no such topic)
+    ├── AccessRefused       users or rights that the cluster does not take, or has no use for
     ├── SearchTooLong       a record was not found within the time or the bytes allowed
     └── TopicsNotReady      topics are missing or wrong: run `fediwarden topics apply`
 """
@@ -50,6 +51,10 @@ class InstanceTaken(BrokerRefused):
 
 class PublishRefused(BrokerError):
     """The message can never be published; retrying is pointless."""
+
+
+class AccessRefused(BrokerError):
+    """Users or rights cannot be changed on this cluster; the message says why, and what to do."""
 
 
 class SearchTooLong(BrokerError):

@@ -49,6 +49,7 @@ from schemas.messages.overrides import (
 )
 from schemas.messages.promotions import ModelsPromoted
 from schemas.messages.rescans import (
+    RESCAN_GROUPS,
     Rejudged,
     RescanId,
     RescanJudged,
@@ -98,6 +99,7 @@ __all__ = [
     "DISTANCE_MOST",
     "EVERY_TENANT",
     "MESSAGES",
+    "RESCAN_GROUPS",
     "ActorForgotten",
     "AnswerGiven",
     "AnsweredBy",

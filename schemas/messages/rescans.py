@@ -11,6 +11,9 @@ from schemas.messages.verdicts import RuleFired
 
 RescanId = Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[a-z0-9][a-z0-9-]*$")]
 
+RESCAN_GROUPS: Final = "rescan-"
+"""What the consumer groups of rescans begin with."""
+
 
 class RescanTier(StrEnum):
     """From what a rescan judges, the cheapest first.
@@ -105,7 +108,7 @@ class RescanOrdered(Message):
     @property
     def group(self) -> str:
         """The consumer group of those who work on it, without the prefix."""
-        return f"rescan-{self.rescan}"
+        return f"{RESCAN_GROUPS}{self.rescan}"
 
 
 class Rejudged(BaseModel):

@@ -2,36 +2,47 @@
 
 import asyncio
 import hashlib
+import json
+import os
 import re
-import subprocess
+import stat
 from collections.abc import Coroutine, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from aiokafka.client import AIOKafkaClient
-from aiokafka.protocol.admin import CreateAclsRequest
+from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError
 from structlog.testing import capture_logs
+from typer.testing import CliRunner
 
 from federation_audit.lemmy import service as lemmy_service
 from federation_audit.lemmy.settings import LemmySettings
 from federation_audit.publishing import OriginPublisher
 from federation_audit.recording.service import RECORDED_TOPICS
-from fediwarden.kafka.jars import prepare_jars
-from fediwarden.kafka.java import find_java
+from fediwarden.access.errors import UserRefused
+from fediwarden.access.roles import ROLES, rights_of
+from fediwarden.access.users import add_user, change_password, drop_user, grant_role, read_users
+from fediwarden.cli import app
+from fediwarden.settings import Settings
 from gateway.erasure.janitor import Janitor
 from gateway.erasure.settings import ErasureSettings
 from gateway.erasure.ticks import TICK_KEY
 from schemas.broker import (
+    AccessRefused,
     AssignedReader,
     BrokerRefused,
     BrokerSettings,
     BrokerUnavailable,
     Consumer,
     Producer,
+    Right,
     Tail,
     apply_topics,
     check_topics,
+    diff_topics,
+    list_users,
+    read_rights,
+    set_password,
+    set_rights,
 )
 from schemas.messages import Decision, OriginObserved, OverrideEffect, OverrideKind, OverrideSet
 from schemas.topics import (
@@ -51,90 +62,22 @@ from schemas.topics import (
 from tests.certificates import Authority
 from tests.integration.test_enforcer import archive, enforcing, observing, tenant, verdict
 from tests.integration.test_erasure import QUICK, WITHIN_S, ends, judge, new_image, publish, until, until_begins
-from tests.kafka import cache_dir, find_free_ports, make_cluster
+from tests.models import models_dir
 from tests.pict_rs import FORMATS, running_pict_rs
+from tests.processes import Process
+from tests.scanners import KEYRING, submit, submitted
+from tests.scanners import observing as observing_scanners
+from tests.secure_kafka import Intruder, SecureKafka, mutual_tls_settings, running_secure_kafka, scram_settings
+from tests.stand_ins import accepted_picture, rejected_picture
 from tests.unit.schemas.samples import SAMPLES, SHA256, image
 
 pytestmark = pytest.mark.kafka
 
 
-@dataclass(frozen=True)
-class SecureKafka:
-    """Where the listeners are, and the certificates that open them. Through the plain one everything is allowed."""
-
-    plain: str
-    scram: str
-    mutual_tls: str
-    authority: Authority
-    certificate: Path
-    key: Path
-
-
 @pytest.fixture(scope="module")
 def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureKafka]:
-    folder = tmp_path_factory.mktemp("secure")
-    authority = Authority(folder / "certificates")
-    _, _, broker_pem = authority.issue("broker")
-    certificate, key, _ = authority.issue("client")
-    scram, tls = find_free_ports(2), 0
-    tls = scram + 1
-    cluster = make_cluster(folder / "kafka")
-    node = cluster.nodes[1]
-    node.write_files()
-    classpath = ":".join(map(str, prepare_jars(cache_dir())))
-    command = [str(find_java()), "-cp", classpath, "kafka.tools.StorageTool", "format"]
-    command += ["-t", node.cluster_id, "-c", str(node.properties_file)]
-    for name in ("warden", "enforcer", "relay", "lemmy", "audit"):
-        command += ["--add-scram", f"SCRAM-SHA-512=[name={name},password=right]"]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
-    cluster.prepare()
-    properties = node.properties()
-    with node.properties_file.open("a") as file:
-        file.write(
-            f"""
-listeners={properties["listeners"]},SCRAM://127.0.0.1:{scram},MTLS://127.0.0.1:{tls}
-advertised.listeners={properties["advertised.listeners"]},SCRAM://127.0.0.1:{scram},MTLS://127.0.0.1:{tls}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SCRAM:SASL_SSL,MTLS:SSL
-listener.name.scram.sasl.enabled.mechanisms=SCRAM-SHA-512
-listener.name.scram.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
-listener.name.mtls.ssl.client.auth=required
-ssl.keystore.type=PEM
-ssl.keystore.location={broker_pem}
-ssl.truststore.type=PEM
-ssl.truststore.location={authority.ca_file}
-authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-super.users=User:ANONYMOUS;User:warden;User:CN=client
-"""
-        )
-    cluster.start_node(1)
-    try:
-        cluster.wait_ready()
-        yield SecureKafka(
-            cluster.bootstrap_servers, f"127.0.0.1:{scram}", f"127.0.0.1:{tls}", authority, certificate, key
-        )
-    finally:
-        cluster.stop()
-
-
-def scram_settings(secure: SecureKafka, password: str = "right", *, user: str = "warden") -> BrokerSettings:
-    return BrokerSettings(
-        bootstrap_servers=secure.scram,
-        security_protocol="SASL_SSL",
-        sasl_mechanism="SCRAM-SHA-512",
-        sasl_username=user,
-        sasl_password=password,
-        ssl_ca_file=secure.authority.ca_file,
-    )
-
-
-def mutual_tls_settings(secure: SecureKafka) -> BrokerSettings:
-    return BrokerSettings(
-        bootstrap_servers=secure.mutual_tls,
-        security_protocol="SSL",
-        ssl_ca_file=secure.authority.ca_file,
-        ssl_cert_file=secure.certificate,
-        ssl_key_file=secure.key,
-    )
+    with running_secure_kafka(tmp_path_factory.mktemp("secure")) as secure:
+        yield secure
 
 
 @pytest.mark.parametrize("make_settings", [scram_settings, mutual_tls_settings])
@@ -160,9 +103,6 @@ def test_every_client_of_ours_works_through_it(secure, make_settings):
     asyncio.run(scenario())
 
 
-RESOURCES = {"topic": 2, "group": 3}
-OPERATIONS = {"Read": 3, "Write": 4, "Delete": 6, "Describe": 8, "DescribeConfigs": 10}
-NAMED_EXACTLY, ALLOW = 3, 3
 RIGHT = re.compile(r"\| (topic|group) `(.+?)` \| (.+?) \|")
 TOPICS_PAGE = Path(__file__).parents[2] / "docs" / "topics.md"
 
@@ -176,23 +116,10 @@ def documented_rights(whose: str) -> set[tuple[str, str, str]]:
 
 
 async def allow(broker: BrokerSettings, user: str, rights: Iterable[tuple[str, str, str]]) -> None:
-    client = AIOKafkaClient(bootstrap_servers=broker.bootstrap_servers)
-    await client.bootstrap()
-    try:
-        for kind, name, operation in rights:
-            request = CreateAclsRequest(
-                RESOURCES[kind],
-                broker.topic_prefix + name,
-                NAMED_EXACTLY,
-                f"User:{user}",
-                "*",
-                OPERATIONS[operation],
-                ALLOW,
-            )
-            response = await client.send(client.get_random_node(), request)
-            assert [code for code, _ in response.creation_responses] == [0]
-    finally:
-        await client.close()
+    """These, besides those that it has."""
+    wanted = {Right(kind, broker.topic_prefix + name, operation) for kind, name, operation in rights}
+    present = (await read_rights(broker)).get(user, frozenset())
+    await set_rights(broker, user, present | wanted)
 
 
 async def deny(producer: Producer, data: bytes) -> None:
@@ -331,6 +258,133 @@ def test_whoever_may_not_ask_for_a_topics_settings_is_refused_with_its_name(secu
         await allow(plain, "enforcer", [("topic", "verdicts", "Describe")])
         with pytest.raises(BrokerRefused, match=r"dumb\.verdicts \(right DescribeConfigs\)"):
             await check_topics(theirs, (VERDICTS,))
+
+    asyncio.run(scenario())
+
+
+NO_TOPIC, NO_GROUP = TopicAuthorizationFailedError.errno, GroupAuthorizationFailedError.errno
+HOME_READS = {"images", "images.backlog", "models.promoted", "scanners"}
+HOME_WRITES = {"features", "images.archive", "images.backlog", "images.dead", "scanners", "verdicts"}
+
+
+def home_environment(broker: BrokerSettings, folder: Path) -> dict[str, str]:
+    """As compose/compose.home-scanner.yaml gives it; the key file is in `folder`."""
+    assert broker.sasl_username is not None and broker.sasl_password is not None
+    return {
+        "FEDIWARDEN_DATA_DIR": str(folder),
+        "FEDIWARDEN_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers,
+        "FEDIWARDEN_KAFKA__TOPIC_PREFIX": broker.topic_prefix,
+        "FEDIWARDEN_KAFKA__SECURITY_PROTOCOL": "SASL_SSL",
+        "FEDIWARDEN_KAFKA__SASL_USERNAME": broker.sasl_username,
+        "FEDIWARDEN_KAFKA__SASL_PASSWORD": broker.sasl_password.get_secret_value(),
+        "FEDIWARDEN_KAFKA__SSL_CA_FILE": str(broker.ssl_ca_file),
+        "FEDIWARDEN_SCANNER__MODELS_DIR": str(models_dir()),
+        "FEDIWARDEN_SCANNER__RESCANS": "false",
+    }
+
+
+async def assert_kept_out(user: BrokerSettings, plain: BrokerSettings) -> None:
+    """`user`, a scanner at home, may do what it needs and gets nowhere with anything else."""
+    async with Intruder(user) as intruder:
+        reads = {topic.name: await intruder.read(topic.name) for topic in TOPICS}
+        assert {name for name, code in reads.items() if code == 0} == HOME_READS
+        assert set(reads.values()) == {0, NO_TOPIC}
+        writes = {topic.name: await intruder.write(topic.name) for topic in TOPICS if topic.name not in HOME_WRITES}
+        assert set(writes.values()) == {NO_TOPIC}
+        groups = {name: await intruder.commit(name) for name in ("fediwarden-scanner", "enforcer", "lemmy", "rescan-1")}
+        assert {name for name, code in groups.items() if code != NO_GROUP} == {"fediwarden-scanner"}
+        refusals = await intruder.administer()
+        assert set(refusals.values()) == {NO_TOPIC}, refusals
+    for change in (set_rights(user, "home", ()), set_password(user, "admin", "mine"), read_rights(user)):
+        with pytest.raises(BrokerRefused):
+            await change
+    assert await diff_topics(plain) == []
+
+
+def test_a_scanner_at_home_judges_and_may_nothing_else_until_it_is_revoked(secure, tmp_path, monkeypatch):
+    plain = BrokerSettings(bootstrap_servers=secure.plain, topic_prefix="home.")
+    runner = CliRunner()
+    monkeypatch.setenv("FEDIWARDEN_KAFKA__BOOTSTRAP_SERVERS", secure.plain)
+    monkeypatch.setenv("FEDIWARDEN_KAFKA__TOPIC_PREFIX", plain.topic_prefix)
+    password_file = tmp_path / "password"
+    add = ["kafka", "users", "add", "home", "--role", "home-scanner", "--password-file", str(password_file)]
+
+    async def scenario() -> None:
+        await apply_topics(plain)
+        added = await asyncio.to_thread(runner.invoke, app, add)
+        assert added.exit_code == 0, added.output
+        assert stat.S_IMODE(password_file.stat().st_mode) == 0o600
+        password = password_file.read_text().strip()
+        assert password not in added.output
+        again = await asyncio.to_thread(runner.invoke, app, [*add[:-1], str(tmp_path / "another")])
+        assert isinstance(again.exception, UserRefused)
+        assert not (tmp_path / "another").exists()
+
+        user = scram_settings(secure, password, user="home").model_copy(update={"topic_prefix": plain.topic_prefix})
+        KEYRING.save(tmp_path / "keys.json")
+        scanner = Process(["scanner"], environment=home_environment(user, tmp_path), log_file=tmp_path / "log")
+        try:
+            async with observing_scanners(plain) as (observed, producer):
+                await submit(producer, submitted("bad", rejected_picture()), submitted("good", accepted_picture()))
+                await observed.until(lambda: observed.verdicts.keys() == {"bad", "good"})
+                assert observed.verdicts["bad"].decision is Decision.REJECT
+                await observed.until(lambda: observed.messages(IMAGES_ARCHIVE) and observed.announcements)
+                await assert_kept_out(user, plain)
+
+                listed = await asyncio.to_thread(runner.invoke, app, ["kafka", "users", "list", "--json"])
+                (home,) = [each for each in json.loads(listed.output) if each["name"] == "home"]
+                assert (home["roles"], home["password"]) == (["home-scanner"], True)
+
+                removed = await asyncio.to_thread(runner.invoke, app, ["kafka", "users", "remove", "home"])
+                assert removed.exit_code == 0, removed.output
+                # It is logged in still: what it asks for is refused from now on, and it ends.
+                assert await asyncio.to_thread(scanner.wait) == os.EX_CONFIG, scanner.log
+                with pytest.raises(BrokerUnavailable, match="sasl_"):
+                    await check_topics(user, [IMAGES])
+        finally:
+            scanner.kill()
+        assert password not in scanner.log
+
+    asyncio.run(scenario())
+
+
+def test_a_kafka_without_an_authorizer_takes_no_users(kafka, monkeypatch):
+    monkeypatch.setenv("FEDIWARDEN_KAFKA__BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
+    added = CliRunner().invoke(app, ["kafka", "users", "add", "home", "--role", "home-scanner"])
+    assert isinstance(added.exception, AccessRefused)
+    assert "authorizer.class.name" in str(added.exception)
+    assert asyncio.run(list_users(kafka)) == frozenset()
+
+
+def test_rights_follow_a_role_and_a_password_can_be_changed(secure):
+    settings = Settings.model_validate(
+        {"kafka": {"bootstrap_servers": secure.plain, "topic_prefix": "roles."}, "scanner": {"group": "one"}}
+    )
+    moved = settings.model_copy(update={"scanner": settings.scanner.model_copy(update={"group": "two"})})
+
+    async def scenario() -> None:
+        with pytest.raises(UserRefused):
+            await grant_role(settings, "nobody", ROLES["relay"])
+        await add_user(settings, "guest", ROLES["home-scanner"], "first")
+        await add_user(settings, "other", ROLES["relay"], "other")
+        given, taken = await grant_role(moved, "guest", ROLES["home-scanner"])
+        assert given == {Right("group", "roles.two", "Read")}
+        assert taken == {Right("group", "roles.one", "Read")}
+        assert await grant_role(moved, "guest", ROLES["home-scanner"]) == (frozenset(), frozenset())
+
+        await change_password(settings, "guest", "second")
+        assert await list_users(scram_settings(secure)) >= {"guest", "other", "warden"}
+        with pytest.raises(BrokerUnavailable):
+            await read_rights(scram_settings(secure, "first", user="guest"))
+        with pytest.raises(BrokerRefused, match="super user"):
+            await read_rights(scram_settings(secure, "second", user="guest"))
+
+        assert await drop_user(settings, "guest") == len(rights_of(ROLES["home-scanner"], settings))
+        by_name = {user.name: user.roles for user in await read_users(settings)}
+        assert "guest" not in by_name
+        assert by_name["other"] == ("relay",)
+        with pytest.raises(UserRefused):
+            await drop_user(settings, "guest")
 
     asyncio.run(scenario())
 
