@@ -50,6 +50,11 @@ class PagesSettings(BaseModel):
         description="Where browsers reach the pages, such as https://audit.example.org: for links, for the check of"
         " the host, and for cookies, which are Secure and __Host- when it is https. Default: this machine, by http.",
     )
+    published_on_loopback: bool = Field(
+        False,
+        description="For a container whose port is published on 127.0.0.1 of its machine and nowhere else: host may be"
+        " any address then, and browsers come by http to this machine.",
+    )
     trusted_proxies: tuple[Network, ...] = Field(
         (),
         description="Networks of the proxies whose X-Forwarded-For names the client, for the limit on logins. Without"
@@ -66,13 +71,17 @@ class PagesSettings(BaseModel):
 
     @model_validator(mode="after")
     def _check_reach(self) -> Self:
-        loopback = self.host in LOOPBACK_NAMES or self.host.startswith("127.")
-        if not loopback and not (self.public_url or "").startswith("https://"):
+        if not self.on_loopback and not (self.public_url or "").startswith("https://"):
             raise ValueError(
                 f"host {self.host} is reached from elsewhere: set public_url to the https:// address of the proxy in"
-                " front, or leave host at 127.0.0.1"
+                " front, or leave host at 127.0.0.1 (in a container: set published_on_loopback)"
             )
         return self
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether browsers of this machine come without a proxy."""
+        return self.published_on_loopback or self.host in LOOPBACK_NAMES or self.host.startswith("127.")
 
     @property
     def secure(self) -> bool:
