@@ -1,8 +1,8 @@
 # fediwarden's images: --target cpu (the default), --target gpu. docs/compose.md says how they are built and used.
 #
-# Nothing is installed that a committed lock does not name by its hash. SOURCE_DATE_EPOCH goes into every file that bears a
-# time, and compiled Python is checked by nothing but its name, so that the same commit gives the same files. The base is a
-# tag; to pin it to the byte, give a digest: --build-arg PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:...
+# Nothing is installed that a committed lock does not name by its hash, and no file's content bears a time: the same commit gives
+# the same files. The times of the files themselves are the builder's to flatten (docs/compose.md). The base is a tag; to pin it
+# to the byte, give a digest: --build-arg PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:...
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 # What is left out unless it is asked for, because it is fetched to a volume at the first start or comes from elsewhere:
@@ -10,9 +10,7 @@ ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 #   EMBEDDED_KAFKA  "true" puts Apache Kafka and a Java runtime inside: `fediwarden up` in one container
 
 FROM ${PYTHON_IMAGE} AS python
-ARG SOURCE_DATE_EPOCH=0
-ENV SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH} \
-    PYTHONDONTWRITEBYTECODE=1 \
+ENV PYTHONDONTWRITEBYTECODE=1 \
     PYTHONHASHSEED=0 \
     PIP_NO_CACHE_DIR=1 \
     PIP_NO_COMPILE=1 \

