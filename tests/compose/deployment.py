@@ -14,8 +14,10 @@ ROOT = Path(__file__).parents[2]
 COMPOSE = tuple(os.environ.get("COMPOSE_COMMAND", "docker compose").split())
 ENGINE = os.environ.get("ENGINE_COMMAND", "docker")
 IMAGE = "localhost/fediwarden:0.1.0-cpu"
-CLIENT = "fediwarden-test-pictrs"
-PROJECT = "fediwarden"
+CLIENT = "fediwarden-test-client"
+PROJECT = "fediwarden-test"
+NETWORKS = ("fediwarden-images", "fediwarden-database")
+"""By these names others join, so there can be one fediwarden on a machine."""
 SERVICES = ("kafka", "gateway", "scanner", "enforcer", "recorder", "audit")
 
 
@@ -46,8 +48,20 @@ class Deployment:
         self.pictures.mkdir(mode=0o755)
         folder.chmod(0o755)
 
+    @staticmethod
+    def list_left() -> list[str]:
+        """Containers, volumes and networks that are ours, or stand in our way."""
+        left = []
+        for kind in ("container", "volume", "network"):
+            every = ["--all"] if kind == "container" else []
+            named = "{{.Names}}" if kind == "container" else "{{.Name}}"
+            names = run([ENGINE, kind, "ls", *every, "--format", named]).split()
+            left += [f"{kind} {name}" for name in names if name.startswith(PROJECT) or name in NETWORKS]
+        return left
+
     def compose(self, *arguments: str, timeout_s: float = 600, check: bool = True) -> str:
-        return run([*COMPOSE, *arguments], cwd=self.folder, timeout_s=timeout_s, check=check)
+        project = ["--project-name", PROJECT]
+        return run([*COMPOSE, *project, *arguments], cwd=self.folder, timeout_s=timeout_s, check=check)
 
     def container(self, service: str) -> str:
         """The id of the container of a service, running or not."""
@@ -60,6 +74,12 @@ class Deployment:
 
     def execute(self, service: str, *argv: str, check: bool = True, timeout_s: float = 120) -> str:
         return run([ENGINE, "exec", self.container(service), *argv], check=check, timeout_s=timeout_s)
+
+    def log(self, service: str) -> str:
+        """What a service has said, on both streams."""
+        argv = [ENGINE, "logs", self.container(service)]
+        both = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=True)
+        return both.stdout
 
     def is_healthy(self, service: str) -> bool:
         state = self.inspect(service)["State"]
