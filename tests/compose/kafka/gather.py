@@ -1,4 +1,4 @@
-"""Puts what the stand-in for apache/kafka is built from into a folder: ``python -m tests.compose.kafka.gather FOLDER``."""
+"""Puts what the stand-in for apache/kafka is built from into a folder: ``python -m tests.compose.kafka.gather DIR``."""
 
 import os
 import shutil
