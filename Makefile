@@ -23,7 +23,8 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup gpu dev up demo test test-all check bench audit fuzz licences test-faults test-long test-pictrs test-synapse lock clean
+.PHONY: help setup gpu dev up demo test test-all check bench audit fuzz licences test-faults test-long test-pictrs \
+	test-synapse test-compose sbom lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -42,12 +43,12 @@ demo: $(RUNTIME) ## A week of an invented fediverse through the real pipeline, a
 	@$(BIN)/fediwarden demo $(ARGS)
 
 test: $(DEV) ## Run the whole suite but for the parts against a real pict-rs and a real Synapse
-	$(PYTEST) -m "not pictrs and not synapse and not long" $(ARGS)
+	$(PYTEST) -m "not pictrs and not synapse and not compose and not long" $(ARGS)
 
 test-all: $(DEV) ## The suite with those parts: what CI runs
 	sh tests/pictrs/build.sh
 	sh tests/synapse/install.sh $(BIN)/uv $(BIN)/python
-	FEDIWARDEN_REQUIRE_PICTRS=1 FEDIWARDEN_REQUIRE_SYNAPSE=1 $(PYTEST) -m "not long" $(ARGS)
+	FEDIWARDEN_REQUIRE_PICTRS=1 FEDIWARDEN_REQUIRE_SYNAPSE=1 $(PYTEST) -m "not compose and not long" $(ARGS)
 
 test-long: $(DEV) ## What takes minutes: the demo, how every page looks, the audit on a failing PostgreSQL
 	$(BIN)/python -m pytest -m long $(ARGS)
@@ -86,6 +87,15 @@ test-synapse: $(DEV) ## Install Synapse beside us (once) and test our module in 
 	sh tests/synapse/install.sh $(BIN)/uv $(BIN)/python
 	FEDIWARDEN_REQUIRE_SYNAPSE=1 $(BIN)/python -m pytest -m synapse tests/synapse $(ARGS)
 
+test-compose: $(DEV) ## Build the images and run compose/ with them: Docker, or the compose lab (docs/compose.md; some 20 minutes)
+	sh tests/compose/run.sh $(BIN)/python $(ARGS)
+
+sbom: $(BIN)/python ## What fediwarden consists of, by the lock files, in CycloneDX: dist/*.cdx.json
+	test -x dist/cyclonedx/bin/cyclonedx-py || { $(BIN)/python -m venv dist/cyclonedx && \
+		dist/cyclonedx/bin/python -m pip --disable-pip-version-check install $(QUIET) --require-hashes --requirement compose/sbom.lock; }
+	for which in "" -gpu; do dist/cyclonedx/bin/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml \
+		--output-format JSON --output-file dist/fediwarden$$which.cdx.json requirements$$which.lock || exit 1; done
+
 lock: $(DEV) ## Write the lock files anew from pyproject.toml (ARGS=--upgrade for newer versions)
 	$(UV_COMPILE) --output-file requirements.lock $(ARGS)
 	$(UV_COMPILE) --extra gpu --constraint requirements.lock --output-file requirements-gpu.lock $(ARGS)
@@ -93,6 +103,9 @@ lock: $(DEV) ## Write the lock files anew from pyproject.toml (ARGS=--upgrade fo
 	echo "matrix-synapse==1.163.2" | $(BIN)/uv pip compile - --quiet --universal --python-version 3.11 --no-annotate \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 		--output-file tests/synapse/requirements.lock $(ARGS)
+	echo "cyclonedx-bom" | $(BIN)/uv pip compile - --quiet --universal --python-version 3.11 --no-annotate \
+		--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+		--output-file compose/sbom.lock $(ARGS)
 
 clean: ## Remove the virtual environment and what the tools cached (no data, no downloads)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

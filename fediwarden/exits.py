@@ -24,6 +24,7 @@ OUR_PACKAGES: Final = frozenset({"schemas", "gateway", "scanner", "federation_au
 CODES: Final = {
     "federation_audit.pages.service.CannotServe": CONFIGURATION,
     "fediwarden.settings.SettingsError": CONFIGURATION,
+    "fediwarden.environment_file.EnvironmentFileError": CONFIGURATION,
     "fediwarden.children.ChildMisconfigured": CONFIGURATION,
     "fediwarden.demo.home.DemoRefused": CONFIGURATION,
     "gateway.listening.CannotStart": CONFIGURATION,

@@ -242,17 +242,18 @@ async def _fetch(settings: Settings, children: Supervisor) -> tuple[Path, ...]:
                 report=interruptible(downloads.track("Apache Kafka")),
             )
 
-        def fetch_models() -> None:
-            _fetch_models(settings, settings.scanner.models, interruptible(downloads.track("models")))
+        def fetch_weights() -> None:
+            fetch_models(settings, settings.scanner.models, interruptible(downloads.track("models")))
 
         try:
-            classpath, _ = await asyncio.gather(asyncio.to_thread(fetch_jars), asyncio.to_thread(fetch_models))
+            classpath, _ = await asyncio.gather(asyncio.to_thread(fetch_jars), asyncio.to_thread(fetch_weights))
         finally:
             failed.set()
     return classpath
 
 
-def _fetch_models(settings: Settings, names: Sequence[str], report: Report) -> None:
+def fetch_models(settings: Settings, names: Sequence[str], report: Report) -> None:
+    """Fetch the weights of the models `names` that are not there yet. Raises a `scanner.models.model.ModelError`."""
     from scanner.models.registry import ModelState, fetch, load_registry, state
 
     registry = load_registry(settings.scanner.registry)
@@ -280,7 +281,7 @@ async def _fetch_promoted(settings: Settings, broker: BrokerSettings, children: 
             show(done, total)
 
         try:
-            await asyncio.to_thread(_fetch_models, settings, names, report)
+            await asyncio.to_thread(fetch_models, settings, names, report)
         except ModelError as error:
             log.warning("promoted_models_not_fetched", models=names, error=str(error))
 

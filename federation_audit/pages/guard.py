@@ -75,7 +75,7 @@ class Guard:
         public = urlsplit(settings.public_url or "")
         self._origins = {settings.public_url} if settings.public_url else set()
         self._hosts = {public.hostname} if public.hostname else set()
-        if settings.host in LOOPBACK_NAMES or settings.host.startswith("127."):
+        if settings.on_loopback:
             # Whatever the port: the pages may be reached through a tunnel. A name from elsewhere that resolves to
             # this machine (DNS rebinding) is not among them.
             self._hosts |= LOOPBACK_NAMES | {settings.host}

@@ -56,6 +56,11 @@ class PagesSettings(BaseModel):
         default_factory=ServerTlsSettings,
         description="HTTPS by the pages themselves, where no proxy with TLS is in front.",
     )
+    published_on_loopback: bool = Field(
+        False,
+        description="For a container whose port is published on 127.0.0.1 of its machine and nowhere else: host may be"
+        " any address then, and browsers come by http to this machine.",
+    )
     trusted_proxies: tuple[Network, ...] = Field(
         (),
         description="Networks of the proxies whose X-Forwarded-For names the client, for the limit on logins. Without"
@@ -72,13 +77,18 @@ class PagesSettings(BaseModel):
 
     @model_validator(mode="after")
     def _check_reach(self) -> Self:
-        loopback = self.host in LOOPBACK_NAMES or self.host.startswith("127.")
-        if not loopback and not (self.public_url or "").startswith("https://"):
+        if not self.on_loopback and not (self.public_url or "").startswith("https://"):
             raise ValueError(
-                f"host {self.host} is reached from elsewhere: set public_url to the https:// address that"
-                " browsers use (of a proxy in front, or of ours with tls), or leave host at 127.0.0.1"
+                f"host {self.host} is reached from elsewhere: set public_url to the https:// address that browsers use"
+                " (of a proxy in front, or of ours with tls), or leave host at 127.0.0.1 (in a container: set"
+                " published_on_loopback)"
             )
         return self
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether browsers of this machine come without a proxy."""
+        return self.published_on_loopback or self.host in LOOPBACK_NAMES or self.host.startswith("127.")
 
     @property
     def secure(self) -> bool:

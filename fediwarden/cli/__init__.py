@@ -12,6 +12,7 @@ from fediwarden.cli import (
     audit,
     demo,
     doctor,
+    init,
     kafka,
     keys,
     ledger,
@@ -43,6 +44,8 @@ app = typer.Typer(
 )
 
 app.command("up")(services.up)
+app.command("init")(init.init)
+app.command("prepare")(init.prepare)
 app.command("demo")(demo.demo)
 app.command("gateway")(services.gateway)
 app.command("scanner")(services.scanner)

@@ -5,7 +5,8 @@ import re
 from datetime import date, timedelta
 
 import pytest
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
+from starlette.testclient import TestClient
 
 from federation_audit.neutralising import guard_field
 from federation_audit.pages import figures
@@ -25,6 +26,7 @@ from federation_audit.pages.cells import (
 )
 from federation_audit.pages.cookies import Jar, check_token, make_token, read_cookies
 from federation_audit.pages.exports import export
+from federation_audit.pages.guard import Guard
 from federation_audit.pages.plots import Bar, Line, Spot, draw_bars, draw_course, nice_ticks
 from federation_audit.pages.settings import PagesSettings
 from federation_audit.pages.table import Column, Filter, Links, Rows, Table, select_rows, take
@@ -234,6 +236,14 @@ def test_passwords_never_travel_readable() -> None:
             PagesSettings(**wrong)  # type: ignore[arg-type]
     assert PagesSettings(host="0.0.0.0", public_url="https://Audit.example/").public_url == "https://audit.example"
     assert not PagesSettings().secure
+
+
+@pytest.mark.parametrize(("host", "status"), [("127.0.0.1:14052", 200), ("localhost", 200), ("172.18.0.5:14052", 421)])
+def test_pages_published_on_loopback_answer_to_its_names_alone(host: str, status: int) -> None:
+    settings = PagesSettings(host="0.0.0.0", published_on_loopback=True)
+    assert not settings.secure
+    guard = Guard(PlainTextResponse("a page"), settings, lambda _, turned: PlainTextResponse("no", turned.status))
+    assert TestClient(guard, base_url=f"http://{host}").get("/").status_code == status
 
 
 def test_templates_have_no_styles_and_no_scripts_in_them() -> None:

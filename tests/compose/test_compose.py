@@ -1,0 +1,256 @@
+"""compose.yaml, from `fediwarden init` to `down`, in containers (make test-compose). The tests run in this order."""
+
+import json
+import os
+import stat
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from fediwarden.environment_file import ADMIN_TOKEN, NAME, TENANT_KEY, lines_for_pict_rs
+from tests.compose.deployment import CLIENT, ENGINE, IMAGE, SERVICES, Deployment, eventually, run
+from tests.stand_ins import accepted_picture, rejected_picture
+
+pytestmark = [pytest.mark.compose, pytest.mark.timeout(1200)]
+
+OURS = tuple(service for service in SERVICES if service != "kafka")
+FIRST, LOAD = 6, 90  # pictures: the first few by hand, the others while things are killed
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    deployment = Deployment(tmp_path_factory.mktemp("house"))
+    for number in range(FIRST):
+        picture = rejected_picture(number) if number % 2 else accepted_picture(number)
+        (deployment.pictures / f"{number:04}.jpg").write_bytes(picture)
+    for number in range(FIRST, FIRST + LOAD):
+        picture = rejected_picture(number) if number % 5 == 0 else accepted_picture(number)
+        (deployment.pictures / f"{number:04}.jpg").write_bytes(picture)
+    left = deployment.list_left()
+    assert not left, f"a fediwarden runs here, or a run of these tests was killed; remove first: {', '.join(left)}"
+    try:
+        yield deployment
+    finally:
+        deployment.take_down()
+
+
+@pytest.fixture(scope="module")
+def values(house: Deployment) -> dict[str, str]:
+    text = (house.folder / NAME).read_text()
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
+
+
+@pytest.fixture(scope="module")
+def address(values: dict[str, str]) -> str:
+    """What pict-rs would be given."""
+    return next(lines_for_pict_rs(values)).partition("=")[2]
+
+
+def test_init_works_in_a_container_before_anything_else_does(house: Deployment) -> None:
+    owner = 12_345
+    os.chown(house.folder, owner, owner)
+    init = [
+        ENGINE,
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--read-only",
+        "--cap-drop",
+        "ALL",
+        "--user",
+        f"{owner}:{owner}",
+    ]
+    init += ["-v", f"{house.folder}:/out", IMAGE, "init", "/out"]
+    said = run(init)
+    written = (house.folder / NAME).stat()
+    assert stat.S_IMODE(written.st_mode) == 0o600
+    assert written.st_uid == owner
+    assert "PICTRS__MEDIA__EXTERNAL_VALIDATION=http://fediwarden:14051/api/v1/scan/" in said
+    before = (house.folder / NAME).read_bytes()
+    run(init, check=False)
+    assert (house.folder / NAME).read_bytes() == before
+
+
+def test_everything_comes_up_and_is_well(house: Deployment) -> None:
+    house.compose("up", "-d")
+    house.await_health()
+    assert house.inspect("prepare")["State"]["ExitCode"] == 0
+    house.start_client()
+
+
+def test_an_image_is_judged_for_a_container_on_the_network_of_pict_rs(
+    house: Deployment, values: dict[str, str], address: str
+) -> None:
+    # A scanner announces itself every few seconds; before that the gateway answers by the deadline.
+    eventually(lambda: '"scanners":{"ok":true' in _ready(house), within_s=60, what="a scanner is announced")
+    answers = house.post(address, 0, FIRST)
+    assert [answer["status"] for answer in answers] == [200, 406] * (FIRST // 2)
+    assert {answer["answered_by"] for answer in answers} == {"verdict"}
+    rejected = answers[1]["scan_id"]
+    read_back = (
+        "import urllib.request as r; print(r.urlopen(r.Request('http://fediwarden:14051/v1/scans/"
+        f"{rejected}', headers={{'Authorization': 'Bearer {values[TENANT_KEY]}'}})).read().decode())"
+    )
+    report = json.loads(house.client("python", "-c", read_back))
+    assert report["verdict"]["decision"] == "reject"
+    assert report["verdict"]["rules"]
+
+
+def test_without_the_key_nothing_is_judged(house: Deployment, values: dict[str, str], address: str) -> None:
+    wrong = address.replace(values[TENANT_KEY], "a" * 48)
+    (answer,) = house.post(wrong, 0, 1)
+    assert answer["status"] == 401
+
+
+def test_what_decodes_strangers_files_is_shut_in_completely(house: Deployment) -> None:
+    said = json.loads(house.execute("gateway", "fediwarden", "doctor", "--json", check=False))
+    (sandbox,) = [each for each in said if each["subject"] == "sandbox"]
+    assert sandbox["health"] == "ok", sandbox
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_container_has_no_rights_to_misuse(house: Deployment, service: str) -> None:
+    state = house.inspect(service)
+    assert state["HostConfig"]["ReadonlyRootfs"]
+    status = house.execute(service, "cat", "/proc/self/status")
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    assert fields["Uid"].split()[0] == ("1000" if service == "kafka" else "10001")
+    for name in ("CapPrm", "CapEff", "CapBnd", "CapInh", "CapAmb"):
+        assert int(fields[name], 16) == 0, name
+    assert fields["NoNewPrivs"].strip() == "1"
+    assert fields["Seccomp"].strip() == "2"
+    tried = run(
+        [ENGINE, "exec", house.container(service), "sh", "-c", "echo x >/usr/x 2>/dev/null && echo written"],
+        check=False,
+    )
+    assert "written" not in tried
+
+
+def test_secrets_are_only_where_they_are_needed(house: Deployment, values: dict[str, str]) -> None:
+    holders = {
+        name: {service for service in SERVICES if secret in json.dumps(house.inspect(service)["Config"]["Env"])}
+        for name, secret in ((TENANT_KEY, values[TENANT_KEY]), (ADMIN_TOKEN, values[ADMIN_TOKEN]))
+    }
+    assert holders == {TENANT_KEY: {"gateway"}, ADMIN_TOKEN: {"gateway"}}
+    logs = "".join(house.log(service) for service in SERVICES)
+    assert "gateway" in logs
+    assert values[TENANT_KEY] not in logs
+    assert values[ADMIN_TOKEN] not in logs
+
+
+def test_pict_rs_reaches_the_gateway_and_nothing_else(house: Deployment) -> None:
+    addresses = {
+        service: [each["IPAddress"] for each in house.inspect(service)["NetworkSettings"]["Networks"].values()]
+        for service in SERVICES
+    }
+    ports = {"kafka": 9092, "audit": 14052, "gateway": 14051, "enforcer": 14051, "scanner": 14051, "recorder": 14051}
+    tries = [(service, each, ports[service]) for service in SERVICES for each in addresses[service] if each]
+    look = f"""
+import socket
+for service, address, port in {tries!r}:
+    try:
+        socket.create_connection((address, port), timeout=2).close()
+        print(service)
+    except OSError:
+        pass
+try:
+    print(socket.getaddrinfo("kafka", 9092))
+except OSError:
+    pass
+"""
+    assert house.client("python", "-c", look).split() == ["gateway"]
+
+
+def test_only_the_pages_are_published_and_only_to_this_machine(house: Deployment) -> None:
+    published = {
+        service: [
+            (each["HostIp"], each["HostPort"])
+            for bindings in (house.inspect(service)["HostConfig"]["PortBindings"] or {}).values()
+            for each in bindings
+        ]
+        for service in SERVICES
+    }
+    assert published == {service: [("127.0.0.1", "14052")] if service == "audit" else [] for service in SERVICES}
+    assert _listening_beyond_loopback() == []
+    for service in ("kafka", "gateway", "scanner", "enforcer", "recorder"):  # no way out
+        routes = house.execute(service, "cat", "/proc/net/route").splitlines()[1:]
+        assert all(line.split()[1] != "00000000" for line in routes), service
+
+
+def test_the_pages_answer_and_an_account_can_log_in(house: Deployment) -> None:
+    password = house.execute("audit", "fediwarden", "users", "add", "ada", "--role", "admin", "--make").splitlines()[-1]
+    page = httpx.get("http://127.0.0.1:14052/login")
+    assert page.status_code == 200
+    assert "fediwarden" in page.text
+    assert len(password) >= 12
+
+
+def test_killed_containers_come_back_and_no_image_is_lost(house: Deployment, address: str) -> None:
+    load = house.post_beside(address, FIRST, FIRST + LOAD, between_s=0.7)
+    restarted = {}
+    for service in ("scanner", "gateway", "kafka"):
+        time.sleep(6)
+        before = house.kill(service)
+        restarted[service] = eventually(
+            lambda name=service, old=before: house.inspect(name)["State"]["Pid"] not in (0, old),  # type: ignore[misc]
+            within_s=60,
+            what=f"{service} runs again",
+        )
+        house.await_health([service], within_s=120)
+    said, _ = load.communicate(timeout=300)
+    answers = [json.loads(line) for line in said.splitlines()]
+    statuses = Counter(answer["status"] for answer in answers)
+    print(statuses)
+    assert len(answers) == LOAD
+    assert set(statuses) <= {200, 406, 503, 0}
+    assert statuses[200] + statuses[406] >= LOAD / 2
+    # Every image that was answered has its verdict in the end; what was not (0, 503), pict-rs has not kept.
+    ledger = eventually(lambda: _closed_ledger(house), within_s=120, what="every answered image has its verdict")
+    assert ledger["requests"] >= FIRST + statuses[200] + statuses[406]
+    house.await_health()
+
+
+def _closed_ledger(house: Deployment) -> dict[str, object] | None:
+    ledger = json.loads(house.execute("enforcer", "fediwarden", "ledger", "--since", "30m", "--json", check=False))
+    print(json.dumps(ledger)[:1500])
+    return ledger if not ledger["unjudged"]["open"]["requests"] else None
+
+
+def test_a_rotated_key_is_the_one_that_counts(house: Deployment, values: dict[str, str]) -> None:
+    owner = ["--user", "12345:12345", "-v", f"{house.folder}:/out"]
+    run([ENGINE, "run", "--rm", "--network", "none", *owner, IMAGE, "init", "--rotate", "/out"])
+    house.compose("up", "-d")
+    house.await_health(["gateway"])
+    rotated = dict(line.split("=", 1) for line in (house.folder / NAME).read_text().splitlines() if "=" in line[1:])
+    new = next(lines_for_pict_rs(rotated)).partition("=")[2]
+    assert rotated[TENANT_KEY] != values[TENANT_KEY]
+    assert house.post(new.replace(rotated[TENANT_KEY], values[TENANT_KEY]), 0, 1)[0]["status"] == 401
+    assert house.post(new, 1, 2)[0]["status"] == 406  # known from before
+
+
+def test_down_leaves_nothing_behind(house: Deployment) -> None:
+    run([ENGINE, "rm", "-f", "-t", "0", CLIENT])
+    house.compose("down", "--volumes", "--timeout", "40")
+    assert house.list_left() == []
+
+
+def _ready(house: Deployment) -> str:
+    look = "import urllib.request as r; print(r.urlopen('http://fediwarden:14051/readyz').read().decode())"
+    return house.client("python", "-c", look, check=False)
+
+
+def _listening_beyond_loopback() -> list[str]:
+    """Sockets of this network namespace that listen on more than loopback and were not there for others."""
+    found = []
+    for table, loopback in (("/proc/net/tcp", "0100007F"), ("/proc/net/tcp6", "00000000000000000000000001000000")):
+        for row in Path(table).read_text().splitlines()[1:]:
+            columns = row.split()
+            address, _, port = columns[1].rpartition(":")
+            if columns[3] == "0A" and address != loopback and int(port, 16) in (9092, 9093, 14051, 14052, 14053, 14054):
+                found.append(columns[1])
+    return found
