@@ -37,6 +37,8 @@ CODES: Final = {
     "schemas.broker.errors.TopicsNotReady": CONFIGURATION,
     "schemas.keyring.KeyringError": CONFIGURATION,
     "schemas.pseudonyms.PseudonymKeysError": CONFIGURATION,
+    "schemas.telemetry.tracing.TracingUnavailable": CONFIGURATION,
+    "fediwarden.metrics.listening.CannotListen": CONFIGURATION,
     "scanner.models.model.ModelError": CONFIGURATION,
     "scanner.models.registry.FetchFailed": FAILED,
     "scanner.policy.errors.PolicyError": CONFIGURATION,
