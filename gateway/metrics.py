@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 
 from prometheus_client import Counter, Gauge, Histogram, generate_latest
 
+from gateway.refusals import RefusalCode
 from schemas.messages import AnsweredBy, Decision
 from schemas.telemetry.metrics import STEP_BUCKETS_S, KafkaCollector, make_registry
 
@@ -77,6 +78,8 @@ class Metrics:
             ("code",),
             registry=self.registry,
         )
+        for code in RefusalCode:  # from 0 on, so that the first one is seen as an increase
+            self.refusals.labels(code.value)
         self.clients_gone = Counter(
             "fediwarden_gateway_clients_gone",
             "Clients that hung up before their whole body was here.",

@@ -7,6 +7,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from scanner.failures import FailureReason
 from schemas.messages import Decision, Stage
 from schemas.telemetry.metrics import STEP_BUCKETS_S, KafkaCollector, make_registry
 
@@ -34,7 +35,7 @@ class ScannerMetrics:
         self.registry.register(self._memory)
         self._verdicts = Counter(
             "fediwarden_scanner_verdicts",
-            "Verdicts by decision, lane, and the models (name:id) and policy (id) that they rest on; ids are cut short.",
+            "Verdicts by decision, lane, models (name:id) and policy (id); ids are cut short.",
             ("decision", "stage", "models", "policy"),
             registry=self.registry,
         )
@@ -44,6 +45,8 @@ class ScannerMetrics:
             ("reason",),
             registry=self.registry,
         )
+        for reason in FailureReason:  # from 0 on, so that the first one is seen as an increase
+            self.unjudgeable.labels(reason.value)
         self.late = Counter(
             "fediwarden_scanner_put_behind",
             "Images that came too late to be answered in time, and were moved to the backlog.",

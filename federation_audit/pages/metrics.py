@@ -76,7 +76,7 @@ class AuditCollector(Collector):
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         """The families, without a sample."""
-        return tuple(_make_families().values())
+        return tuple(make_families().values())
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The families, at most half a minute old."""
@@ -96,7 +96,7 @@ class AuditCollector(Collector):
             sums, state = read_sums(connection), read_state(connection)
         levels = [each.level for each in assessed.assessment]
         open_days = [day for day, each in sums.items() if each.unjudged]
-        families = _make_families()
+        families = make_families()
         families["ledger_open"].add_metric([], sum(each.unjudged for each in sums.values()))
         if open_days:
             families["ledger_oldest"].add_metric([], min(open_days) * DAY_MS / 1000)
@@ -112,7 +112,9 @@ class AuditCollector(Collector):
         return tuple(families.values())
 
 
-def _make_families() -> dict[str, GaugeMetricFamily]:
+def make_families() -> dict[str, GaugeMetricFamily]:
+    """The families of `AuditCollector`, without a sample."""
+
     def gauge(name: str, documentation: str, labels: tuple[str, ...] = ()) -> GaugeMetricFamily:
         return GaugeMetricFamily(f"fediwarden_{name}", documentation, labels=labels)
 

@@ -27,7 +27,7 @@ class RescanCollector(Collector):
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         """The gauges, without a sample."""
-        return [_gauge(name, documentation) for name, documentation in _GAUGES.items()]
+        return make_gauges()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Each gauge, with its one sample at most."""
@@ -47,6 +47,11 @@ class RescanCollector(Collector):
             if value is not None:
                 gauge.add_metric(labels, value)
                 yield gauge
+
+
+def make_gauges() -> list[GaugeMetricFamily]:
+    """The gauges of `RescanCollector`, without a sample."""
+    return [_gauge(name, documentation) for name, documentation in _GAUGES.items()]
 
 
 def _gauge(name: str, documentation: str) -> GaugeMetricFamily:

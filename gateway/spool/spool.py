@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
@@ -152,8 +151,8 @@ class Spool:
             try:
                 await publish(parcel)
             except PublishRefused as error:
-                set_aside = partial(copy_context().run, self._set_aside)  # with the scan id, for its log line
-                await self._run(set_aside, sequence, parcel.to_bytes(), "refused", str(error))
+                context = copy_context()  # with the scan id, for its log line
+                await self._run(context.run, self._set_aside, sequence, parcel.to_bytes(), "refused", str(error))
                 return
             except BrokerError as error:
                 log.warning("a spooled image is not published, trying again", sequence=sequence, error=str(error))

@@ -16,8 +16,8 @@ class Received:
     """One record. A tombstone has neither `message` nor `fault`; a poison record has a `fault`.
 
     `timestamp_ms` is when it was published; `size` is the bytes of its value; `epoch` names the assignment of the
-    partition that it was handed out under. `imported` says that it is history, brought from
-    elsewhere: nobody acts on it. `trace` is the step of an image's trace that published it (`schemas.telemetry.tracing`).
+    partition that it was handed out under. `imported` says that it is history, brought from elsewhere: nobody acts on
+    it. `trace` names the step of an image's trace that published it (`schemas.telemetry.tracing`); "" for none.
     """
 
     topic: TopicSpec

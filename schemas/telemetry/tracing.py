@@ -1,11 +1,11 @@
 """One image, one trace: spans of every service under the id of its scan.
 
-A scan id is 32 hexadecimal digits, which is what a trace id is: the trace of an image has the id that its log lines, its
+A scan id is 32 hexadecimal digits, which is what a trace id is: an image's trace has the id that its log lines, its
 answer and its verdict carry, whoever begins it, and also where it has waited on a disk in between. Which span led to
 which travels in the ``traceparent`` header of Kafka records (W3C Trace Context).
 
-Off until `configure_tracing`: then OpenTelemetry (the extra ``fediwarden[tracing]``) is imported, and not before. Spans
-carry sizes, counts and decisions: no addresses, no names, no hashes, nothing of a picture.
+Off until `configure_tracing`: then OpenTelemetry's SDK (the extra ``fediwarden[tracing]``) is imported, and not before.
+Spans carry sizes, counts and decisions: no addresses, no names, no hashes, nothing of a picture.
 """
 
 import re
