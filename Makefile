@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup gpu dev up demo test test-all check bench test-faults test-long test-pictrs test-synapse lock clean
+.PHONY: help setup gpu dev up demo test test-all check bench test-faults test-long test-pictrs test-rules test-synapse lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -72,6 +72,10 @@ test-pictrs: $(DEV) ## Build pict-rs with cargo (once) and test against it
 test-synapse: $(DEV) ## Install Synapse beside us (once) and test our module in it
 	sh tests/synapse/install.sh $(BIN)/uv $(BIN)/python
 	FEDIWARDEN_REQUIRE_SYNAPSE=1 $(BIN)/python -m pytest -m synapse tests/synapse $(ARGS)
+
+test-rules: $(DEV) ## Check and test the alert rules with Prometheus' promtool (from Debian's package)
+	sh tests/promtool.sh $(VENV)/promtool
+	PATH="$(VENV)/promtool:$$PATH" $(BIN)/python -m pytest tests/unit/fediwarden/metrics/test_rules.py $(ARGS)
 
 lock: $(DEV) ## Write the lock files anew from pyproject.toml (ARGS=--upgrade for newer versions)
 	$(UV_COMPILE) --output-file requirements.lock $(ARGS)
