@@ -47,6 +47,7 @@ REGISTERED_FOR_S = 24 * 3600.0
 _POSITION_POLL_S = 0.2
 _PEEK_MOST = 16
 _TICK_WITHIN_S = 10.0
+_SHOW_WITHIN_S = 10.0  # a partition that cannot be read costs two seconds
 _EVERYWHERE = "Kafka"
 _REMEDY_GROUP = (
     "start scanners of this group; a group that is given up counts no more 24 hours after its scanners were last heard"
@@ -132,18 +133,21 @@ class Janitor:
         """Measure how far each group is behind, and since when the first image that it is not done with waits."""
         lags: dict[tuple[str, Partition], int] = {}
         oldest_s: dict[tuple[str, str], float] = {(group, lane.name): 0.0 for group in committed for lane in LANES}
+        clock = asyncio.get_running_loop().time
+        give_up_at = clock() + _SHOW_WITHIN_S
         published: dict[tuple[Partition, int], int | None] = {}  # most groups stand at the same record
         for group, offsets in committed.items():
             for partition, (begin, end) in bounds.items():
                 if partition.topic not in LANES:
                     continue
-                front = max(begin, offsets.get(partition, begin))
-                lags[group, partition] = max(0, end - front)
-                if front >= end:
+                offset = offsets.get(partition, begin)
+                front = begin if offset > end else max(begin, offset)  # as `compare_groups` takes it
+                lags[group, partition] = end - front
+                if front == end:
                     continue
-                if (partition, front) not in published:
+                if (partition, front) not in published and clock() < give_up_at:
                     published[partition, front] = await logs.published_at(partition, front, end, but_for=TICK_KEY)
-                at_ms = published[partition, front]
+                at_ms = published.get((partition, front))
                 if at_ms is not None:
                     place = (group, partition.topic.name)
                     oldest_s[place] = max(oldest_s[place], (now_ms() - at_ms) / 1000)

@@ -34,12 +34,15 @@ class JanitorMetrics:
             ("group", "topic"),
             registry=registry,
         )
+        self._shown: set[tuple[str, ...]] = set()
 
     def show_lanes(self, lags: Mapping[tuple[str, Partition], int], oldest_s: Mapping[tuple[str, str], float]) -> None:
         """Show what a pass saw: by group and partition, and by group and topic. Groups that are gone are left out."""
-        self._lag.clear()
-        self._oldest.clear()
-        for (group, partition), lag in lags.items():
-            self._lag.labels(group, partition.topic.name, str(partition.number)).set(lag)
-        for (group, topic), age_s in oldest_s.items():
-            self._oldest.labels(group, topic).set(age_s)
+        lag_of = {(group, place.topic.name, str(place.number)): lag for (group, place), lag in lags.items()}
+        for labels, lag in lag_of.items():
+            self._lag.labels(*labels).set(lag)
+        for labels_of_age, age_s in oldest_s.items():
+            self._oldest.labels(*labels_of_age).set(age_s)
+        for gone in self._shown - lag_of.keys() - oldest_s.keys():
+            (self._lag if len(gone) == 3 else self._oldest).remove(*gone)
+        self._shown = {*lag_of, *oldest_s}

@@ -58,7 +58,7 @@ def test_one_image_is_one_trace_and_its_lines_bear_its_id_and_no_secret_gets_out
             said = [
                 httpx.post(f"{url}/api/v1/scan/{TENANT_KEY}", content=each, timeout=90) for each in (bad, good, torn)
             ]
-            assert [each.status_code for each in said] == [406, 200, 200]
+            assert [each.status_code for each in said] == [406, 200, 406]
             rejected = said[0].json()["scan_id"]
             wait_until(lambda: len(read_topic(fresh_kafka, ENFORCEMENTS)) >= 2, "the file removed")
 
