@@ -23,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup gpu dev up demo test test-all check bench audit fuzz licences test-faults test-long test-pictrs \
+.PHONY: help setup gpu dev up demo test test-all check bench audit fuzz licences test-faults test-long test-pictrs test-rules \
 	test-synapse test-compose sbom lock clean
 
 help: ## Show this list
@@ -95,6 +95,9 @@ sbom: $(BIN)/python ## What fediwarden consists of, by the lock files, in Cyclon
 		dist/cyclonedx/bin/python -m pip --disable-pip-version-check install $(QUIET) --require-hashes --requirement compose/sbom.lock; }
 	for which in "" -gpu; do dist/cyclonedx/bin/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml \
 		--output-format JSON --output-file dist/fediwarden$$which.cdx.json requirements$$which.lock || exit 1; done
+test-rules: $(DEV) ## Check and test the alert rules with Prometheus' promtool (from Debian's package)
+	sh tests/promtool.sh $(VENV)/promtool
+	PATH="$(VENV)/promtool:$$PATH" $(BIN)/python -m pytest tests/unit/fediwarden/metrics/test_rules.py $(ARGS)
 
 lock: $(DEV) ## Write the lock files anew from pyproject.toml (ARGS=--upgrade for newer versions)
 	$(UV_COMPILE) --output-file requirements.lock $(ARGS)

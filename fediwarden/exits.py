@@ -40,6 +40,8 @@ CODES: Final = {
     "schemas.keyring.KeyringError": CONFIGURATION,
     "schemas.pseudonyms.PseudonymKeysError": CONFIGURATION,
     "schemas.tls.TlsUnusable": CONFIGURATION,
+    "schemas.telemetry.tracing.TracingUnavailable": CONFIGURATION,
+    "fediwarden.metrics.listening.CannotListen": CONFIGURATION,
     "scanner.models.model.ModelError": CONFIGURATION,
     "scanner.models.registry.FetchFailed": FAILED,
     "scanner.policy.errors.PolicyError": CONFIGURATION,

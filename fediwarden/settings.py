@@ -31,6 +31,7 @@ from federation_audit.lemmy.settings import LemmySettings
 from federation_audit.settings import AuditSettings
 from fediwarden.kafka.settings import KafkaSettings
 from fediwarden.logs import LogSettings
+from fediwarden.metrics.settings import MetricsSettings
 from fediwarden.rescan.settings import RescanSettings
 from fediwarden.secret_files import (
     SECRETS_VARIABLE,
@@ -47,6 +48,7 @@ from gateway.settings import GatewaySettings, TenantSettings
 from gateway.tenants import check_tenants
 from scanner.models.device import Device
 from scanner.settings import ScannerSettings
+from schemas.telemetry.tracing import TracingSettings
 
 PREFIX: Final = "FEDIWARDEN_"
 DELIMITER: Final = "__"
@@ -154,6 +156,10 @@ class Settings(BaseSettings):
         default_factory=RescanSettings, description="Judging again what was judged before (docs/replay.md)."
     )
     log: LogSettings = Field(default_factory=LogSettings, description="Logging.")
+    metrics: MetricsSettings = Field(
+        default_factory=MetricsSettings, description="Metrics of the processes that have no HTTP of their own."
+    )
+    tracing: TracingSettings = Field(default_factory=TracingSettings, description="Traces of single images.")
 
     @classmethod
     def settings_customise_sources(

@@ -28,6 +28,7 @@ from fediwarden.downloads import Downloads, Report
 from fediwarden.kafka.cluster import DISK_REMEDY, Cluster, check_machine
 from fediwarden.kafka.jars import prepare_jars
 from fediwarden.kafka.preflight import check_port, disk_faults_named
+from fediwarden.metrics.listening import port_under_up
 from fediwarden.settings import Settings, SettingsError, environment_of
 from schemas.broker import BrokerSettings, BrokerUnavailable, Received, Tail, apply_topics, check_topics
 from schemas.clock import now_ms
@@ -115,7 +116,7 @@ def hold_data_dir(directory: Path) -> Iterator[None]:
 
 
 async def _start(settings: Settings, scanners: int, children: Supervisor, say: Echo) -> None:
-    for host, port, purpose, remedy in _ports(settings):
+    for host, port, purpose, remedy in _ports(settings, scanners):
         check_port(host, port, purpose=purpose, remedy=remedy, patience_s=_PORT_PATIENCE_S)
     if settings.kafka.embedded:  # before minutes of downloading, not after
         check_machine(settings.data_dir / "kafka", port=settings.kafka.port, min_free_gb=settings.kafka.min_free_gb)
@@ -140,11 +141,17 @@ async def _start(settings: Settings, scanners: int, children: Supervisor, say: E
         say(line)
 
 
-def _ports(settings: Settings) -> Iterator[tuple[str, int, str, str]]:
+def _ports(settings: Settings, scanners: int) -> Iterator[tuple[str, int, str, str]]:
     """The ports that have to be free: host, port, what for, what chooses another."""
     yield settings.gateway.host, settings.gateway.port, "the gateway", GATEWAY_PORT_REMEDY
     if settings.up.audit:
         yield settings.audit.pages.host, settings.audit.pages.port, "the audit's pages", PAGES_PORT_REMEDY
+    names = [*(["recorder"] if settings.up.audit else []), "enforcer", *_names_of_scanners(scanners)]
+    if settings.up.lemmy and settings.lemmy_databases:
+        names.append("lemmy")
+    for name in names:
+        if (port := port_under_up(settings.metrics, name)) is not None:
+            yield settings.metrics.host, port, f"the metrics of {name}", "FEDIWARDEN_METRICS__PORT"
     if settings.up.relay:
         relay, variable = settings.relay, "FEDIWARDEN_RELAY__"
         yield relay.host, relay.health_port, "the relay's health", f"{variable}HEALTH_PORT"
@@ -155,15 +162,18 @@ def _ports(settings: Settings) -> Iterator[tuple[str, int, str, str]]:
                 yield relay.host, port, f"the relay before {name}'s pict-rs", remedy
 
 
+def _names_of_scanners(scanners: int) -> list[str]:
+    return ["scanner"] if scanners == 1 else [f"scanner-{number}" for number in range(1, scanners + 1)]
+
+
 def _services(settings: Settings, scanners: int) -> Iterator[ChildSpec]:
     """What to run, in the order of starting. The last is stopped first: who writes to Kafka before who reads there."""
-    environment = environment_of(settings)
 
     def service(name: str, command: str, stop_within_s: float, its_own: Settings | None = None) -> ChildSpec:
         return ChildSpec(
             name=name,
             argv=(sys.executable, "-P", "-m", "fediwarden", *command.split()),  # -P: not what lies in this directory
-            environment=environment if its_own is None else environment_of(its_own),
+            environment=environment_of(_with_metrics_port(its_own or settings, name)),
             stop_within_s=stop_within_s,
         )
 
@@ -174,8 +184,7 @@ def _services(settings: Settings, scanners: int) -> Iterator[ChildSpec]:
         yield aside("recorder", "audit record", _AUDIT_STOPS_WITHIN_S)
     # Stopped after those whose verdicts it carries out.
     yield service("enforcer", "enforcer", settings.enforcer.stop_s + _STOPS_WITHIN_MORE_S)
-    names = ["scanner"] if scanners == 1 else [f"scanner-{number}" for number in range(1, scanners + 1)]
-    for number, name in enumerate(names):
+    for number, name in enumerate(_names_of_scanners(scanners)):
         yield service(name, "scanner", _SCANNER_STOPS_WITHIN_S, settings_of_scanner(settings, name, number))
     if settings.up.lemmy and settings.lemmy_databases:
         yield aside("lemmy", "lemmy", settings.lemmy.stop_s + _STOPS_WITHIN_MORE_S)
@@ -186,6 +195,12 @@ def _services(settings: Settings, scanners: int) -> Iterator[ChildSpec]:
         yield aside("rescans", "rescan watch", _STOPS_WITHIN_MORE_S)
     if settings.up.relay:
         yield service("relay", "relay", settings.relay.drain_s + _STOPS_WITHIN_MORE_S)
+
+
+def _with_metrics_port(settings: Settings, name: str) -> Settings:
+    """The settings of a child: of the row of ports for metrics, its own."""
+    metrics = settings.metrics.model_copy(update={"port": port_under_up(settings.metrics, name)})
+    return settings.model_copy(update={"metrics": metrics})
 
 
 def _wants_first_account(settings: Settings) -> bool:

@@ -220,7 +220,13 @@ class Endpoints:
         status = status_of(answer)
         # Before the reply: a gateway that is killed now has still said what it let through.
         self._ledger.record(ledger_entry(answer, status=status, gateway=self._gateway))
-        self._metrics.count_answer(answer.answered_by, answer.decision, arrival.milliseconds / 1000.0)
+        self._metrics.count_answer(
+            answer.answered_by,
+            answer.decision,
+            arrival.milliseconds / 1000.0,
+            tenant=answer.tenant,
+            accepted=answer.accepted,
+        )
         if not answer.accepted:
             log.info(
                 "image refused",

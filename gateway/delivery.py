@@ -55,9 +55,11 @@ class Delivery:
         self._hedgeable: dict[str, ImageSubmitted] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._hedges: set[asyncio.Task[None]] = set()
-        metrics.watch("spool_images", "Images on disk that wait for Kafka.", lambda: storage.images)
-        metrics.watch("partitions_avoided", "Partitions of images whose scanner is silent.", lambda: steering.avoided)
-        metrics.watch("spool_bytes", "Bytes of the spool on disk.", lambda: storage.size)
+        metrics.watch("spool_images", lambda: storage.images)
+        metrics.watch("partitions_avoided", lambda: steering.avoided)
+        metrics.watch("spool_max_bytes", lambda: self._spool.max_bytes)
+        metrics.watch("spool_oldest_seconds", lambda: storage.oldest_s)
+        metrics.watch("spool_bytes", lambda: storage.size)
 
     @property
     def kafka_away(self) -> bool:
@@ -122,6 +124,7 @@ class Delivery:
 
     async def bury(self, failed: ImageFailed) -> None:
         """Publish, or spool, why an image that was answered for is not judged. Raises as `send` does."""
+        self._metrics.dead_letters.inc()
         await self._publish_or_spool(IMAGES_DEAD, failed, failed.scan_id.encode())
 
     async def declare(self, verdict: Verdict) -> None:
@@ -195,6 +198,7 @@ class Delivery:
             failed_at=now_ms(),
         )
         await self._producer.publish(IMAGES_DEAD, failed, key=image.scan_id.encode())
+        self._metrics.dead_letters.inc()
 
     async def _hedge(self) -> None:
         loop = asyncio.get_running_loop()

@@ -25,6 +25,7 @@ from schemas.broker import BrokerError, PublishRefused
 from schemas.clock import now_ms
 from schemas.keyring import Keyring
 from schemas.messages import AnsweredBy, FrameInfo, ImageFailed, ImageSubmitted, OverrideKind, OverrideSet
+from schemas.telemetry import tracing
 from schemas.topics import IMAGES, IMAGES_BACKLOG
 
 log = structlog.get_logger("gateway.flights")
@@ -154,10 +155,10 @@ class Flights:
         self._tasks: set[asyncio.Task[None]] = set()
         self._declarations = Declarations(gateway=gateway, delivery=delivery)
         self.unpublished_bytes = 0
-        metrics.watch("images_in_flight", "Images that wait for a verdict.", lambda: len(self._flights))
-        metrics.watch("unpublished_bytes", "Bytes of frames in memory alone.", lambda: self.unpublished_bytes)
-        metrics.watch("live_limit", "Images that may wait for a verdict at a time.", lambda: self._live.limit)
-        metrics.watch("frames_limit", "Files that may wait for their frames at a time.", lambda: self._looks.limit)
+        metrics.watch("images_in_flight", lambda: len(self._flights))
+        metrics.watch("unpublished_bytes", lambda: self.unpublished_bytes)
+        metrics.watch("live_limit", lambda: self._live.limit)
+        metrics.watch("frames_limit", lambda: self._looks.limit)
 
     @property
     def carried(self) -> int:
@@ -303,7 +304,11 @@ class Flights:
         ticket = self._looks.enter()
         started = time.perf_counter()
         try:
-            return await self._frames.extract(body.fd, body.length)
+            with tracing.span("frames") as span:
+                frames = await self._frames.extract(body.fd, body.length)
+                span.set_attribute("fediwarden.media_type", frames.media_type)
+                span.set_attribute("fediwarden.frames", len(frames.frames))
+                return frames
         finally:
             seconds = time.perf_counter() - started
             ticket.leave(seconds)
@@ -366,15 +371,19 @@ class Flights:
         self.unpublished_bytes += size
         started = time.perf_counter()
         try:
-            handover = await self._delivery.send(
-                message,
-                # What nobody waits for would be moved there by a scanner anyway.
-                IMAGES_BACKLOG if flight.overload or flight.answered or flight.unhurried else IMAGES,
-                spool_after_s=max(
-                    LATE_TRY_S if flight.answered else LAST_TRY_S,
-                    flight.arrival.at + self._deadline_s - SPOOL_BEFORE_S - loop.time(),
-                ),
-            )
+            # What nobody waits for would be moved to the backlog by a scanner anyway.
+            lane = IMAGES_BACKLOG if flight.overload or flight.answered or flight.unhurried else IMAGES
+            with tracing.span("hand over", kind="producer") as span:
+                handover = await self._delivery.send(
+                    message,
+                    lane,
+                    spool_after_s=max(
+                        LATE_TRY_S if flight.answered else LAST_TRY_S,
+                        flight.arrival.at + self._deadline_s - SPOOL_BEFORE_S - loop.time(),
+                    ),
+                )
+                span.set_attribute("fediwarden.to", handover.value)
+                span.set_attribute("fediwarden.lane", lane.name)
         except SpoolError as error:
             if not flight.answered:
                 self._verdicts.forget(flight.scan_id)

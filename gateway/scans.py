@@ -9,6 +9,8 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from structlog.contextvars import bind_contextvars
+
 from gateway.answers import Answer, Waiting, is_accepted
 from gateway.bodies import Body
 from gateway.delivery import Delivery
@@ -25,6 +27,7 @@ from gateway.tenants import Tenant
 from gateway.verdicts import Judgement, Verdicts
 from schemas.clock import now_ms
 from schemas.messages import AnsweredBy, Decision, OverrideEffect, OverrideSet
+from schemas.telemetry import tracing
 
 _GRACE_S = 0.4
 """How long after the deadline a request waits for the disk that its image is being written to."""
@@ -68,7 +71,7 @@ class Scans:
         self._unanswered: dict[tuple[str, bytes], str] = {}
         self._unhurried = asyncio.Lock()
         self._draining = False
-        metrics.watch("in_flight", "Requests being answered now.", lambda: self._in_flight)
+        metrics.watch("in_flight", lambda: self._in_flight)
 
     @contextmanager
     def admit(self, tenant: Tenant, *, may_defer: bool) -> Iterator[bool]:
@@ -132,8 +135,27 @@ class Scans:
 
         Raises `Refusal` when the image can be handed on to nobody: what is not going to be judged is not let in.
         """
-        sha256, length = body.sha256, body.length
         scan_id = _new_scan_id(arrival.at_ms)
+        bind_contextvars(scan_id=scan_id)  # of the request's task, and of those that it starts: in their log lines
+        with tracing.span("scan", kind="server", scan_id=scan_id) as span:
+            span.set_attribute("fediwarden.body_ms", round(arrival.milliseconds, 2))
+            span.set_attribute("fediwarden.bytes", body.length)
+            answer = await self._answer(scan_id, tenant, body, arrival, unhurried=unhurried, over_rate=over_rate)
+            if isinstance(answer, Waiting):
+                span.set_attribute("fediwarden.answered_by", "waiting")
+                return answer
+            span.set_attribute("fediwarden.answered_by", answer.answered_by.value)
+            span.set_attribute("fediwarden.decision", answer.decision.value)
+            span.set_attribute("fediwarden.accepted", answer.accepted)
+            if answer.carried_by not in ("", scan_id):
+                span.set_attribute("fediwarden.carried_by", answer.carried_by)
+        self._remember(answer)
+        return answer
+
+    async def _answer(
+        self, scan_id: str, tenant: Tenant, body: Body, arrival: Arrival, *, unhurried: bool, over_rate: bool
+    ) -> Answer | Waiting:
+        sha256, length = body.sha256, body.length
         flight: Flight | None = None
         carried_by = ""
         outcome, recognised = await self._recall(tenant, body)
@@ -185,7 +207,7 @@ class Scans:
         if recognised is not None and not recognised.final and decision is Decision.ACCEPT:
             decision = recognised.decision
             reason = "; ".join(filter(None, (reason, recognised.reason)))
-        answer = Answer(
+        return Answer(
             scan_id=scan_id,
             tenant=tenant.name,
             sha256=sha256,
@@ -201,8 +223,6 @@ class Scans:
             answered_at=now_ms(),
             milliseconds=arrival.milliseconds,
         )
-        self._remember(answer)
-        return answer
 
     async def _recall(self, tenant: Tenant, body: Body) -> tuple[Outcome | None, Recognised | None]:
         """What is known of these bytes without a look at them, and the list that has them, whatever comes of that."""

@@ -51,7 +51,8 @@ from schemas.broker import (
 )
 from schemas.clock import now_ms
 from schemas.keyring import Keyring
-from schemas.messages import OverrideSet, ScannerAnnounced, Stage, Verdict
+from schemas.messages import ImageFailed, OverrideSet, ScannerAnnounced, Stage, Verdict
+from schemas.telemetry import tracing
 from schemas.tls import TlsUnusable
 from schemas.topics import ANSWERS, HOUR_MS, IMAGES, IMAGES_BACKLOG, IMAGES_DEAD, OVERRIDES, SCANNERS, VERDICTS
 
@@ -90,11 +91,12 @@ class Gateway:
         self._settings = settings
         self._broker = broker
         self._keyring = keyring
-        self._metrics = Metrics(deadline_s=settings.deadline_ms / 1000)
+        self._metrics = Metrics(deadline_s=settings.deadline_ms / 1000, tenants=tuple(tenants))
         self._verdicts = Verdicts(known_entries=settings.known_entries, recent_entries=settings.recent_entries)
         self._overrides = Overrides()
         self._steering = Steering(deadline_s=settings.deadline_ms / 1000)
         self._producer = Producer(broker, client_id=f"fediwarden-gateway-{self.name}")
+        self._metrics.kafka.watch_producer(self._producer)
         self._tail = Tail(
             broker,
             (VERDICTS, SCANNERS, IMAGES_DEAD, OVERRIDES),
@@ -157,11 +159,11 @@ class Gateway:
             ledger=self._ledger,
             metrics=metrics,
         )
-        metrics.watch("bytes_in_flight", "Bytes of all bodies held now.", lambda: self._bodies.held_bytes)
-        metrics.watch("known", "Verdicts in memory.", lambda: self._verdicts.known_count)
-        metrics.watch("overrides", "Overrides in memory.", lambda: len(self._overrides))
-        metrics.watch("scanners", "Healthy scanners heard of lately.", self._verdicts.scanner_count)
-        metrics.watch("ledger_waiting", "Answers that Kafka does not have yet.", lambda: self._ledger.waiting)
+        metrics.watch("in_flight_bytes", lambda: self._bodies.held_bytes)
+        metrics.watch("known", lambda: self._verdicts.known_count)
+        metrics.watch("overrides", lambda: len(self._overrides))
+        metrics.watch("scanners", self._verdicts.scanner_count)
+        metrics.watch("ledger_waiting", lambda: self._ledger.waiting)
         endpoints = Endpoints(
             gateway=self.name,
             tenants=self._tenants,
@@ -351,10 +353,15 @@ class Gateway:
             return
         if received.imported and received.timestamp_ms < now_ms() - self._settings.known_since_h * HOUR_MS:
             return  # a year of it would drive out what is known; after a restart it would not be read either
-        self._verdicts.observe(received)
+        message = received.message
+        if isinstance(message, Verdict | ImageFailed) and self._verdicts.awaits(message.scan_id):
+            with tracing.span("verdict", kind="consumer", scan_id=message.scan_id, parent=received.trace):
+                self._verdicts.observe(received)
+        else:
+            self._verdicts.observe(received)
         if received.imported:
             return
-        match received.message:
+        match message:
             case Verdict(stage=Stage.LIVE | Stage.BACKLOG) as verdict:
                 self._steering.judged(verdict.scan_id, verdict.topic, verdict.partition, verdict.scanner)
                 if self._learning is not None:

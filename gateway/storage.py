@@ -13,6 +13,7 @@ from gateway.settings import GatewaySettings
 from gateway.spool.segments import SegmentLog
 from gateway.spool.slots import Slot, adopt_orphans, claim_slot
 from gateway.spool.spool import Spool
+from schemas.clock import now_ms
 
 log = structlog.get_logger("gateway.storage")
 
@@ -47,6 +48,13 @@ class Storage:
     def size(self) -> int:
         """Bytes of them."""
         return sum(shelf.frames.size for shelf in (self.own, *self.left))
+
+    @property
+    def oldest_s(self) -> float:
+        """How many seconds ago the first of them was written; 0 where none waits."""
+        shelves = (self.own, *self.left)
+        times = [at for shelf in shelves if shelf.frames.count and (at := shelf.frames.oldest_at_ms) is not None]
+        return max(0.0, (now_ms() - min(times)) / 1000) if times else 0.0
 
     async def adopt(self) -> list[Shelf]:
         """Take over what gateways that died since the last call left; it stays ours. Raises `SpoolUnusable`."""

@@ -125,6 +125,10 @@ class Verdicts:
         self._waiting[scan_id] = future
         return future
 
+    def awaits(self, scan_id: str) -> bool:
+        """Whether somebody waits for the verdict of `scan_id`."""
+        return scan_id in self._waiting
+
     def forget(self, scan_id: str) -> None:
         """No longer wait for `scan_id`."""
         self._waiting.pop(scan_id, None)

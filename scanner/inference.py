@@ -13,6 +13,7 @@ import structlog
 from scanner.batches import Batcher
 from scanner.decoding import PreparedImage
 from scanner.failures import FailureReason, ImageSuspected, ImageUnjudgeable
+from scanner.metrics import ScannerMetrics
 from scanner.models.loading import warm
 from scanner.models.model import Features, Model, ModelBroken, ModelHung
 from scanner.scoring import FrameScores, PreparedFrame, ScoresUnusable, embed_frames, score_frames
@@ -55,8 +56,17 @@ class Inference:
     takes longer than `hang_s` seconds is given up, and with it this object: the thread is lost.
     """
 
-    def __init__(self, models: Sequence[Model], *, batch: int, max_wait_s: float, hang_s: float) -> None:
+    def __init__(
+        self,
+        models: Sequence[Model],
+        *,
+        batch: int,
+        max_wait_s: float,
+        hang_s: float,
+        metrics: ScannerMetrics | None = None,
+    ) -> None:
         self._models = tuple(models)
+        self._metrics = metrics or ScannerMetrics()
         self._batch = batch
         self._batcher: Batcher[_Waiting] = Batcher(
             max_weight=batch,
@@ -115,6 +125,8 @@ class Inference:
         frames = [frame for waiting in batch for frame in waiting.image.frames]
         scores, features, milliseconds = await self._in_thread(self._infer, frames)
         self._worked = True
+        self._metrics.inference_seconds.observe(milliseconds / 1000)
+        self._metrics.batch_frames.observe(len(frames))
         ended = time.perf_counter()
         start = 0
         for waiting in batch:

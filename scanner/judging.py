@@ -10,6 +10,7 @@ from scanner.policy import Judgement, Policy, media_kind
 from scanner.reloading import InForce
 from schemas.broker import Received
 from schemas.messages import ImageSubmitted
+from schemas.telemetry import tracing
 
 PolicyOf = Callable[[str], InForce]
 """What judges the images of a tenant, by its name. Asked once the scores are there."""
@@ -53,11 +54,15 @@ class Judging:
     async def _score(self, message: ImageSubmitted, alone: bool) -> tuple[PreparedImage, ImageScores]:
         self._inference.expect()
         try:
-            image = await self._decoder.decode(message)
+            with tracing.span("decode"):
+                image = await self._decoder.decode(message)
         except BaseException:
             self._inference.withdraw()
             raise
-        return image, await self._inference.score(image, alone=alone)
+        with tracing.span("infer") as span:
+            scores = await self._inference.score(image, alone=alone)
+            span.set_attribute("fediwarden.infer_ms", round(scores.infer_ms, 2))
+        return image, scores
 
     async def _score_behind(self, message: ImageSubmitted, alone: bool) -> tuple[PreparedImage, ImageScores]:
         image = await self._decoder.decode(message)

@@ -5,15 +5,18 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 
 import structlog
+from structlog.contextvars import bind_contextvars
 
 from scanner.announcing import RateMeter
 from scanner.failures import FailureReason, ImageSuspected, ImageUnjudgeable
 from scanner.judging import Judged, Judging, image_in
+from scanner.metrics import ScannerMetrics
 from scanner.models.model import Model, ModelHung
 from scanner.reloading import LivePolicies
 from schemas.broker import Consumer, Producer, PublishRefused, Received
 from schemas.clock import now_ms
 from schemas.messages import Decision, FeaturesExtracted, ImageFailed, ImageSubmitted, Stage, Timings, Verdict
+from schemas.telemetry import tracing
 from schemas.topics import (
     FEATURES,
     IMAGES,
@@ -72,6 +75,7 @@ class Scanning:
         archive: bool,
         features: bool,
         shadow: bool = False,
+        metrics: ScannerMetrics | None = None,
     ) -> None:
         self._scanner = scanner
         self._consumer = consumer
@@ -89,6 +93,9 @@ class Scanning:
         self._backlog: set[asyncio.Task[None]] = set()
         self._put_behind: set[asyncio.Task[None]] = set()
         self._live_since_backlog = 0
+        self._metrics = metrics or ScannerMetrics()
+        self._metrics.watch_in_hand(Stage.LIVE, lambda: len(self._live))
+        self._metrics.watch_in_hand(Stage.BACKLOG, lambda: len(self._backlog))
         self._changed = asyncio.Event()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -182,30 +189,39 @@ class Scanning:
             log.warning("late_image_not_moved", partition=received.partition, offset=received.offset, error=str(error))
             await self._see_through(received)
             return
+        self._metrics.late.inc()
         self._consumer.done(received)
 
     async def _see_through(self, received: Received) -> None:
-        try:
-            await self._judge(received)
-        except ImageUnjudgeable as failure:
-            await self._bury(received, failure.reason, failure.detail)
-        except PublishRefused as error:
-            await self._bury(received, FailureReason.UNPUBLISHABLE, str(error))
-        except Exception as error:
-            # The edge of one image: a fault of ours here must stop neither the others nor the partition.
-            log.exception("image_failed_unexpectedly", partition=received.partition, offset=received.offset)
-            await self._bury(received, FailureReason.UNEXPECTED, f"{type(error).__name__}: {error}")
+        scan_id = received.message.scan_id if isinstance(received.message, ImageSubmitted) else ""
+        if scan_id:
+            bind_contextvars(scan_id=scan_id)  # of this image's task
+        with tracing.span("judge", kind="consumer", scan_id=scan_id, parent=received.trace) as span:
+            try:
+                await self._judge(received, span)
+            except ImageUnjudgeable as failure:
+                await self._bury(received, failure.reason, failure.detail)
+            except PublishRefused as error:
+                await self._bury(received, FailureReason.UNPUBLISHABLE, str(error))
+            except Exception as error:
+                # The edge of one image: a fault of ours here must stop neither the others nor the partition.
+                log.exception("image_failed_unexpectedly", partition=received.partition, offset=received.offset)
+                await self._bury(received, FailureReason.UNEXPECTED, f"{type(error).__name__}: {error}")
         self._consumer.done(received)
 
-    async def _judge(self, received: Received) -> None:
+    async def _judge(self, received: Received, span: tracing.Span) -> None:
         started = time.perf_counter()
         queued = float(now_ms() - received.timestamp_ms)
+        span.set_attribute("fediwarden.lane", received.topic.name)
+        span.set_attribute("fediwarden.queued_ms", max(queued, 0.0))
         if received.fault is not None:
             await self._bury(received, received.fault.reason, str(received.fault))
             return
         message = image_in(received)
         if message is None:
             return
+        stage = _stage_of(received)
+        self._metrics.queue_seconds.labels(stage.value).observe(max(queued, 0.0) / 1000)
         try:
             judged = await self._judging.judge(message, self._policies.of, alone=message.hung > 0)
         except (ImageSuspected, ModelHung) as doubt:
@@ -214,6 +230,7 @@ class Scanning:
             await self._try_once_more(message)
             return
         decision = judged.judgement.decision
+        span.set_attribute("fediwarden.decision", decision.value)
         verdict = self._verdict(received, message, judged, _timings(queued, started, judged))
         keep = self._archive and decision is not Decision.REJECT
         features = self._features_extracted(message, judged) if self._features else []
@@ -227,6 +244,8 @@ class Scanning:
             if isinstance(outcome, BaseException):
                 raise outcome
         self._meter.count()
+        self._metrics.decode_seconds.observe(judged.image.milliseconds / 1000)
+        self._metrics.count_verdict(decision, stage, self._models, judged.policy.id)
         log.debug("judged", scan_id=message.scan_id, sha256=message.sha256.hex(), decision=decision.value)
 
     async def _try_once_more(self, message: ImageSubmitted) -> None:
@@ -237,6 +256,7 @@ class Scanning:
         hung = message.hung + 1
         if hung >= HANGS or self._shadow:
             raise ImageUnjudgeable(FailureReason.MODEL_HUNG, f"models hung or broke on it in {hung} tries")
+        self._metrics.suspected.inc()
         log.warning("image_suspected", scan_id=message.scan_id, hung=hung)
         await self._producer.publish(IMAGES_BACKLOG, message.model_copy(update={"hung": hung}), key=message.sha256)
 
@@ -257,7 +277,7 @@ class Scanning:
             length=message.length,
             models=self._models,
             policy=judged.policy.id,
-            stage=Stage.LIVE if received.topic == IMAGES else Stage.BACKLOG,
+            stage=_stage_of(received),
             scanner=self._scanner,
             topic=received.topic.name,
             partition=received.partition,
@@ -288,6 +308,7 @@ class Scanning:
         place = {"topic": received.topic.name, "partition": received.partition, "offset": received.offset}
         message = received.message if isinstance(received.message, ImageSubmitted) else None
         scan_id = message.scan_id if message else f"{received.topic.name}-{received.partition}-{received.offset}"
+        self._metrics.unjudgeable.labels(str(reason)).inc()
         log.warning("image_unjudgeable", reason=str(reason), detail=detail, scan_id=scan_id, **place)
         if self._shadow:
             return  # a gateway would take it for the end of the image
@@ -307,6 +328,10 @@ class Scanning:
             await self._producer.publish(IMAGES_DEAD, failed, key=scan_id.encode())
         except PublishRefused as error:
             log.error("failure_not_recorded", scan_id=scan_id, error=str(error))
+
+
+def _stage_of(received: Received) -> Stage:
+    return Stage.LIVE if received.topic == IMAGES else Stage.BACKLOG
 
 
 def _is_late(received: Received) -> bool:

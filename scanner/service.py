@@ -24,6 +24,7 @@ from scanner.decoding import Decoder
 from scanner.inference import THREAD_NAME as INFERENCE
 from scanner.inference import Inference
 from scanner.judging import Judging
+from scanner.metrics import ScannerMetrics
 from scanner.models.batch_size import LARGEST, find_batch_for
 from scanner.models.loading import load_models, warm
 from scanner.models.model import Model, ModelBroken, ModelError, ModelHung, is_classifier, is_embedder
@@ -102,6 +103,7 @@ async def run_scanner(
     *,
     models: Sequence[Model] | None = None,
     policy: Policy | None = None,
+    metrics: ScannerMetrics | None = None,
 ) -> int:
     """Judge images until SIGTERM or SIGINT, then finish or hand back what is in hand.
 
@@ -120,7 +122,7 @@ async def run_scanner(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
-        if await serve(settings, broker, keyring, stop, models=models, policy=policy):
+        if await serve(settings, broker, keyring, stop, models=models, policy=policy, metrics=metrics):
             status = START_AGAIN
     except ModelHung as hung:
         log.error("model_hung", error=str(hung), then="ending this process, what is in hand goes to others")
@@ -142,6 +144,7 @@ async def serve(
     models: Sequence[Model] | None = None,
     policy: Policy | None = None,
     shelf: Shelf | None = None,
+    metrics: ScannerMetrics | None = None,
 ) -> bool:
     """Judge images until `stop` is set, or until it is this scanner's turn to make room for one with other models.
 
@@ -150,6 +153,7 @@ async def serve(
     """
     await check_topics(broker, SHADOW_TOPICS if settings.shadow else NEEDED_TOPICS)
     shelf = shelf or _shelf_of(settings, policy)
+    metrics = metrics or ScannerMetrics()
     follows = models is None and not settings.shadow
     promoted = None
     if models is not None:
@@ -176,7 +180,10 @@ async def serve(
     decoder, behind = (
         Decoder(keyring, models, threads=settings.decode_threads, hang_s=settings.hang_s) for _ in range(2)
     )
-    inference = Inference(models, batch=batch, max_wait_s=settings.max_wait_ms / 1000.0, hang_s=settings.hang_s)
+    inference = Inference(
+        models, batch=batch, max_wait_s=settings.max_wait_ms / 1000.0, hang_s=settings.hang_s, metrics=metrics
+    )
+    metrics.watch_models(models)
     meter = RateMeter()
     try:
         async with (
@@ -190,6 +197,8 @@ async def serve(
                 instance=settings.instance,
             ) as consumer,
         ):
+            metrics.kafka.watch_producer(producer)
+            metrics.kafka.watch_consumer(settings.group_in_force, consumer)
             scanning = Scanning(
                 scanner=scanner,
                 consumer=consumer,
@@ -204,6 +213,7 @@ async def serve(
                 archive=settings.archive,
                 features=features,
                 shadow=settings.shadow,
+                metrics=metrics,
             )
             announcer = Announcer(
                 producer,

@@ -11,6 +11,7 @@ import structlog
 from federation_audit.lemmy.database import LemmyDatabase, Sought
 from federation_audit.lemmy.errors import DatabaseAway, LemmyDatabaseError
 from federation_audit.lemmy.links import Links
+from federation_audit.lemmy.metrics import LemmyMetrics
 from federation_audit.lemmy.places import make_origin
 from federation_audit.lemmy.queries import Row
 from federation_audit.lemmy.schedule import Case, Schedule
@@ -47,6 +48,7 @@ class Looker:
         publish: Callable[[OriginObserved], Awaitable[None]],
         done: Callable[[Received], None],
         observer: str,
+        metrics: LemmyMetrics | None = None,
     ) -> None:
         self._tenant = tenant
         self._database = database
@@ -62,6 +64,8 @@ class Looker:
         self._published: OrderedDict[bytes, None] = OrderedDict()
         self._fault = ""
         self._looked = self._found = 0
+        self._metrics = metrics or LemmyMetrics()
+        self._metrics.waiting.labels(tenant).set_function(lambda: len(self._schedule))
         self._reported_at = 0.0
         self.resting = asyncio.Event()
         """Set while no look is in hand."""
@@ -140,6 +144,7 @@ class Looker:
             if self._schedule.looked(case, found=case in found, now=now):
                 self._release(case)
         self._looked += len(cases)
+        self._metrics.looked.labels(self._tenant).inc(len(cases))
 
     async def _sweep_if_due(self) -> None:
         if self._sweep_in() > 0:
@@ -167,6 +172,7 @@ class Looker:
                 await self._publish(origin)
                 self._published[origin.origin_id] = None
                 self._found += 1
+                self._metrics.found.labels(self._tenant).inc()
                 if origin.author is not None:
                     found.add(case)
         for origin_id in list(islice(self._published, max(0, len(self._published) - _PUBLISHED_MOST))):
@@ -195,11 +201,13 @@ class Looker:
             tell = log.warning if isinstance(error, DatabaseAway) else log.error
             tell("lemmy_database_not_asked", error=str(error), waiting=len(self._schedule), tenant=self._tenant)
         self._fault = str(error)
+        self._metrics.database_up.labels(self._tenant).set(0)
 
     def _note_answer(self) -> None:
         if self._fault:
             log.info("lemmy_database_answers_again", tenant=self._tenant)
         self._fault = ""
+        self._metrics.database_up.labels(self._tenant).set(1)
 
     def _report(self) -> None:
         if self._clock() - self._reported_at >= _REPORT_EVERY_S:

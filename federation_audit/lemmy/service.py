@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from federation_audit.lemmy.database import Home, LemmyDatabase, Sought
 from federation_audit.lemmy.links import Links
 from federation_audit.lemmy.looker import Looker
+from federation_audit.lemmy.metrics import LemmyMetrics
 from federation_audit.lemmy.settings import LemmySettings
 from schemas.broker import BrokerSettings, Consumer, Producer, Received, check_topics
 from schemas.messages import AnswerGiven, OriginMethod, OriginObserved
@@ -39,7 +40,11 @@ class NoDatabase(Exception):
 
 
 async def run_lemmy(
-    settings: LemmySettings, databases: Mapping[str, SecretStr], broker: BrokerSettings, pseudonyms: Pseudonyms
+    settings: LemmySettings,
+    databases: Mapping[str, SecretStr],
+    broker: BrokerSettings,
+    pseudonyms: Pseudonyms,
+    metrics: LemmyMetrics | None = None,
 ) -> None:
     """Look for images in the databases (by tenant) until SIGTERM or SIGINT.
 
@@ -49,7 +54,7 @@ async def run_lemmy(
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await serve(settings, databases, broker, pseudonyms, stop)
+    await serve(settings, databases, broker, pseudonyms, stop, metrics)
 
 
 async def serve(
@@ -58,6 +63,7 @@ async def serve(
     broker: BrokerSettings,
     pseudonyms: Pseudonyms,
     stop: asyncio.Event,
+    metrics: LemmyMetrics | None = None,
 ) -> None:
     """Look for images until `stop` is set; otherwise as `run_lemmy`."""
     _check_any(databases)
@@ -74,6 +80,9 @@ async def serve(
             key = origin.sha256 or (origin.url or origin.alias).encode()
             await producer.publish(ORIGINS, origin, key=key)
 
+        metrics = metrics or LemmyMetrics()
+        metrics.kafka.watch_producer(producer)
+        metrics.kafka.watch_consumer(settings.group, consumer)
         links = Links(settings.known_links)
         lookers = {
             tenant: Looker(
@@ -85,6 +94,7 @@ async def serve(
                 publish=publish,
                 done=consumer.done,
                 observer=f"lemmy-{name}",
+                metrics=metrics,
             )
             for tenant, url in databases.items()
         }

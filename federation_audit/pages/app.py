@@ -8,11 +8,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from federation_audit.pages.failures import add_handlers, explain
 from federation_audit.pages.guard import Guard, Turned
+from federation_audit.pages.metrics import PATH as METRICS_PATH
+from federation_audit.pages.metrics import AuditCollector, make_metrics_app
 from federation_audit.pages.rendering import give_static
 from federation_audit.pages.site import Site
 from federation_audit.pages.visits import needs
-from federation_audit.rescans.metrics import PATH as METRICS_PATH
-from federation_audit.rescans.metrics import make_metrics_app
+from federation_audit.rescans.metrics import RescanCollector
 
 log = structlog.get_logger("federation_audit.pages")
 
@@ -34,7 +35,9 @@ def make_app(site: Site, for_programs: ASGIApp | None = None) -> ASGIApp:
 
     guarded = Guard(_Edge(app), site.settings, explain_here)
     programs = guarded if for_programs is None else _Edge(for_programs)
-    return _Fork(guarded, programs, _Edge(make_metrics_app(site.rescans)))
+    audit = AuditCollector(site.database, site.assessor, verified_lists=site.surroundings.audit.verified_lists)
+    rescans = [RescanCollector(site.rescans)] if site.rescans is not None else []
+    return _Fork(guarded, programs, _Edge(make_metrics_app(audit, *rescans)))
 
 
 async def _alive(request: Request) -> Response:

@@ -18,12 +18,14 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from federation_audit.presence.service import watching
+from federation_audit.recording.metrics import RecorderMetrics
 from federation_audit.settings import AuditSettings
 from federation_audit.store.engine import Store
 from federation_audit.store.errors import LeaseTaken, RebuildWanted, StoreRefused, StoreUnavailable
 from federation_audit.store.migrating import migrate
 from federation_audit.store.recorder import Recorder
 from schemas.broker import AssignedReader, BrokerSettings, BrokerUnavailable, Partition, Received, check_topics
+from schemas.telemetry import tracing
 from schemas.topics import ANSWERS, ENFORCEMENTS, IMAGES_DEAD, ORIGINS, RESCAN_JOBS, RESCANS, VERDICTS
 
 log = structlog.get_logger("federation_audit.recording")
@@ -41,12 +43,14 @@ _LAG_EVERY_S = 1.0
 _LAG_WITHIN_S = 2.0  # well within the lease
 
 
-async def run_recorder(settings: AuditSettings, broker: BrokerSettings, url: str) -> None:
+async def run_recorder(
+    settings: AuditSettings, broker: BrokerSettings, url: str, metrics: RecorderMetrics | None = None
+) -> None:
     """Record until SIGTERM or SIGINT. Raises a `schemas.broker.BrokerError` or `StoreError` when it cannot go on."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await record(settings, broker, url, stop)
+    await record(settings, broker, url, stop, metrics=metrics)
 
 
 async def record(
@@ -57,15 +61,17 @@ async def record(
     *,
     caught_up: Callable[[], None] | None = None,
     on_progress: Callable[[int], None] = lambda count: None,
+    metrics: RecorderMetrics | None = None,
 ) -> None:
     """Record until `stop` is set; `caught_up` is called when all is read that stood in the topics at start."""
     await check_topics(broker, RECORDED_TOPICS)
+    metrics = metrics or RecorderMetrics()
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     with Store(url) as store:
         await _patiently(stop, lambda: migrate(store))
         has_recorded = False
         while not stop.is_set():
-            session = _Session(settings, broker, store, name, caught_up, on_progress)
+            session = _Session(settings, broker, store, name, caught_up, on_progress, metrics)
             try:
                 await session.run(stop)
             except RebuildWanted:
@@ -81,6 +87,8 @@ async def record(
                     raise
                 log.error("store_refused", error=str(error), again_after_s=_REFUSED_S)
                 await _pause(stop, _REFUSED_S)
+            finally:
+                metrics.recording.set(0)
             has_recorded = has_recorded or session.began
     log.info("recorder_stopped", recorder=name)
 
@@ -100,6 +108,7 @@ class _Session:
         name: str,
         caught_up: Callable[[], None] | None,
         on_progress: Callable[[int], None],
+        metrics: RecorderMetrics,
     ) -> None:
         self._settings = settings
         self._broker = broker
@@ -107,6 +116,7 @@ class _Session:
         self._name = name
         self._caught_up = caught_up
         self._on_progress = on_progress
+        self._metrics = metrics
         self._unreadable: Counter[str] = Counter()
         self.began = False
 
@@ -116,6 +126,7 @@ class _Session:
         if recorder is None:
             return
         self.began = True
+        self._metrics.recording.set(1)
         client_id = f"fediwarden-audit-{self._name}"
         async with (
             AssignedReader(self._broker, _FACTS, starts=recorder.offsets, client_id=client_id) as facts,
@@ -169,6 +180,8 @@ class _Session:
                 lag_at = loop.time() + _LAG_EVERY_S
             # In a thread: the client goes on fetching meanwhile.
             await asyncio.to_thread(recorder.record, records, offsets_after(records), lag=lag)
+            _note_recorded(records)
+            self._count(records, lag)
             more_to_do = await asyncio.to_thread(recorder.tidy) or bool(of_rescans)
             recorded += len(records)
             self._on_progress(len(records))
@@ -176,12 +189,28 @@ class _Session:
                 log.info("recorded", records=recorded, unreadable=dict(self._unreadable))
                 recorded, report_at = 0, loop.time() + _REPORT_EVERY_S
 
+    def _count(self, records: Sequence[Received], lag: int | None) -> None:
+        for topic, count in Counter(record.topic.name for record in records).items():
+            self._metrics.records.labels(topic).inc(count)
+        if lag is not None:
+            self._metrics.lag.set(lag)
+        self._metrics.written_at.set_to_current_time()
+
     def _note_unreadable(self, records: Sequence[Received]) -> None:
         for record in records:
             if record.fault is not None:
                 self._unreadable[record.fault.reason] += 1
+                self._metrics.unreadable.labels(record.fault.reason).inc()
                 place = {"topic": record.topic.name, "partition": record.partition, "offset": record.offset}
                 log.warning("record_unreadable", reason=record.fault.reason, **place)
+
+
+def _note_recorded(records: Sequence[Received]) -> None:
+    """Where an image is traced: the moment from which the store has it."""
+    for record in records:
+        if record.trace:
+            with tracing.span("recorded", kind="consumer", parent=record.trace, topic=record.topic.name):
+                pass
 
 
 def offsets_after(records: Sequence[Received]) -> dict[Partition, int]:

@@ -71,6 +71,7 @@ app.add_typer(lists.app, name="lists")
 app.add_typer(users.app, name="users")
 app.command("doctor")(doctor.doctor)
 app.command("settings")(settings.settings)
+app.command("metrics")(settings.metrics)
 app.command("version")(settings.version)
 
 

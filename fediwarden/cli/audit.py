@@ -19,12 +19,17 @@ def record(data_dir: DataDirOption = None, config: ConfigOption = None) -> None:
     """Run the process that reads the topics into the audit store. It makes the store, and brings it up to date."""
     import uvloop
 
+    from federation_audit.recording.metrics import RecorderMetrics
     from federation_audit.recording.service import run_recorder
     from fediwarden.logs import configure_logging
+    from fediwarden.metrics.listening import showing
 
     settings = read_settings(config, nested_flags(data_dir=data_dir))
     configure_logging(settings.log, service="recorder")
-    uvloop.run(run_recorder(settings.audit, settings.kafka.broker_settings(), settings.audit_database))
+    services.trace(settings, "recorder")
+    metrics = RecorderMetrics()
+    with showing(metrics.registry, settings.metrics):
+        uvloop.run(run_recorder(settings.audit, settings.kafka.broker_settings(), settings.audit_database, metrics))
 
 
 @app.command("rebuild")

@@ -10,9 +10,18 @@ import typer
 from fediwarden.cli.options import ConfigOption, DataDirOption, nested_flags, read_settings
 
 if TYPE_CHECKING:
-    pass
+    from fediwarden.settings import Settings
 
 PortOption = Annotated[int | None, typer.Option("--port", help="Port of the gateway (setting gateway.port).")]
+
+
+def trace(settings: "Settings", service: str) -> None:
+    """Begin to trace, where the settings ask for it."""
+    from importlib.metadata import version
+
+    from schemas.telemetry.tracing import configure_tracing
+
+    configure_tracing(settings.tracing, service=service, version=version("fediwarden"))
 
 
 def up(
@@ -51,6 +60,7 @@ def gateway(
 
     settings = read_settings(config, nested_flags(data_dir=data_dir, gateway__host=host, gateway__port=port))
     configure_logging(settings.log, service="gateway")
+    trace(settings, "gateway")
     keyring = Keyring.load(settings.keys_file)
     uvloop.run(run_gateway(settings.gateway, settings.tenants, settings.kafka.broker_settings(), keyring))
 
@@ -71,6 +81,8 @@ def scanner(
     import uvloop
 
     from fediwarden.logs import configure_logging
+    from fediwarden.metrics.listening import showing
+    from scanner.metrics import ScannerMetrics
     from scanner.service import run_scanner
     from schemas.keyring import Keyring
 
@@ -84,8 +96,13 @@ def scanner(
     )
     settings = read_settings(config, flags)
     configure_logging(settings.log, service="scanner")
+    trace(settings, "scanner")
     keyring = Keyring.load(settings.keys_file)
-    sys.exit(uvloop.run(run_scanner(settings.scanner, settings.kafka.broker_settings(), keyring)))
+    metrics = ScannerMetrics()
+    with showing(metrics.registry, settings.metrics):
+        scanning = run_scanner(settings.scanner, settings.kafka.broker_settings(), keyring, metrics=metrics)
+        status = uvloop.run(scanning)
+    sys.exit(status)
 
 
 def enforcer(
@@ -99,14 +116,19 @@ def enforcer(
     import uvloop
 
     from fediwarden.logs import configure_logging
+    from fediwarden.metrics.listening import showing
+    from gateway.enforcement.metrics import EnforcerMetrics
     from gateway.enforcement.service import run_enforcer
     from gateway.erasure.janitor import Janitor
 
     settings = read_settings(config, nested_flags(data_dir=data_dir, enforcer__dry_run=dry_run))
     configure_logging(settings.log, service="enforcer")
+    trace(settings, "enforcer")
     broker = settings.kafka.broker_settings()
-    beside = [lambda producer: Janitor(settings.erasure, broker, producer).run()]
-    uvloop.run(run_enforcer(settings.enforcer, settings.tenants, broker, companions=beside))
+    metrics = EnforcerMetrics()
+    beside = [lambda producer: Janitor(settings.erasure, broker, producer, metrics=metrics.janitor).run()]
+    with showing(metrics.registry, settings.metrics):
+        uvloop.run(run_enforcer(settings.enforcer, settings.tenants, broker, companions=beside, metrics=metrics))
 
 
 def relay(
@@ -145,8 +167,10 @@ def lemmy(
     """Ask Lemmy's database, read-only, who posted an image and where (see docs/lemmy.md)."""
     import uvloop
 
+    from federation_audit.lemmy.metrics import LemmyMetrics
     from federation_audit.lemmy.service import check_databases, run_lemmy
     from fediwarden.logs import configure_logging
+    from fediwarden.metrics.listening import showing
     from schemas.pseudonyms import Pseudonyms
 
     settings = read_settings(config, nested_flags(data_dir=data_dir))
@@ -157,7 +181,9 @@ def lemmy(
         return
     configure_logging(settings.log, service="lemmy")
     pseudonyms = Pseudonyms.open(settings.actors_file)
-    uvloop.run(run_lemmy(settings.lemmy, databases, settings.kafka.broker_settings(), pseudonyms))
+    metrics = LemmyMetrics()
+    with showing(metrics.registry, settings.metrics):
+        uvloop.run(run_lemmy(settings.lemmy, databases, settings.kafka.broker_settings(), pseudonyms, metrics))
 
 
 def audit(

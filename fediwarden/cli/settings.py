@@ -1,4 +1,4 @@
-"""``settings`` and ``version``."""
+"""``settings``, ``metrics`` and ``version``."""
 
 from typing import Annotated
 
@@ -35,6 +35,13 @@ def settings(
         style = "dim" if row.source == "default" else "bold"
         table.add_row(Text(row.name, style), Text(row.value, style), Text(row.source, style))
     print_table(table)
+
+
+def metrics() -> None:
+    """Print the name, type, labels and meaning of every metric (docs/metrics.md)."""
+    from fediwarden.metrics.reference import metrics_reference
+
+    typer.echo(metrics_reference(), nl=False)
 
 
 def version() -> None:

@@ -19,6 +19,7 @@ class Rejection:
     media_type: str
     judged_at: int
     looks: Looks = NO_LOOKS
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,14 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
+from structlog.contextvars import bind_contextvars
 
 from gateway.answers import is_accepted
 from gateway.enforcement.cases import Case, Look, Rejection
+from gateway.enforcement.metrics import EnforcerMetrics
 from gateway.enforcement.pace import Pace, pause_after
 from gateway.enforcement.pict_rs import PictRs, PictRsError, PictRsUnexpected
 from gateway.enforcement.settings import EnforcerSettings
@@ -24,6 +27,7 @@ from schemas.messages import (
     Stage,
     Verdict,
 )
+from schemas.telemetry import tracing
 from schemas.topics import ENFORCEMENTS, IMAGES_ARCHIVE
 
 log = structlog.get_logger("gateway.enforcement")
@@ -80,8 +84,10 @@ class Enforcer:
         tenants: Mapping[str, TenantSettings],
         stores: Mapping[str, Store],
         overrides: Overrides,
+        metrics: EnforcerMetrics | None = None,
     ) -> None:
         self._settings = settings
+        self._metrics = metrics or EnforcerMetrics()
         self._name = name
         self._consumer = consumer
         self._producer = producer
@@ -99,6 +105,10 @@ class Enforcer:
         self._stopping = False
         self._strangers: set[str] = set()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        clock = asyncio.get_running_loop().time
+        self._metrics.watch(lambda: self._open, lambda: self._overdue_s(clock()))
+        for tenant, store in stores.items():
+            self._metrics.pict_rs_up.labels(tenant).set_function(partial(_is_up, store.pace))
 
     async def take(self) -> None:
         """Read verdicts until cancelled. Raises a `BrokerError`, or what kept a rejection from its end."""
@@ -131,6 +141,10 @@ class Enforcer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         return self._open
+
+    def _overdue_s(self, now: float) -> float:
+        due = [look.at for case in tuple(self._cases.values()) if (look := case.next) is not None]
+        return max(0.0, now - min(due, default=now))
 
     def _sort(self, received: Received) -> None:
         """Open a case for a rejection; everything else is done."""
@@ -183,6 +197,7 @@ class Enforcer:
             media_type=verdict.media_type,
             judged_at=verdict.judged_at,
             looks=looks_in(verdict),
+            trace=received.trace,
         )
         key = (rejection.tenant, rejection.sha256)
         case = self._cases.get(key)
@@ -215,13 +230,18 @@ class Enforcer:
             self._room.set()
 
     async def _see_through(self, case: Case) -> None:
+        bind_contextvars(scan_id=case.rejection.scan_id)  # of this file's task
         while (look := case.next) is not None and not self._stopping:
             if case.must_erase:
                 case.must_erase = False  # a verdict that comes while we publish wants a tombstone of its own
                 if self._allowance(case.rejection) is None:
                     await self._producer.publish(IMAGES_ARCHIVE, None, key=case.rejection.sha256)
             elif await case.reached(look) and not self._stopping:
-                await self._look(case, look)
+                rejection = case.rejection
+                with tracing.span(
+                    "enforce", kind="consumer", scan_id=rejection.scan_id, parent=rejection.trace, check=look.check
+                ):
+                    await self._look(case, look)
         if not self._stopping:
             del self._cases[case.rejection.tenant, case.rejection.sha256]
 
@@ -325,6 +345,7 @@ class Enforcer:
         aliases: tuple[str, ...] = (),
         detail: str = "",
     ) -> None:
+        self._metrics.looks[outcome].inc()
         if len(aliases) > _ALIASES_MOST:
             detail = f"{len(aliases)} aliases, of which {_ALIASES_MOST} are named"
         report = EnforcementReported(
@@ -345,3 +366,7 @@ class Enforcer:
             await self._producer.publish(ENFORCEMENTS, report, key=rejection.sha256)
         except PublishRefused as error:
             log.error("report_refused", scan_id=rejection.scan_id, tenant=rejection.tenant, error=str(error))
+
+
+def _is_up(pace: Pace) -> float:
+    return float(not pace.failing)

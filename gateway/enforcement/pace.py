@@ -39,6 +39,11 @@ class Pace:
         self._next_probe_at = 0.0
         self._said = ""
 
+    @property
+    def failing(self) -> bool:
+        """Whether the last call failed."""
+        return self._failures > 0
+
     async def call(self, ask: Callable[[], Awaitable[Result]]) -> Result:
         """What `ask` comes to, called when it is its turn. Raises what `ask` raises."""
         async with self._slots:

@@ -12,6 +12,7 @@ import structlog
 
 from gateway.enforcement.denials import Denials
 from gateway.enforcement.enforcer import Enforcer, Store
+from gateway.enforcement.metrics import EnforcerMetrics
 from gateway.enforcement.pace import Pace
 from gateway.enforcement.pict_rs import PictRs
 from gateway.enforcement.settings import EnforcerSettings
@@ -37,6 +38,7 @@ async def run_enforcer(
     broker: BrokerSettings,
     *,
     companions: Sequence[Companion] = (),
+    metrics: EnforcerMetrics | None = None,
 ) -> None:
     """Carry out rejections until SIGTERM or SIGINT, then end the looks in hand.
 
@@ -45,7 +47,7 @@ async def run_enforcer(
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await serve(settings, tenants, broker, stop, companions=companions)
+    await serve(settings, tenants, broker, stop, companions=companions, metrics=metrics)
 
 
 async def serve(
@@ -55,6 +57,7 @@ async def serve(
     stop: asyncio.Event,
     *,
     companions: Sequence[Companion] = (),
+    metrics: EnforcerMetrics | None = None,
 ) -> None:
     """Carry out rejections until `stop` is set; otherwise as `run_enforcer`."""
     await check_topics(broker, NEEDED_TOPICS)
@@ -77,6 +80,10 @@ async def serve(
             )
             for topic, its_group in ((VERDICTS, group), (OVERRIDES, group + DENIALS_SUFFIX))
         ]
+        metrics = metrics or EnforcerMetrics()
+        metrics.kafka.watch_producer(producer)
+        metrics.kafka.watch_consumer(group, consumer)
+        metrics.kafka.watch_consumer(group + DENIALS_SUFFIX, deniers)
         enforcer = Enforcer(
             settings,
             name=name,
@@ -85,6 +92,7 @@ async def serve(
             tenants=tenants,
             stores=stores,
             overrides=overrides,
+            metrics=metrics,
         )
         denials = Denials(broker, producer, consumer=deniers, overrides=overrides, name=name)
         beside = [tail.wait_ended(), denials.run(), *(companion(producer) for companion in companions)]

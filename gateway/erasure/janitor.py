@@ -19,7 +19,9 @@ import time
 from collections.abc import Callable, Mapping
 
 import structlog
+from prometheus_client import CollectorRegistry
 
+from gateway.erasure.metrics import JanitorMetrics
 from gateway.erasure.progress import Lateness, Progress, compare_groups
 from gateway.erasure.settings import ErasureSettings
 from gateway.erasure.ticks import TICK_KEY, Ticks
@@ -45,6 +47,7 @@ REGISTERED_FOR_S = 24 * 3600.0
 _POSITION_POLL_S = 0.2
 _PEEK_MOST = 16
 _TICK_WITHIN_S = 10.0
+_SHOW_WITHIN_S = 10.0  # a partition that cannot be read costs two seconds
 _EVERYWHERE = "Kafka"
 _REMEDY_GROUP = (
     "start scanners of this group; a group that is given up counts no more 24 hours after its scanners were last heard"
@@ -70,9 +73,11 @@ class Janitor:
         broker: BrokerSettings,
         producer: Producer,
         *,
+        metrics: JanitorMetrics | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
+        self._metrics = metrics or JanitorMetrics(CollectorRegistry())
         self._broker = broker
         self._producer = producer
         self._ticks = Ticks(monotonic)
@@ -118,7 +123,35 @@ class Janitor:
             if committed:
                 await self._erase(logs, bounds, committed)
             unticked = await self._tick_idle(await logs.segment_ms((*LANES, IMAGES_ARCHIVE)), bounds)
+            await self._show_lanes(logs, bounds, committed)
         self._note_failures(logs.failures | unticked)
+        self._metrics.passed_at.set_to_current_time()
+
+    async def _show_lanes(
+        self, logs: PartitionLogs, bounds: Mapping[Partition, Bounds], committed: Mapping[str, Mapping[Partition, int]]
+    ) -> None:
+        """Measure how far each group is behind, and since when the first image that it is not done with waits."""
+        lags: dict[tuple[str, Partition], int] = {}
+        oldest_s: dict[tuple[str, str], float] = {(group, lane.name): 0.0 for group in committed for lane in LANES}
+        clock = asyncio.get_running_loop().time
+        give_up_at = clock() + _SHOW_WITHIN_S
+        published: dict[tuple[Partition, int], int | None] = {}  # most groups stand at the same record
+        for group, offsets in committed.items():
+            for partition, (begin, end) in bounds.items():
+                if partition.topic not in LANES:
+                    continue
+                offset = offsets.get(partition, begin)
+                front = begin if offset > end else max(begin, offset)  # as `compare_groups` takes it
+                lags[group, partition] = end - front
+                if front == end:
+                    continue
+                if (partition, front) not in published and clock() < give_up_at:
+                    published[partition, front] = await logs.published_at(partition, front, end, but_for=TICK_KEY)
+                at_ms = published.get((partition, front))
+                if at_ms is not None:
+                    place = (group, partition.topic.name)
+                    oldest_s[place] = max(oldest_s[place], (now_ms() - at_ms) / 1000)
+        self._metrics.show_lanes(lags, oldest_s)
 
     async def _look(self, logs: PartitionLogs, bounds: Mapping[Partition, Bounds]) -> None:
         """Note how far each partition goes, and whether ticks alone have come since the last look."""
@@ -170,6 +203,7 @@ class Janitor:
         erased = await logs.delete_before(erasable)
         if erased:
             records = sum(erasable[partition] - bounds[partition].begin for partition in erased)
+            self._metrics.erased.inc(records)
             log.info("erased judged images", partitions=len(erased), records=records)
 
     def _check_promise(self, partition: Partition, bounds: Bounds, progress: Progress) -> None:
@@ -207,6 +241,7 @@ class Janitor:
         if mended := sorted(self.failures.keys() - failures.keys()):
             log.info("erasure goes on", places=mended, still_failing=len(failures))
         self.failures = failures
+        self._metrics.failures.set(len(failures))
 
     def _note_outage(self, error: BrokerError) -> None:
         self._note_failures({**self.failures, _EVERYWHERE: error})

@@ -50,11 +50,9 @@ class Lists:
         self._threads = ThreadPoolExecutor(max(1, min(2, len(os.sched_getaffinity(0)))), "lists")
         self._watching: asyncio.Task[None] | None = None
         self._suspending: set[asyncio.Task[None]] = set()
-        metrics.watch("list_hashes", "Hashes of all lists in memory.", lambda: sum(e.size for e in self._active()))
-        metrics.watch("lists_active", "Lists that are matched.", lambda: len(self._active()))
-        metrics.watch(
-            "lists_idle", "Lists that are not matched: expired, suspended, damaged.", lambda: len(self._idle())
-        )
+        metrics.watch("list_hashes", lambda: sum(e.size for e in self._active()))
+        metrics.watch("lists_active", lambda: len(self._active()))
+        metrics.watch("lists_idle", lambda: len(self._idle()))
 
     async def start(self) -> None:
         """Load what is there, then watch for changes until `stop`. A folder that is not there holds no lists."""

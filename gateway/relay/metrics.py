@@ -3,7 +3,11 @@
 from collections.abc import Callable
 from enum import StrEnum
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import Counter, Gauge, generate_latest
+
+from schemas.telemetry.metrics import KafkaCollector, make_registry
+
+_GAUGES = {"origins_waiting": "Origins that Kafka does not have yet."}
 
 
 class Outcome(StrEnum):
@@ -24,7 +28,8 @@ class RelayMetrics:
     """One relay's metrics, in a registry of their own."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = make_registry()
+        self.kafka = KafkaCollector(self.registry)
         requests = Counter(
             "fediwarden_relay_requests", "Requests by how they ended.", ("outcome",), registry=self.registry
         )
@@ -42,10 +47,14 @@ class RelayMetrics:
             registry=self.registry,
         )
         self.rejections = {matched: rejections.labels(str(matched).lower()) for matched in (True, False)}
+        self._gauges = {
+            name: Gauge(f"fediwarden_relay_{name}", documentation, registry=self.registry)
+            for name, documentation in _GAUGES.items()
+        }
 
-    def watch(self, name: str, documentation: str, read: Callable[[], float]) -> None:
-        """Add the gauge ``fediwarden_relay_<name>``, read when it is asked for."""
-        Gauge(f"fediwarden_relay_{name}", documentation, registry=self.registry).set_function(read)
+    def watch(self, name: str, read: Callable[[], float]) -> None:
+        """Have the gauge ``fediwarden_relay_<name>`` ask `read`. Raises KeyError for one that is not declared."""
+        self._gauges[name].set_function(read)
 
     def render(self) -> bytes:
         """The Prometheus text format."""

@@ -71,7 +71,7 @@ class Origins:
         self._idle = asyncio.Event()
         self._idle.set()
         self._dropping = False
-        metrics.watch("origins_waiting", "Origins that Kafka does not have yet.", lambda: self.waiting)
+        metrics.watch("origins_waiting", lambda: self.waiting)
 
     @property
     def waiting(self) -> int:

@@ -62,6 +62,7 @@ class Relay:
         self._origins = Origins(most=settings.max_waiting, metrics=self.metrics, settle=self._settle)
         self._rejections = Rejections(settle_s=settings.settle_s)
         self._producer = Producer(broker, client_id=self._client_id)
+        self.metrics.kafka.watch_producer(self._producer)
         self._publishing = False
         self._tail: Tail | None = None
         self._upstreams: dict[str, Upstream] = {}

@@ -5,11 +5,13 @@ import os
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
 
 import structlog
+from structlog.contextvars import bind_contextvars
 
 from gateway.spool.errors import ParcelUnreadable, SpoolError, SpoolFailed, SpoolUnusable
 from gateway.spool.parcels import Parcel
@@ -64,6 +66,11 @@ class Spool:
     def full(self) -> bool:
         """Whether the largest parcel there may be would not fit."""
         return self._log.size + MAX_MESSAGE_BYTES > self._log.max_bytes
+
+    @property
+    def max_bytes(self) -> int:
+        """Bytes that may be on disk."""
+        return self._log.max_bytes
 
     @property
     def oldest_at_ms(self) -> int | None:
@@ -138,12 +145,14 @@ class Spool:
             await self._more.wait()
 
     async def _publish(self, sequence: int, parcel: Parcel, publish: Callable[[Parcel], Awaitable[object]]) -> None:
+        bind_contextvars(scan_id=getattr(parcel.message, "scan_id", ""))  # of this parcel's task
         pause = _RETRY_FIRST_S
         while True:
             try:
                 await publish(parcel)
             except PublishRefused as error:
-                await self._run(self._set_aside, sequence, parcel.to_bytes(), "refused", str(error))
+                context = copy_context()  # with the scan id, for its log line
+                await self._run(context.run, self._set_aside, sequence, parcel.to_bytes(), "refused", str(error))
                 return
             except BrokerError as error:
                 log.warning("a spooled image is not published, trying again", sequence=sequence, error=str(error))

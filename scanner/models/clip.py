@@ -116,6 +116,14 @@ class Clip:
             dimensions=self.dimensions,
         )
 
+    @property
+    def device_memory(self) -> tuple[str, int, int] | None:
+        """The device's name, and the bytes of its memory in use (by anybody) and in all; None on a CPU."""
+        if self._device.type != "cuda":
+            return None
+        free, total = torch.cuda.mem_get_info(self._device)
+        return str(self._device), total - free, total
+
     def prepare(self, image: Image.Image) -> Prepared:
         """Return uint8 [height, width, 3]: resized and cropped, or whole where the device resizes."""
         middle = self._preprocessing.middle(image)

@@ -127,6 +127,28 @@ class PartitionLogs:
                 return False
         return end > start
 
+    async def published_at(self, partition: Partition, offset: int, end: int, *, but_for: bytes) -> int | None:
+        """When the first record from `offset` up to `end` was published, but for those keyed `but_for`.
+
+        Milliseconds since the epoch; None where there is none, or where it cannot be read.
+        """
+        tp = self._tp(partition)
+        self._client.assign([tp])
+        reader = Reader(self._client, {tp.topic: partition.topic})
+        reader.start_at(tp, offset)
+        while offset < end:
+            try:
+                records = await reader.read([tp], timeout_s=_PEEK_S, most=1)
+            except kafka.KafkaError as error:
+                self._note_failure([partition], error)
+                return None
+            if not records or records[0].offset >= end:
+                return None
+            if records[0].key != but_for:
+                return records[0].timestamp_ms
+            offset = records[0].offset + 1
+        return None
+
     async def _find_leaders(self, topics: Sequence[TopicSpec]) -> dict[Partition, int]:
         """The partitions of `topics` that have a leader, in order, with its id."""
         by_name = {topic.full_name(self._prefix): topic for topic in topics}

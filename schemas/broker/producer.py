@@ -15,6 +15,7 @@ from schemas.broker.errors import BrokerError, BrokerUnavailable, PublishRefused
 from schemas.broker.settings import BrokerSettings
 from schemas.codec import IMPORTED_HEADER, SCHEMA_HEADER, encode, schema_of
 from schemas.messages import Message
+from schemas.telemetry import tracing
 from schemas.topics import MAX_MESSAGE_BYTES, RECORD_MAX_BYTES, TopicSpec
 
 log = structlog.get_logger("schemas.broker")
@@ -111,6 +112,8 @@ class Producer:
         headers = [] if message is None else [(SCHEMA_HEADER, schema_of(message).encode("ascii"))]
         if imported:
             headers.append((IMPORTED_HEADER, b"1"))
+        if traceparent := tracing.current_traceparent():
+            headers.append((tracing.HEADER, traceparent.encode("ascii")))
         name = topic.full_name(self._settings.topic_prefix)
         mark = object()
         self._begun[mark] = time.monotonic()

@@ -7,6 +7,7 @@ from aiokafka import ConsumerRecord
 
 from schemas.codec import IMPORTED_HEADER, NO_VIEWS, CodecError, Views, decode, schema_header
 from schemas.messages import Message
+from schemas.telemetry import tracing
 from schemas.topics import TopicSpec
 
 
@@ -15,8 +16,8 @@ class Received:
     """One record. A tombstone has neither `message` nor `fault`; a poison record has a `fault`.
 
     `timestamp_ms` is when it was published; `size` is the bytes of its value; `epoch` names the assignment of the
-    partition that it was handed out under. `imported` says that it is history, brought from
-    elsewhere: nobody acts on it.
+    partition that it was handed out under. `imported` says that it is history, brought from elsewhere: nobody acts on
+    it. `trace` names the step of an image's trace that published it (`schemas.telemetry.tracing`); "" for none.
     """
 
     topic: TopicSpec
@@ -29,6 +30,7 @@ class Received:
     size: int
     epoch: int = 0
     imported: bool = False
+    trace: str = ""
 
 
 def read_record(
@@ -53,4 +55,13 @@ def read_record(
         size=len(record.value) if record.value is not None else 0,
         epoch=epoch,
         imported=any(name == IMPORTED_HEADER for name, _ in record.headers),
+        trace=_trace_in(record),
     )
+
+
+def _trace_in(record: ConsumerRecord) -> str:
+    for name, value in record.headers:
+        if name == tracing.HEADER and value is not None:
+            text = value.decode("ascii", "replace")
+            return text if tracing.is_traceparent(text) else ""
+    return ""

@@ -234,7 +234,7 @@ def test_a_client_that_leaves_half_way_is_counted_and_nothing_else(
         head = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (PICT_RS.encode(), len(image))
         connection.sendall(head + image[:-1])
     wait_for(lambda: metric(client, "fediwarden_gateway_clients_gone_total") > before)
-    assert metric(client, "fediwarden_gateway_bytes_in_flight") == 0
+    assert metric(client, "fediwarden_gateway_in_flight_bytes") == 0
 
 
 def test_two_hundred_bad_clients_at_once_do_not_disturb_a_good_one() -> None:

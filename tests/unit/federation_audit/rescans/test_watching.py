@@ -7,7 +7,8 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from federation_audit.rescans.metrics import RescanCollector, make_metrics_app
+from federation_audit.pages.metrics import make_metrics_app
+from federation_audit.rescans.metrics import RescanCollector
 from federation_audit.rescans.watching import IDLE_AFTER_MS, RescanWatch, Seen
 from federation_audit.store.engine import Store
 from schemas.broker import BrokerSettings, BrokerUnavailable
@@ -132,7 +133,7 @@ def test_metrics_are_for_those_who_come_by_themselves_from_near(
     watch.seen = Seen(JOB)
 
     async def ask() -> httpx.Response:
-        transport = httpx.ASGITransport(make_metrics_app(watch), client=(address, 1234))
+        transport = httpx.ASGITransport(make_metrics_app(RescanCollector(watch)), client=(address, 1234))
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             return await client.get("/metrics", headers=headers)
 

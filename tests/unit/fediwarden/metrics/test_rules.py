@@ -1,0 +1,27 @@
+"""The alert rules and Prometheus' configuration, by promtool itself. `make test-rules` fetches it and runs this."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+PROMETHEUS = Path(__file__).parents[4] / "compose" / "prometheus"
+PROMTOOL = shutil.which("promtool")
+
+pytestmark = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed: make test-rules fetches it")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("check", "rules", "rules.yaml"),
+        ("check", "config", "--syntax-only", "prometheus.yml"),
+        ("test", "rules", "tests/rules_test.yaml"),
+    ],
+    ids=" ".join,
+)
+def test_promtool_finds_no_fault(arguments: tuple[str, ...]) -> None:
+    assert PROMTOOL is not None
+    done = subprocess.run([PROMTOOL, *arguments], cwd=PROMETHEUS, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
