@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup gpu dev up demo test test-all check bench test-faults test-long test-pictrs test-synapse lock clean
+.PHONY: help setup gpu dev up demo test test-all check bench test-faults test-long test-pictrs test-synapse reference docs docs-serve lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -72,6 +72,18 @@ test-pictrs: $(DEV) ## Build pict-rs with cargo (once) and test against it
 test-synapse: $(DEV) ## Install Synapse beside us (once) and test our module in it
 	sh tests/synapse/install.sh $(BIN)/uv $(BIN)/python
 	FEDIWARDEN_REQUIRE_SYNAPSE=1 $(BIN)/python -m pytest -m synapse tests/synapse $(ARGS)
+
+reference: $(DEV) ## Write the references in docs/settings.md and docs/commands.md anew from the code
+	$(BIN)/python -m fediwarden.reference
+
+docs: $(DEV) ## Build the site of docs/ into website/build; a broken link or anchor fails
+	$(BIN)/python -m website.pages
+	$(BIN)/zensical build --config-file website/zensical.toml --strict --clean
+	@! grep -lE '<(script|link|img|iframe)[^>]+(src|href)="?(https?:)?//' website/build/*.html || \
+		{ echo "these pages load something from elsewhere" >&2; exit 1; }
+
+docs-serve: docs ## The same, and show it on http://127.0.0.1:14053 (after an edit: make docs)
+	$(BIN)/python -m http.server 14053 --bind 127.0.0.1 --directory website/build
 
 lock: $(DEV) ## Write the lock files anew from pyproject.toml (ARGS=--upgrade for newer versions)
 	$(UV_COMPILE) --output-file requirements.lock $(ARGS)
