@@ -82,8 +82,8 @@ docs: $(DEV) ## Build the site of docs/ into website/build; a broken link or anc
 	@! grep -lE '<(script|link|img|iframe)[^>]+(src|href)="?(https?:)?//' website/build/*.html || \
 		{ echo "these pages load something from elsewhere" >&2; exit 1; }
 
-docs-serve: docs ## The same, and show it on http://127.0.0.1:14053 (after an edit: make docs)
-	$(BIN)/python -m http.server 14053 --bind 127.0.0.1 --directory website/build
+docs-serve: docs ## The same, and show it on http://127.0.0.1:14059 (after an edit: make docs)
+	$(BIN)/python -m http.server 14059 --bind 127.0.0.1 --directory website/build
 
 lock: $(DEV) ## Write the lock files anew from pyproject.toml (ARGS=--upgrade for newer versions)
 	$(UV_COMPILE) --output-file requirements.lock $(ARGS)
