@@ -173,7 +173,7 @@ def simulate(
     )
 
 
-LARGE = Fleet(gateways=25, cores=16, scanners=500, partitions=1000)
+LARGE = Fleet(gateways=100, cores=4, scanners=500, partitions=1000)
 PLANS: tuple[tuple[float, float, Fleet], ...] = (
     (10, 1, Fleet(scanners=1, shared_cores=2)),
     (10, 3, Fleet(scanners=1, shared_cores=2)),
