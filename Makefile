@@ -24,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup gpu dev up demo test test-all check bench audit fuzz licences test-faults test-long test-pictrs test-rules \
-	test-synapse test-compose sbom lock clean
+	test-synapse test-compose sbom reference docs docs-serve lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -95,9 +95,22 @@ sbom: $(BIN)/python ## What fediwarden consists of, by the lock files, in Cyclon
 		dist/cyclonedx/bin/python -m pip --disable-pip-version-check install $(QUIET) --require-hashes --requirement compose/sbom.lock; }
 	for which in "" -gpu; do dist/cyclonedx/bin/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml \
 		--output-format JSON --output-file dist/fediwarden$$which.cdx.json requirements$$which.lock || exit 1; done
+
 test-rules: $(DEV) ## Check and test the alert rules with Prometheus' promtool (from Debian's package)
 	sh tests/promtool.sh $(VENV)/promtool
 	PATH="$(VENV)/promtool:$$PATH" $(BIN)/python -m pytest tests/unit/fediwarden/metrics/test_rules.py $(ARGS)
+
+reference: $(DEV) ## Write the references in docs/settings.md and docs/commands.md anew from the code
+	$(BIN)/python -m fediwarden.reference
+
+docs: $(DEV) ## Build the site of docs/ into website/build; a broken link or anchor fails
+	$(BIN)/python -m website.pages
+	$(BIN)/zensical build --config-file website/zensical.toml --strict --clean
+	@! grep -lE '<(script|link|img|iframe)[^>]+(src|href)="?(https?:)?//' website/build/*.html || \
+		{ echo "these pages load something from elsewhere" >&2; exit 1; }
+
+docs-serve: docs ## The same, and show it on http://127.0.0.1:14059 (after an edit: make docs)
+	$(BIN)/python -m http.server 14059 --bind 127.0.0.1 --directory website/build
 
 lock: $(DEV) ## Write the lock files anew from pyproject.toml (ARGS=--upgrade for newer versions)
 	$(UV_COMPILE) --output-file requirements.lock $(ARGS)

@@ -15,7 +15,7 @@ def settings(
 ) -> None:
     """Print the settings in force and where each comes from. Secrets are masked."""
     if reference:
-        from fediwarden.reference import settings_reference
+        from fediwarden.reference.settings import settings_reference
 
         typer.echo(settings_reference(), nl=False)
         return
