@@ -53,7 +53,10 @@ from federation_audit.store.tables import (
     ORIGINS,
     PERIODS,
     SIGHTINGS,
+    STATE,
+    STRATA,
     TALLIES,
+    TEXTS,
 )
 from schemas.broker import Received
 from schemas.messages import OriginMethod, Place
@@ -96,6 +99,50 @@ def fill(store: Store, path: Path, images: int, instances: int, *, now: int) -> 
     with store.writing() as connection:
         authors = set(connection.scalars(select(EVIDENCE.c.instance_id).distinct()))
         evidence.recount(connection, authors)
+
+
+def multiply(store: Store, path: Path, seed: Path, copies: int) -> None:
+    """Fill the empty `store`, which is the file `path`, with `copies` times what the file `seed` has, of `fill`: other
+    images of the same accounts. Hashes and ids of origins, which stand in indexes in no order, are random; addresses
+    and ids of scans, which stand in none, are those of the seed's."""
+    store.close()
+    database = sqlite3.connect(path, isolation_level=None)
+    for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{_PAGES_KB}", "locking_mode=EXCLUSIVE"):
+        database.execute(f"PRAGMA {pragma}")
+    database.execute("ATTACH ? AS seed", (str(seed),))
+    indexes = database.execute(
+        "SELECT name, sql FROM main.sqlite_master WHERE type = 'index'"
+        " AND name IN ('media_key', 'names_key', 'origins_actor')"
+    ).fetchall()
+    for name, _ in indexes:
+        database.execute(f"DROP INDEX main.{name}")
+    shift = database.execute("SELECT max(id) FROM seed.names").fetchone()[0]
+    for table in (STATE, TEXTS, STRATA, ACTORS):
+        database.execute(f"DELETE FROM main.{table.name}")
+        database.execute(f"INSERT INTO main.{table.name} SELECT * FROM seed.{table.name}")
+    database.execute("BEGIN")
+    for table in (TALLIES, PERIODS, DAYS):
+        columns = [f"{each.name} * {copies}" if each.name in _COUNTED else each.name for each in table.columns]
+        database.execute(f"INSERT INTO main.{table.name} SELECT {', '.join(columns)} FROM seed.{table.name}")
+    for copy in range(copies):
+        for table in _EACH:
+            columns = [_copied(table, each.name, copy * shift) for each in table.columns]
+            database.execute(f"INSERT INTO main.{table.name} SELECT {', '.join(columns)} FROM seed.{table.name}")
+    database.execute("COMMIT")
+    for _, sql in indexes:
+        database.execute(sql)
+    database.close()
+
+
+_COUNTED = ("exposed", "flagged", "incidents", "media")
+
+
+def _copied(table: Table, column: str, shift: int) -> str:
+    """A column of `table` in a copy whose subjects have numbers that are greater by `shift`."""
+    if column in ("media_id", "name_id", "subject_id", "cluster_id") or (table in (MEDIA, NAMES) and column == "id"):
+        return f"{column} + {shift}"
+    lengths = {"sha256": 32, "digest": 32, "pdq": 32, "id": 16}
+    return f"randomblob({lengths[column]})" if column in lengths else column
 
 
 class _Place(NamedTuple):
