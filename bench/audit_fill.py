@@ -35,6 +35,7 @@ from federation_audit.store import evidence
 from federation_audit.store.engine import Store
 from federation_audit.store.facts import METHODS, PLACES, Facts, Horizon, Origin, Role, gather
 from federation_audit.store.identities import ActorKey, Identities, MediaKey, NameKind, StratumKey, TextKind
+from federation_audit.store.migrating import open_store
 from federation_audit.store.periods import first_day
 from federation_audit.store.recorder import Recorder
 from federation_audit.store.standings import NOW, measure_of
@@ -68,13 +69,23 @@ _CERTAIN, _LIKELY = 3, 2
 _REJECT = 2
 
 
+def fill_many(path: Path, images: int, seed: int, instances: int, *, now: int) -> None:
+    """Make the store at `path` with `images`, which are `multiply` of `seed` images where they are more."""
+    with open_store(f"sqlite:///{path}") as store:
+        if images <= seed:
+            fill(store, path, images, instances, now=now)
+            return
+        first = path.with_name(f"{path.name}.seed")
+        with open_store(f"sqlite:///{first}") as small:
+            fill(small, first, seed, instances, now=now)
+        multiply(store, path, first, round(images / seed))
+        first.unlink()
+
+
 def fill(store: Store, path: Path, images: int, instances: int, *, now: int) -> None:
     """Fill the empty `store`, which is the file `path`, with as many images up to `now` (ms)."""
     ids = _give_ids(store, instances, now)
-    store.close()  # the journal can be left out while nobody else has the file open
-    database = sqlite3.connect(path, isolation_level=None)
-    for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{_PAGES_KB}", "locking_mode=EXCLUSIVE"):
-        database.execute(f"PRAGMA {pragma}")
+    database = _connect(store, path)
     tables = {each.name for each in (MEDIA, NAMES, LINKS, JOINS, ORIGINS, ACTORS, EVIDENCE, FLAGS)}
     indexes = database.execute("SELECT name, sql, tbl_name FROM sqlite_master WHERE type = 'index' AND sql > ''")
     later = [(name, sql) for name, sql, table in indexes.fetchall() if table in tables]
@@ -105,10 +116,7 @@ def multiply(store: Store, path: Path, seed: Path, copies: int) -> None:
     """Fill the empty `store`, which is the file `path`, with `copies` times what the file `seed` has, of `fill`: other
     images of the same accounts. Hashes and ids of origins, which stand in indexes in no order, are random; addresses
     and ids of scans, which stand in none, are those of the seed's."""
-    store.close()
-    database = sqlite3.connect(path, isolation_level=None)
-    for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{_PAGES_KB}", "locking_mode=EXCLUSIVE"):
-        database.execute(f"PRAGMA {pragma}")
+    database = _connect(store, path)
     database.execute("ATTACH ? AS seed", (str(seed),))
     indexes = database.execute(
         "SELECT name, sql FROM main.sqlite_master WHERE type = 'index'"
@@ -319,6 +327,15 @@ class _Counts:
             ]
             + [(day, tenant, mark, images) for day, images in self._answered.items() for mark in self._ids.marks],
         )
+
+
+def _connect(store: Store, path: Path) -> sqlite3.Connection:
+    """To the file of `store`, by the fastest way that loses everything if it is interrupted."""
+    store.close()  # the journal can be left out while nobody else has the file open
+    database = sqlite3.connect(path, isolation_level=None)
+    for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{_PAGES_KB}", "locking_mode=EXCLUSIVE"):
+        database.execute(f"PRAGMA {pragma}")
+    return database
 
 
 def _insert(database: sqlite3.Connection, table: Table, rows: Rows) -> None:
