@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Table, select
 
+from bench.audit_messages import DAYS as DAYS_DRAWN
 from bench.audit_messages import (
     KEY_ID,
     OBSERVER,
@@ -63,6 +64,8 @@ from schemas.broker import Received
 from schemas.messages import OriginMethod, Place
 from schemas.topics import DAY_MS
 
+Rows = list[tuple[Any, ...]]
+
 _BATCH = 1_667
 _PAGES_KB = 3_000_000
 _CERTAIN, _LIKELY = 3, 2
@@ -78,7 +81,7 @@ def fill_many(path: Path, images: int, seed: int, instances: int, *, now: int) -
         first = path.with_name(f"{path.name}.seed")
         with open_store(f"sqlite:///{first}") as small:
             fill(small, first, seed, instances, now=now)
-        multiply(store, path, first, round(images / seed))
+        multiply(store, path, first, round(images / seed), now=now)
         first.unlink()
 
 
@@ -112,10 +115,10 @@ def fill(store: Store, path: Path, images: int, instances: int, *, now: int) -> 
         evidence.recount(connection, authors)
 
 
-def multiply(store: Store, path: Path, seed: Path, copies: int) -> None:
-    """Fill the empty `store`, which is the file `path`, with `copies` times what the file `seed` has, of `fill`: other
-    images of the same accounts. Hashes and ids of origins, which stand in indexes in no order, are random; addresses
-    and ids of scans, which stand in none, are those of the seed's."""
+def multiply(store: Store, path: Path, seed: Path, copies: int, *, now: int) -> None:
+    """Fill the empty `store`, which is the file `path`, with `copies` times what the file `seed` has, of `fill` at
+    `now`: other images of the same accounts, each copy some days on, round the 300 days. Hashes and ids of origins,
+    which stand in indexes in no order, are random; addresses and ids of scans, which stand in none, are the seed's."""
     database = _connect(store, path)
     database.execute("ATTACH ? AS seed", (str(seed),))
     indexes = database.execute(
@@ -124,17 +127,19 @@ def multiply(store: Store, path: Path, seed: Path, copies: int) -> None:
     ).fetchall()
     for name, _ in indexes:
         database.execute(f"DROP INDEX main.{name}")
-    shift = database.execute("SELECT max(id) FROM seed.names").fetchone()[0]
+    highest = database.execute("SELECT max(id) FROM seed.names").fetchone()[0]
     for table in (STATE, TEXTS, STRATA, ACTORS):
         database.execute(f"DELETE FROM main.{table.name}")
         database.execute(f"INSERT INTO main.{table.name} SELECT * FROM seed.{table.name}")
     database.execute("BEGIN")
-    for table in (TALLIES, PERIODS, DAYS):
-        columns = [f"{each.name} * {copies}" if each.name in _COUNTED else each.name for each in table.columns]
-        database.execute(f"INSERT INTO main.{table.name} SELECT {', '.join(columns)} FROM seed.{table.name}")
-    for copy in range(copies):
+    columns = [f"{each.name} * {copies}" if each.name in _COUNTED else each.name for each in TALLIES.columns]
+    database.execute(f"INSERT INTO main.{TALLIES.name} SELECT {', '.join(columns)} FROM seed.{TALLIES.name}")
+    turns = [_Turn(copy * highest, now // DAY_MS - DAYS_DRAWN, copy * DAYS_DRAWN // copies) for copy in range(copies)]
+    _insert(database, PERIODS, _periods_of(database, turns))
+    _insert(database, DAYS, _days_of(database, turns))
+    for turn in turns:
         for table in _EACH:
-            columns = [_copied(table, each.name, copy * shift) for each in table.columns]
+            columns = [turn.column(table, each.name) for each in table.columns]
             database.execute(f"INSERT INTO main.{table.name} SELECT {', '.join(columns)} FROM seed.{table.name}")
     database.execute("COMMIT")
     for _, sql in indexes:
@@ -142,15 +147,55 @@ def multiply(store: Store, path: Path, seed: Path, copies: int) -> None:
     database.close()
 
 
-_COUNTED = ("exposed", "flagged", "incidents", "media")
+_COUNTED = ("exposed", "flagged", "incidents")
+_LENGTHS = {"sha256": 32, "digest": 32, "pdq": 32, "id": 16}
 
 
-def _copied(table: Table, column: str, shift: int) -> str:
-    """A column of `table` in a copy whose subjects have numbers that are greater by `shift`."""
-    if column in ("media_id", "name_id", "subject_id", "cluster_id") or (table in (MEDIA, NAMES) and column == "id"):
-        return f"{column} + {shift}"
-    lengths = {"sha256": 32, "digest": 32, "pdq": 32, "id": 16}
-    return f"randomblob({lengths[column]})" if column in lengths else column
+class _Turn(NamedTuple):
+    """What a copy differs in: numbers of subjects are greater by `shift`, and days are `later`, round from `first`."""
+
+    shift: int
+    first: int
+    later: int
+
+    def day(self, day: int) -> int:
+        """What a day becomes."""
+        return self.first + (day - self.first + self.later + DAYS_DRAWN) % DAYS_DRAWN
+
+    def column(self, table: Table, name: str) -> str:
+        """What a column of `table` becomes."""
+        if name in ("media_id", "name_id", "subject_id", "cluster_id") or (table in (MEDIA, NAMES) and name == "id"):
+            return f"{name} + {self.shift}"
+        if name == "at" or name.endswith("_at"):
+            first, later, round_ = (days * DAY_MS for days in (self.first, self.later, DAYS_DRAWN))
+            return f"{first} + ({name} - {first} + {later} + {round_}) % {round_}"
+        if name == "day":
+            here = f"{self.first} + (day - {self.first} + {self.later} + {DAYS_DRAWN}) % {DAYS_DRAWN}"
+            return f"CASE day WHEN 0 THEN 0 ELSE {here} END"  # sightings of communities and hosts have none
+        return f"randomblob({_LENGTHS[name]})" if name in _LENGTHS else name
+
+
+def _periods_of(database: sqlite3.Connection, turns: list[_Turn]) -> Rows:
+    seen = database.execute(
+        "SELECT instance_id, stratum_id, day, count(*), sum(decision > 0) FROM seed.sightings"
+        " JOIN seed.judgements ON media_id = subject_id WHERE role = 1 GROUP BY 1, 2, 3"
+    ).fetchall()
+    counts: dict[tuple[int, int, int], list[int]] = defaultdict(lambda: [0, 0])
+    for turn in turns:
+        firsts = {day: first_day(turn.day(day)) for day in {row[2] for row in seen}}
+        for instance, stratum, day, images, flagged in seen:
+            count = counts[instance, stratum, firsts[day]]
+            count[0] += images
+            count[1] += flagged
+    return [(*key, *count) for key, count in sorted(counts.items())]
+
+
+def _days_of(database: sqlite3.Connection, turns: list[_Turn]) -> Rows:
+    counts: dict[tuple[int, int, int], int] = defaultdict(int)
+    for day, tenant, measure, media in database.execute("SELECT * FROM seed.days").fetchall():
+        for turn in turns:
+            counts[turn.day(day), tenant, measure] += media
+    return [(*key, media) for key, media in sorted(counts.items())]
 
 
 class _Place(NamedTuple):
@@ -243,9 +288,6 @@ def _sample(now: int) -> Facts:
     return gather(records, Horizon(0, 0))
 
 
-Rows = list[tuple[Any, ...]]
-
-
 def _rows_of(images: list[Image], first: int, ids: _Ids, counts: "_Counts") -> Iterator[tuple[Table, Rows]]:
     """The rows of a batch: its media have the numbers from `first` on, and then its addresses theirs."""
     rows: dict[Table, Rows] = {table: [] for table in _EACH}
@@ -279,7 +321,7 @@ def _rows_of(images: list[Image], first: int, ids: _Ids, counts: "_Counts") -> I
         sightings((medium, community_role, town, 0, 0, 1, 1))
         sightings((medium, host_role, author, 0, 0, 1, 1))
         if image.flagged:
-            rows[FLAGS].append((medium, medium, at + 200, scan_id, ids.detail, 1))
+            rows[FLAGS].append((medium, medium, at + 200, scan_id, ids.detail, 1, tenant))
             rows[LOOKS].append((medium, look_of(sha256), at + 200))
             rows[EVIDENCE].append((author, medium, actor, posted_at // DAY_MS))
         counts.add(image)
