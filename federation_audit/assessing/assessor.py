@@ -25,11 +25,15 @@ def today_utc() -> date:
 
 @dataclass(frozen=True, slots=True)
 class Assessed:
-    """An assessment, what it was made from, and when (ms)."""
+    """An assessment, what it was made from, and when (ms).
+
+    `accused` are the instances that have evidence against them: a level above 0, or a confirmed incident.
+    """
 
     assessment: Assessment
     known: Known
     made_at: int
+    accused: frozenset[str]
 
 
 class Assessor:
@@ -87,6 +91,8 @@ class Assessor:
         with self._database.reading() as connection:
             known = read_known(connection, verified_lists=self._verified_lists, local_domains=self._local_domains)
         day = at or self._today()
-        self._newest = Assessed(assess(known.table, known.evidence, day, self._rules), known, now_ms())
+        assessment = assess(known.table, known.evidence, day, self._rules)
+        accused = frozenset(each.instance for each in assessment if each.level or each.decision.incidents)
+        self._newest = Assessed(assessment, known, now_ms(), accused)
         self._made = time.monotonic()
         return self._newest

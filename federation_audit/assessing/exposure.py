@@ -16,12 +16,12 @@ from sqlalchemy import Connection, func, select
 from federation_audit.assessing.incidents import name_actors
 from federation_audit.statistics.events import Stratum
 from federation_audit.statistics.exposures import ExposureTable
-from federation_audit.store.facts import FLAGGED_FROM, RESCANNED
+from federation_audit.store.facts import RESCANNED
 from federation_audit.store.identities import TextKind
 from federation_audit.store.periods import EPOCH, first_day, last_day
 from federation_audit.store.rows import among, read_integers
 from federation_audit.store.standings import NOBODY
-from federation_audit.store.tables import EVIDENCE, FLAGS, JUDGEMENTS, MARKS, PERIODS, TEXTS
+from federation_audit.store.tables import EVIDENCE, FLAGGED, FLAGS, JUDGEMENTS, MARKS, PERIODS, TEXTS
 
 Key = tuple[int, int, int, int]
 """Instance, actor, day, cluster, by the store's ids."""
@@ -64,7 +64,7 @@ def flagged_strata(connection: Connection, strata: Mapping[int, Stratum]) -> dic
         select(JUDGEMENTS.c.media_id, JUDGEMENTS.c.stratum_id)
         .join(FLAGS, FLAGS.c.media_id == JUDGEMENTS.c.media_id)
         .outerjoin(MARKS, (MARKS.c.media_id == JUDGEMENTS.c.media_id) & (MARKS.c.mark_id == rescanned))
-        .where(JUDGEMENTS.c.decision >= FLAGGED_FROM, JUDGEMENTS.c.judged_at >= func.coalesce(MARKS.c.at, 0))
+        .where(FLAGGED, JUDGEMENTS.c.judged_at >= func.coalesce(MARKS.c.at, 0))
     )
     for medium, stratum in connection.execute(query):
         if stratum in strata:

@@ -21,12 +21,12 @@ from federation_audit.statistics.events import (
     Stratum,
 )
 from federation_audit.statistics.exposures import ExposureTable
-from federation_audit.store.facts import FLAGGED_FROM, Role
+from federation_audit.store.facts import Role
 from federation_audit.store.identities import TextKind
 from federation_audit.store.periods import as_date
 from federation_audit.store.queries import read_strata
 from federation_audit.store.rows import among, chunks
-from federation_audit.store.tables import FLAGS, JUDGEMENTS, MEDIA, PERIODS, TALLIES, TEXTS
+from federation_audit.store.tables import FLAGGED, FLAGS, JUDGEMENTS, MEDIA, PERIODS, TALLIES, TEXTS
 
 Medium = tuple[str, bytes]
 """Tenant, sha256."""
@@ -155,7 +155,7 @@ def read_hits(connection: Connection, verified_lists: Collection[str]) -> dict[i
     query = (
         select(JUDGEMENTS.c.media_id, func.min(JUDGEMENTS.c.judged_at).label("since"))
         .join(FLAGS, FLAGS.c.media_id == JUDGEMENTS.c.media_id)
-        .where(JUDGEMENTS.c.stratum_id.in_(wanted), JUDGEMENTS.c.decision >= FLAGGED_FROM)
+        .where(JUDGEMENTS.c.stratum_id.in_(wanted), FLAGGED)
         .group_by(JUDGEMENTS.c.media_id)
     )
     return {row.media_id: row.since for row in connection.execute(query)}

@@ -18,10 +18,8 @@ from federation_audit.pages.review_rows import (
     MEDIA,
     PATH,
     QUEUE,
-    confirmed_by_instance,
     path_of,
     show_rows,
-    with_evidence,
 )
 from federation_audit.pages.review_words import SAID_SO, TONES, sentence_of, stratum_in_words
 from federation_audit.pages.site import Area
@@ -73,18 +71,17 @@ def review_area() -> Area:
         query = here.request.query_params
         with here.site.database.reading() as connection:
             context = _context(here, connection)
-            confirmed = confirmed_by_instance(here.site)
             part, total = read_waiting(
                 connection,
                 here.user.name,
                 verified_lists=here.site.surroundings.audit.verified_lists,
-                evidence=with_evidence(here.site),
+                evidence=here.site.assessor.newest().accused,
                 tenant=selection.term("tenant"),
                 author=selection.term("q"),
                 start=selection.start,
                 size=selection.size,
             )
-            shown = show_rows(here.site, part, read_details(connection, part), confirmed, selection.start)
+            shown = show_rows(here.site, part, read_details(connection, part), selection.start)
         rows = Rows(shown, total)
         at = query.get("at", "")
         return here.show(
@@ -179,8 +176,7 @@ def review_area() -> Area:
             row = read_one(connection, here.user.name, tenant, cluster.name, verified_lists=verified)
             shown = None
             if row is not None:
-                confirmed = confirmed_by_instance(here.site)
-                [shown] = show_rows(here.site, [row], read_details(connection, [row]), confirmed, 0)
+                [shown] = show_rows(here.site, [row], read_details(connection, [row]), 0)
             kept = guarded(connection, [each.id for each in cluster.media])
         sentences = here.site.surroundings.sentences
         return here.show(

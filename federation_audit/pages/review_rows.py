@@ -1,6 +1,6 @@
 """The rows of the review queue and the images behind one, as tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from federation_audit.pages.cells import Link, Listed, Moment, Said
@@ -17,6 +17,7 @@ from federation_audit.pages.table import Column, Filter, Table
 from federation_audit.reviewing.closeup import Medium
 from federation_audit.reviewing.prospects import Confirmed, foresee
 from federation_audit.reviewing.queue import Details, Waiting
+from federation_audit.statistics.assessment import Assessment
 from federation_audit.store.periods import as_date
 
 PATH = "/review"
@@ -128,30 +129,11 @@ def path_of(tenant: str, sha256: bytes) -> str:
     return f"{PATH}/{tenant}/{sha256.hex()}"
 
 
-def with_evidence(site: Site) -> set[str]:
-    """The instances that have evidence against them: a level above 0, or a confirmed incident."""
-    return {each.instance for each in site.assessor.newest().assessment if each.level or each.decision.incidents}
-
-
-def confirmed_by_instance(site: Site) -> dict[str, Confirmed]:
-    """The confirmed incidents of each instance that is assessed, as of the newest assessment."""
-    return {
-        each.instance: Confirmed(
-            each.decision.since, frozenset((one.day, one.cluster) for one in each.decision.incidents)
-        )
-        for each in site.assessor.newest().assessment
-    }
-
-
-def show_rows(
-    site: Site,
-    rows: Sequence[Waiting],
-    details: Sequence[Details],
-    confirmed: Mapping[str, Confirmed],
-    start: int,
-) -> list[Shown]:
+def show_rows(site: Site, rows: Sequence[Waiting], details: Sequence[Details], start: int) -> list[Shown]:
     """`rows` with their `details`, as the page has them whose first row stands at `start` (from 0) of the queue."""
     surroundings = site.surroundings
+    senders = {domain for each in details for domain in each.incidents}
+    confirmed = _confirmed(site.assessor.newest().assessment, senders)
     return [
         Shown(
             turn=start + place + 1,
@@ -170,6 +152,15 @@ def show_rows(
         )
         for place, (row, each) in enumerate(zip(rows, details, strict=True))
     ]
+
+
+def _confirmed(assessment: Assessment, instances: Collection[str]) -> dict[str, Confirmed]:
+    """The confirmed incidents of those of `instances` that are assessed."""
+    found = {each: assessment[each].decision for each in instances if each in assessment}
+    return {
+        instance: Confirmed(decision.since, frozenset((one.day, one.cluster) for one in decision.incidents))
+        for instance, decision in found.items()
+    }
 
 
 def _reasons(details: Details, sentences: Mapping[str, str]) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from federation_audit.reviewing.tables import ORDERS
 from federation_audit.store.identities import TextKind
 from federation_audit.store.queries import read_strata
 from federation_audit.store.rows import among, chunks
-from federation_audit.store.tables import JUDGEMENTS, LOOKS, MARKS, TEXTS
+from federation_audit.store.tables import FLAGGED, JUDGEMENTS, LOOKS, MARKS, TEXTS
 from schemas.broker import BrokerError, BrokerSettings, Producer, check_topics
 from schemas.clock import now_ms
 from schemas.messages import DISTANCE_MOST, OverrideEffect, OverrideKind, OverrideSet
@@ -147,7 +147,7 @@ def read_lists(connection: Connection, media: Collection[int] | None = None) -> 
     if not lists:
         return found
     query = select(JUDGEMENTS.c.media_id, JUDGEMENTS.c.stratum_id).where(
-        JUDGEMENTS.c.stratum_id.in_(list(lists)), JUDGEMENTS.c.decision > 0
+        JUDGEMENTS.c.stratum_id.in_(list(lists)), FLAGGED
     )
     parts = (
         [query]

@@ -1,5 +1,6 @@
 """Everything about all instances at a moment: one call, one frozen result each, every number open to its events."""
 
+import bisect
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 
 from federation_audit.statistics import decision, levels, strata, triage
 from federation_audit.statistics.events import Contact, Evidence, Incident, Stratum
-from federation_audit.statistics.exposures import Bools, ExposureTable, Floats
+from federation_audit.statistics.exposures import Bools, ExposureTable, Floats, Ints
 from federation_audit.statistics.independence import choose_independent, distinct_incidents
 from federation_audit.statistics.levels import Decision, InstanceAssessment, Level, Triage
 from federation_audit.statistics.rules import DEFAULT_RULES, Rules
@@ -76,10 +77,12 @@ class Assessment:
         result = self.instances[instance]
         table, since = self.table, result.decision.since.toordinal()
         usual_rates, tolerable = _rates(self.usual, self.rules)
-        if instance not in table.instances:
+        place = bisect.bisect_left(table.instances, instance)
+        if place == len(table.instances) or table.instances[place] != instance:
             return ()
-        rows = np.flatnonzero(table.instance == table.instances.index(instance))
-        weights = _weights(table, self.at, self.rules)
+        # Rows are in the order of instances: there may be a million, and a page asks for those of one.
+        rows = range(*np.searchsorted(table.instance, [place, place + 1]).tolist())
+        weights = _decay(table.first, table.last, slice(rows.start, rows.stop), self.at, self.rules)
         parts = [
             ExposurePart(
                 stratum=table.strata[table.stratum[row]],
@@ -87,7 +90,7 @@ class Assessment:
                 last=date.fromordinal(int(table.last[row])),
                 media=int(table.media[row]),
                 flagged=int(table.flagged[row]),
-                weight=float(weights[row]),
+                weight=float(weights[row - rows.start]),
                 expected=float(table.media[row] * usual_rates[table.stratum[row]]),
                 tolerable=float(table.media[row] * tolerable[table.stratum[row]]),
                 in_decision=bool(table.last[row] >= since),
@@ -269,7 +272,11 @@ class _Selected:
 
 
 def _weights(table: ExposureTable, at: date, rules: Rules) -> Floats:
-    return triage.decay(at.toordinal() - (table.first + table.last) / 2.0, rules)
+    return _decay(table.first, table.last, slice(None), at, rules)
+
+
+def _decay(first: Ints, last: Ints, rows: slice, at: date, rules: Rules) -> Floats:
+    return triage.decay(at.toordinal() - (first[rows] + last[rows]) / 2.0, rules)
 
 
 def _rates(usual: Usual, rules: Rules) -> tuple[Floats, Floats]:

@@ -60,7 +60,13 @@ def write_marks(
     put(connection, MARKS, rows)
 
 
-def write_flags(connection: Connection, facts: Facts, media: Mapping[MediaKey, int], clusters: Clusters) -> set[int]:
+def write_flags(
+    connection: Connection,
+    identities: Identities,
+    facts: Facts,
+    media: Mapping[MediaKey, int],
+    clusters: Clusters,
+) -> set[int]:
     """Write flagged media and their hashes, and find their clusters; the media that changed clusters."""
     found = {media[medium]: each for medium, each in facts.flaggings.items()}
     known: dict[int, Flagging] = {}
@@ -71,11 +77,14 @@ def write_flags(connection: Connection, facts: Facts, media: Mapping[MediaKey, i
     names = {media[medium]: medium.sha256 for medium in facts.flaggings}
     moved = clusters.add({medium: names[medium] for medium in sorted(names)}, sorted(came))
     fresh = found.keys() - known.keys()
+    tenants = identities.texts(connection, TextKind.TENANT, {key.tenant for key in facts.flaggings})
+    whose = {media[key]: tenants[key.tenant] for key in facts.flaggings}
     add(
         connection,
         FLAGS,
         [
-            _flag(medium, found[medium]) | {"cluster_id": clusters.cluster_of(medium), "now": 0}
+            _flag(medium, found[medium])
+            | {"cluster_id": clusters.cluster_of(medium), "now": 0, "tenant_id": whose[medium]}
             for medium in sorted(fresh)
         ],
     )

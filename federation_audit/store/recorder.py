@@ -124,7 +124,7 @@ class Recorder:
         attributing.write(connection, change)
         judging.write_judgements(connection, self._identities, facts, media, new)
         judging.write_marks(connection, self._identities, facts, media, new)
-        moved = judging.write_flags(connection, facts, media, self._clusters)
+        moved = judging.write_flags(connection, self._identities, facts, media, self._clusters)
         after = self._tallies.read(connection, touched)
         self._tallies.write(connection, before, after)
         current = {medium: self._tallies.current(connection, standing) for medium, standing in after.items()}

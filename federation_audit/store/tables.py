@@ -6,7 +6,7 @@ subject is what an origin hangs on: a medium, or a name (alias or address) that 
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, SmallInteger, Table, Text
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, SmallInteger, Table, Text, text
 
 ID = BigInteger().with_variant(Integer(), "sqlite")
 METADATA = MetaData()
@@ -78,6 +78,9 @@ MEDIA = Table(
     Index("media_key", "sha256", "tenant_id", unique=True),
 )
 
+FLAGGED = text("decision > 0")
+"""That a judgement flags. Without a parameter: SQLite takes an index of some rows only where it need not ask which."""
+
 JUDGEMENTS = Table(
     "judgements",
     METADATA,
@@ -87,9 +90,10 @@ JUDGEMENTS = Table(
     _text("scan_id"),
     _small("decision"),
     _whole("rules_id"),
+    Index("judgements_flagged", "stratum_id", "media_id", sqlite_where=FLAGGED, postgresql_where=FLAGGED),
     **_CLUSTERED,
 )
-"""The newest verdict of a medium in a stratum."""
+"""The newest verdict of a medium in a stratum. The index has flagged ones alone: ask for `FLAGGED`, as it is."""
 
 MARKS = Table(
     "marks",
@@ -110,9 +114,12 @@ FLAGS = Table(
     _text("scan_id"),
     _text("detail"),
     _small("now"),
+    _whole("tenant_id", server_default="0"),
     Index("flags_cluster", "cluster_id"),
+    Index("flags_open", "now", "tenant_id", "cluster_id", "flagged_at", "media_id"),
 )
-"""A medium that any verdict flagged: the newest such verdict, and whether the medium is flagged now."""
+"""A medium that any verdict flagged: the newest such verdict, and whether the medium is flagged now. The tenant is the
+medium's: with it, one index has all that the order of the review queue goes by."""
 
 LOOKS = Table(
     "looks",
