@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from fediwarden.kafka.cluster import Cluster
 from schemas.broker import BrokerSettings, apply_topics
+from tests.durations import SECONDS, UNKNOWN_S
 from tests.kafka import running_cluster
 from tests.postgres import Postgres, running_postgres
 
@@ -25,19 +26,22 @@ settings.load_profile("steady")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What needs the machine for itself comes last: so that hardly anybody waits for it.
 
-    Units come first, before a Kafka runs beside them to the end; then the larger files, which take longer, so that none
-    of those is left over when all else is done.
+    Units come first, before a Kafka runs beside them to the end; then what takes longest, so that none of that is left
+    over when all else is done.
     """
-    units = Path(__file__).parent / "unit"
+    here = Path(__file__).parent
     of_files: dict[Path, list[pytest.Item]] = {}
     for item in items:
         of_files.setdefault(item.path, []).append(item)
 
     def is_small(item: pytest.Item) -> bool:
-        return item.path.is_relative_to(units) and item.get_closest_marker("kafka") is None
+        return item.path.is_relative_to(here / "unit") and item.get_closest_marker("kafka") is None
 
-    files = sorted(of_files.items(), key=lambda each: (each[0].stat().st_size, each[0]), reverse=True)
-    ordered = [item for _, its in files for item in its]
+    def weight(path: Path) -> tuple[int, int]:  # the larger of two that nobody has timed takes longer
+        return SECONDS.get(path.relative_to(here).as_posix(), UNKNOWN_S), path.stat().st_size
+
+    files = sorted(of_files, key=lambda path: (weight(path), path), reverse=True)
+    ordered = [item for path in files for item in of_files[path]]
     ordered.sort(key=lambda item: (item.get_closest_marker("alone") is not None, not is_small(item)))
     items[:] = ordered
 
