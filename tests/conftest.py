@@ -17,8 +17,9 @@ from tests.kafka import running_cluster
 from tests.postgres import Postgres, running_postgres
 
 # Examples are the same in every run, so that a change is judged by what it changed, and however long one takes: that
-# says more of the machine. `--hypothesis-profile=explore` looks further.
+# says more of the machine. `make test-long` tries all that `thorough` names, `--hypothesis-profile=explore` many more.
 settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+settings.register_profile("thorough", settings.get_profile("steady"))
 settings.register_profile("explore", settings.get_profile("steady"), derandomize=False, max_examples=1000)
 settings.load_profile("steady")
 
@@ -44,6 +45,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ordered = [item for path in files for item in of_files[path]]
     ordered.sort(key=lambda item: (item.get_closest_marker("alone") is not None, not is_small(item)))
     items[:] = ordered
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """In a fresh clone, whichever worker is first at a file rewrites its assertions; the others load what it kept."""
+    if not isinstance(collector, pytest.Module) or not hasattr(collector.config, "workerinput"):
+        return (yield)
+    with collector.path.open() as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # around pytest-timeout: waiting for one's turn is not the test's time
