@@ -162,6 +162,7 @@ class Gateway:
         metrics.watch("overrides", "Overrides in memory.", lambda: len(self._overrides))
         metrics.watch("scanners", "Healthy scanners heard of lately.", self._verdicts.scanner_count)
         metrics.watch("ledger_waiting", "Answers that Kafka does not have yet.", lambda: self._ledger.waiting)
+        tls = self._tls
         endpoints = Endpoints(
             gateway=self.name,
             tenants=self._tenants,
@@ -190,7 +191,7 @@ class Gateway:
                 access_log=False,
                 # The client's address decides on networks: never one that a header claims.
                 proxy_headers=False,
-                ssl_context_factory=None if self._tls is None else lambda *_: self._tls,
+                ssl_context_factory=None if tls is None else lambda *_: tls,
                 server_header=False,
                 backlog=BACKLOG,
                 timeout_keep_alive=settings.keep_alive_s,
