@@ -121,7 +121,8 @@ async def _look_at_pages(settings: Settings) -> tuple[bool, Finding]:
     except TlsUnusable as error:
         return False, Finding("pages", Health.FAIL, f"audit.pages.tls: {error}", "name files that can be read")
     except httpx.ConnectError as error:
-        if settings.audit.pages.tls.enabled and await asyncio.to_thread(find_listener, port):
+        holder = await asyncio.to_thread(find_listener, port)
+        if settings.audit.pages.tls.enabled and holder:
             detail = f"what listens at {url} does not speak with our certificate ({error})"
             return False, Finding("pages", Health.FAIL, detail, "restart the audit, or see audit.pages.tls")
         return False, Finding("pages", Health.OK, f"not running; port {port} is free", "start them: fediwarden audit")

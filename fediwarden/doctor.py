@@ -217,7 +217,8 @@ async def _look_at_gateway(settings: Settings) -> list[Finding]:
     except TlsUnusable as error:
         return [*findings, Finding("gateway", Health.FAIL, f"gateway.tls: {error}", "name files that can be read")]
     except httpx.ConnectError as error:
-        if settings.gateway.tls.enabled and await asyncio.to_thread(find_listener, settings.gateway.port):
+        holder = await asyncio.to_thread(find_listener, settings.gateway.port)
+        if settings.gateway.tls.enabled and holder:
             detail = f"what listens at {url} does not speak with our certificate ({error})"
             return [*findings, Finding("gateway", Health.FAIL, detail, "restart the gateway, or see gateway.tls")]
         free = f"not running; port {settings.gateway.port} is free"

@@ -30,7 +30,7 @@ def _holds(name: str, folder: Path, flags: list[str]) -> bool:
     found.mkdir(parents=True, exist_ok=True)
     if not any(flag.startswith(("-runs=", "-max_total_time=")) for flag in flags):
         flags = [f"-runs={RUNS[name]}", *flags]
-    limits = ["-max_len=4096", "-timeout=20", "-rss_limit_mb=2048", f"-artifact_prefix={folder}/{name}-"]
+    limits = ["-max_len=4096", "-timeout=120", "-rss_limit_mb=2048", f"-artifact_prefix={folder}/{name}-"]
     sys.stdout.flush()
     child = os.fork()
     if child == 0:

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import ValidationError
+from sqlalchemy import create_engine
 
 from federation_audit.pages.service import CannotServe
 from federation_audit.pages.settings import PagesSettings
+from federation_audit.store.engine import parse_url
 from fediwarden.audit_doctor import _look_at_pages
 from fediwarden.doctor import _look_at_gateway
 from fediwarden.findings import Health
@@ -108,3 +111,14 @@ def test_what_cannot_be_used_is_named_before_a_port_is_taken(authority: Authorit
             pass
     assert ServerTlsSettings().server_context() is None
     assert ServerTlsSettings(cert_file=certificate, key_file=key).server_context() is not None
+
+
+def test_what_a_database_address_says_about_tls_reaches_its_driver() -> None:
+    address = "postgresql://fediwarden@db.example/audit?sslmode=verify-full&sslrootcert=/etc/fediwarden/db-ca.pem"
+    engine = create_engine(parse_url(address))
+    _, arguments = engine.dialect.create_connect_args(engine.url)
+    assert arguments["sslmode"] == "verify-full"
+    assert arguments["sslrootcert"] == "/etc/fediwarden/db-ca.pem"
+    tenant = TenantSettings.model_validate({"lemmy_database": address})  # handed to libpq as it is
+    assert tenant.lemmy_database is not None
+    assert conninfo_to_dict(tenant.lemmy_database.get_secret_value())["sslmode"] == "verify-full"
