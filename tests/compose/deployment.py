@@ -112,6 +112,13 @@ class Deployment:
         argv = ["python", "/client.py", address, "/pictures", str(first), str(last), str(between_s)]
         return subprocess.Popen([ENGINE, "exec", CLIENT, *argv], stdout=subprocess.PIPE, text=True)
 
+    def tell(self) -> None:
+        """Print the end of what every container said: why something did not come up."""
+        for container in run([ENGINE, "container", "ls", "--all", "--format", "{{.Names}}"]).split():
+            argv = [ENGINE, "logs", "--tail", "25", container]
+            both = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+            print(f"--- {container}\n{both.stdout}")
+
     def take_down(self) -> None:
         run([ENGINE, "rm", "-f", "-t", "0", CLIENT], check=False)
         self.compose("down", "--volumes", "--timeout", "40", check=False)

@@ -77,8 +77,12 @@ def test_init_works_in_a_container_before_anything_else_does(house: Deployment) 
 
 
 def test_everything_comes_up_and_is_well(house: Deployment) -> None:
-    house.compose("up", "-d")
-    house.await_health()
+    try:
+        house.compose("up", "-d")
+        house.await_health()
+    except AssertionError:
+        house.tell()
+        raise
     assert house.inspect("prepare")["State"]["ExitCode"] == 0
     house.start_client()
 
