@@ -30,6 +30,7 @@ log = structlog.get_logger("federation_audit.pages")
 
 PATH = "/metrics"
 _NEW_AFTER_S = 30.0
+_OPEN_DAYS = 7  # what is older has left Kafka: it is judged no more, and would be told of for ever
 _NEAR = tuple(
     map(
         ip_network, ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7", "fe80::/10")
@@ -93,7 +94,8 @@ class AuditCollector(Collector):
         assessed, now = self._assessor.newest(), now_ms()
         with self._database.reading() as connection:
             waiting = read_waiting(connection, assessed, now, verified_lists=self._verified_lists)
-            sums, state = read_sums(connection), read_state(connection)
+            sums = read_sums(connection, since_day=now // DAY_MS - _OPEN_DAYS)
+            state = read_state(connection)
         levels = [each.level for each in assessed.assessment]
         open_days = [day for day, each in sums.items() if each.unjudged]
         families = make_families()
@@ -121,7 +123,7 @@ def make_families() -> dict[str, GaugeMetricFamily]:
     return {
         "ledger_open": gauge(
             "ledger_open_images",
-            "Images that were answered for without a verdict, and have none yet, of all that is kept.",
+            "Images that were answered for without a verdict in the last 7 days, and have none yet.",
         ),
         "ledger_oldest": gauge(
             "ledger_oldest_open_timestamp_seconds",

@@ -71,7 +71,7 @@ def test_one_image_is_one_trace_and_its_lines_bear_its_id_and_no_secret_gets_out
             judged = r'verdicts_total\{decision="reject",models="[^"]+",policy="\w{1,12}",stage="live"\} 1\.0'
             assert re.search(judged, scrape("scanner"))
             assert 'fediwarden_enforcer_looks_total{outcome="removed"} 1.0' in scrape("enforcer")
-            idle = 'fediwarden_lane_oldest_seconds{group="scanners",topic="images"} 0.0'
+            idle = 'fediwarden_lane_oldest_seconds{group="fediwarden-scanner",topic="images"} 0.0'
             wait_until(lambda: idle in scrape("enforcer"), "a pass of the janitor")
             recorded = 'fediwarden_recorder_records_total{topic="verdicts"} 2.0'
             wait_until(lambda: recorded in scrape("recorder"), "the verdicts recorded")
