@@ -159,20 +159,12 @@ class Gateway:
             ledger=self._ledger,
             metrics=metrics,
         )
-<<<<<<< HEAD
         metrics.watch("in_flight_bytes", lambda: self._bodies.held_bytes)
         metrics.watch("known", lambda: self._verdicts.known_count)
         metrics.watch("overrides", lambda: len(self._overrides))
         metrics.watch("scanners", self._verdicts.scanner_count)
         metrics.watch("ledger_waiting", lambda: self._ledger.waiting)
-=======
-        metrics.watch("bytes_in_flight", "Bytes of all bodies held now.", lambda: self._bodies.held_bytes)
-        metrics.watch("known", "Verdicts in memory.", lambda: self._verdicts.known_count)
-        metrics.watch("overrides", "Overrides in memory.", lambda: len(self._overrides))
-        metrics.watch("scanners", "Healthy scanners heard of lately.", self._verdicts.scanner_count)
-        metrics.watch("ledger_waiting", "Answers that Kafka does not have yet.", lambda: self._ledger.waiting)
         tls = self._tls
->>>>>>> h-s8
         endpoints = Endpoints(
             gateway=self.name,
             tenants=self._tenants,
