@@ -4,7 +4,7 @@ python -m bench.audit_pages --store FILE [--reviewed 0.05] [--looks 5]
 
 FILE is a store of `python -m bench.audit --fill`; it is left with an account and with reviews by two invented people of
 a share of what is flagged now, who confirmed it. The pages that `fediwarden audit` serves then listen in this process,
-and an admin logs in and looks at each page: the first time, and some more times of which the median counts, one page at a
+and an admin logs in and looks at each page: once, and some more times of which the median counts, one page at a
 time over a real connection. Seconds are by the clock, CPU time beside them, in which is the browser's; where the
 machine is busy, that alone says something. The assessment is not made anew meanwhile.
 """
