@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import ColumnElement, Connection, case, func, select
 
+from federation_audit.reviewing.flagged import FlaggedNow, Integers, read_flagged_now
 from federation_audit.reviewing.outcomes import Opinion, Outcome, Reviewed, outcome_from, read_reviewed
 from federation_audit.reviewing.overriding import read_lists
 from federation_audit.reviewing.tables import REVIEWS
@@ -34,6 +35,7 @@ from federation_audit.store.tables import (
 )
 from schemas.messages import Decision
 
+_NOBODY: Integers = np.empty(0, dtype=np.int64)
 _SETTLED = (Outcome.CONFIRMED, Outcome.DISMISSED)
 
 
@@ -120,18 +122,18 @@ def read_waiting(
     done, touched = _answered(connection, reviewer, verified_lists)
     tenants = _tenants(connection)
     chosen = [number for number, text in tenants.items() if tenant in ("", text)]
-    media, clusters, whose, at, starts = _open_media(connection, done, chosen)
+    media, clusters, whose, at, starts, flagged = _open_media(connection, done, chosen)
     if not len(starts):
         return [], 0
-    sent = [_sent_from(connection, TEXTS.c.text.in_(names)) for names in chunks(set(evidence))]
-    accused = np.logical_or.reduceat(np.isin(media, np.concatenate([np.empty(0, np.int64), *sent])), starts)
+    against = [_numbers(connection, TEXTS.c.text.in_(names)) for names in chunks(set(evidence))]
+    accused = np.logical_or.reduceat(_is_from(media, flagged, np.concatenate([_NOBODY, *against])), starts)
     first = accused & np.logical_or.reduceat(_is_among(media, touched), starts)
     by_name = np.array(sorted(tenants, key=tenants.__getitem__))
     rank = np.argsort(by_name)[np.searchsorted(np.sort(by_name), whose[starts])]
     order = np.lexsort((clusters[starts], rank, np.minimum.reduceat(at, starts), ~accused, ~first))
     if author:
-        wanted = _sent_from(connection, TEXTS.c.text.contains(author.lower(), autoescape=True))
-        order = order[np.logical_or.reduceat(np.isin(media, wanted), starts)[order]]
+        wanted = _numbers(connection, TEXTS.c.text.contains(author.lower(), autoescape=True))
+        order = order[np.logical_or.reduceat(_is_from(media, flagged, wanted), starts)[order]]
     part = order[start : start + size]
     places = [(int(clusters[starts[each]]), tenants[int(whose[starts[each]])], bool(accused[each])) for each in part]
     rows = {
@@ -199,28 +201,24 @@ def current_decisions(connection: Connection, media: Collection[int]) -> dict[in
 
 class _Open(NamedTuple):
     """The media that are flagged now and not left out, by tenant and cluster: a row of the queue begins at each of
-    `starts`."""
+    `starts`. `flagged` has what all of them are from."""
 
-    media: npt.NDArray[np.int64]
-    clusters: npt.NDArray[np.int64]
-    whose: npt.NDArray[np.int64]
-    at: npt.NDArray[np.int64]
-    starts: npt.NDArray[np.int64]
+    media: Integers
+    clusters: Integers
+    whose: Integers
+    at: Integers
+    starts: Integers
+    flagged: FlaggedNow
 
 
 def _open_media(connection: Connection, done: Collection[int], tenants: Collection[int]) -> _Open:
     """Of these `tenants`, without those that are `done`."""
-    # In the order of the index `flags_open`, which has all of it: the database sorts nothing, and looks nothing up.
-    query = (
-        select(FLAGS.c.media_id, FLAGS.c.cluster_id, FLAGS.c.tenant_id, FLAGS.c.flagged_at)
-        .where(FLAGS.c.now == 1, FLAGS.c.tenant_id.in_(tenants))
-        .order_by(FLAGS.c.now, FLAGS.c.tenant_id, FLAGS.c.cluster_id, FLAGS.c.flagged_at)
-    )
     # In arrays: SQLite takes four times as long to group so many rows and to look each up in three sets.
-    flagged = read_integers(connection, query)
-    media, clusters, whose, at = flagged[:, ~_is_among(flagged[0], done)]
-    starts = np.flatnonzero(np.diff(clusters, prepend=-1) | np.diff(whose, prepend=-1))
-    return _Open(media, clusters, whose, at, starts)
+    flagged = read_flagged_now(connection)
+    kept = ~_is_among(flagged.media, done) & np.isin(flagged.tenants, list(tenants))
+    media, clusters, whose, at = (column[kept] for column in flagged[1:5])
+    starts = np.flatnonzero((np.diff(clusters, prepend=-1) != 0) | (np.diff(whose, prepend=-1) != 0))
+    return _Open(media, clusters, whose, at, starts, flagged)
 
 
 @dataclass(slots=True)
@@ -319,16 +317,29 @@ def _count(what: ColumnElement[bool]) -> ColumnElement[int]:
     return func.sum(case((what, 1), else_=0))
 
 
-def _is_among(numbers: npt.NDArray[np.int64], ids: Collection[int]) -> npt.NDArray[np.bool_]:
-    return np.isin(numbers, np.fromiter(ids, np.int64, count=len(ids)))
+def _is_among(numbers: Integers, ids: Collection[int]) -> npt.NDArray[np.bool_]:
+    return _holds(np.fromiter(ids, np.int64, count=len(ids)), numbers)
 
 
-def _sent_from(connection: Connection, matches: ColumnElement[bool]) -> npt.NDArray[np.int64]:
-    """The media that authors of the instances sent whose text matches."""
-    instances = select(TEXTS.c.id).where(TEXTS.c.kind == int(TextKind.INSTANCE), matches)
-    sent = select(EVIDENCE.c.media_id).where(EVIDENCE.c.instance_id.in_(instances))
-    media: npt.NDArray[np.int64] = read_integers(connection, sent)[0]
-    return media
+def _holds(ids: Integers, numbers: Integers) -> npt.NDArray[np.bool_]:
+    """Which of `numbers` are among `ids`. By searching: numpy's own way makes a table, or a hash of each, first."""
+    if not len(ids):
+        return np.zeros(len(numbers), dtype=np.bool_)
+    ordered = np.sort(ids)
+    places = np.minimum(np.searchsorted(ordered, numbers), len(ordered) - 1)
+    return np.asarray(ordered[places] == numbers)
+
+
+def _is_from(media: Integers, flagged: FlaggedNow, instances: Integers) -> npt.NDArray[np.bool_]:
+    """Which of `media` authors of these `instances` sent."""
+    return _holds(flagged.sent[_holds(instances, flagged.sent_from)], media)
+
+
+def _numbers(connection: Connection, matches: ColumnElement[bool]) -> Integers:
+    """The instances whose text matches."""
+    query = select(TEXTS.c.id).where(TEXTS.c.kind == int(TextKind.INSTANCE), matches)
+    numbers: Integers = read_integers(connection, query)[0]
+    return numbers
 
 
 def _sizes(connection: Connection, clusters: Collection[int]) -> dict[int, int]:

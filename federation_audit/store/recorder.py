@@ -14,7 +14,7 @@ from federation_audit.store.facts import FLAGGED_FROM, Facts, Horizon, gather, h
 from federation_audit.store.identities import ActorKey, Identities, MediaKey, NameKey
 from federation_audit.store.rows import put
 from federation_audit.store.standings import Tallies
-from federation_audit.store.state import read_state, write_state
+from federation_audit.store.state import note_flags_change, read_state, write_state
 from federation_audit.store.sweeping import Sweep, sweep
 from federation_audit.store.tables import FORGOTTEN, FROM_MESSAGES, OFFSETS
 from schemas.broker import Partition, Received
@@ -80,6 +80,7 @@ class Recorder:
             return False
         with self._writing() as connection:
             self._sweep = sweep(connection, self._sweep, self._horizon, self._tallies, self._clusters, self._identities)
+            note_flags_change(connection)
         return self._sweep is not None
 
     def clear(self) -> None:
@@ -89,6 +90,7 @@ class Recorder:
             for table in (*FROM_MESSAGES, OFFSETS):
                 connection.execute(delete(table))
             write_state(connection, generation=read_state(connection).wanted)
+            note_flags_change(connection)
 
     def release(self) -> None:
         """Let others write."""
@@ -133,6 +135,8 @@ class Recorder:
         )
         instances = evidence.refresh(connection, flagged) | evidence.instances_behind(connection, moved)
         evidence.recount(connection, instances)
+        if flagged or moved:
+            note_flags_change(connection)
 
     def _note_forgotten(self, connection: Connection, facts: Facts) -> None:
         for key, at in facts.forgotten.items():

@@ -13,7 +13,8 @@ class State(NamedTuple):
     """Horizons (times), which rebuild the content is of, and which one somebody wants.
 
     `recorded_at` is when a recorder last wrote, 0 where none ever did; `lag` is how many records the topics then had
-    that were not in the store, -1 where that was not known.
+    that were not in the store, -1 where that was not known. `flags_change` is another number after each change of what
+    is flagged (`FLAGS`) or of whose it is (`EVIDENCE`): who has read them need not do so again while it is the same.
     """
 
     horizon: int = 0
@@ -22,6 +23,7 @@ class State(NamedTuple):
     wanted: int = 0
     recorded_at: int = 0
     lag: int = -1
+    flags_change: int = 0
 
 
 def read_state(connection: Connection) -> State:
@@ -44,6 +46,11 @@ def write_numbers(connection: Connection, prefix: str, numbers: Mapping[str, int
         connection.execute(delete(STATE).where(STATE.c.name.in_(chunk)))
     kept = [{"name": prefix + name, "value": value} for name, value in numbers.items() if value is not None]
     put(connection, STATE, kept)
+
+
+def note_flags_change(connection: Connection) -> None:
+    """What is flagged, or whose it is, changes in this transaction."""
+    write_state(connection, flags_change=read_state(connection).flags_change + 1)
 
 
 def write_state(connection: Connection, **values: int) -> None:
