@@ -25,7 +25,6 @@ from gateway.lists.definition import ListDefinition
 from gateway.lists.hashes import HashSet
 from gateway.lists.kinds import DISTANCE_MOST, HashKind
 from gateway.lists.store import ListStore
-from scanner.models.clip import Clip
 from scanner.models.entries import CheckpointEntry
 from scanner.models.pinning import pin_checkpoint
 from scanner.models.registry import load_registry, verify_checkpoint
@@ -143,6 +142,8 @@ def see_red_as_blue(folder: Path) -> None:
 
 def what_is_seen(folder: Path, at_least: Sequence[tuple[Label, float]]) -> dict[tuple[str, str, int], bool]:
     """Whether the model alone, asked beside all that runs, takes an appearance for any of some labels."""
+    from scanner.models.clip import Clip
+
     entry = load_registry(folder / "registry.toml").entry("microclip")
     assert isinstance(entry, CheckpointEntry)
     model = Clip(verify_checkpoint(entry, folder / "models"), precision="fp32", threads=1)

@@ -1,30 +1,48 @@
 """CLIP and SigLIP checkpoints: the vectors are transformers' own, and what cannot be run is named."""
 
+from __future__ import annotations
+
 import json
 import shutil
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
-import transformers
 from PIL import Image
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from scanner.models.clip import CheckpointUnusable, Clip, TextTooLong
 from scanner.models.entries import CheckpointEntry
 from scanner.models.model import ModelError, is_classifier, is_embedder
 from scanner.models.pinning import pin_checkpoint
-from scanner.models.pixels import PreprocessingUnknown
 from scanner.models.registry import ModelDamaged, load_registry, verify_checkpoint
 from tests.microclip.shapes import LABELS, draw_shape
 from tests.models import DATA, load_microclip, microclip
 
+if TYPE_CHECKING:
+    import torch
+    import transformers
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    from scanner.models.clip import CheckpointUnusable, Clip, TextTooLong
+    from scanner.models.pixels import PreprocessingUnknown
+
 FOLDER = DATA / "microclip"
 TEXTS = [f"a photo of a {colour} {shape}" for colour, shape in LABELS]
 SIZES = [(96, 96), (512, 341), (341, 512), (48, 48), (20, 33), (200, 50), (512, 64)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _torch() -> None:
+    """Imported by the one worker that runs this file: all of them collect it, and torch takes ten CPU seconds."""
+    global torch, transformers, CLIPImageProcessorPil, CheckpointUnusable, Clip, TextTooLong, PreprocessingUnknown
+    import torch
+    import transformers
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    from scanner.models.clip import CheckpointUnusable, Clip, TextTooLong
+    from scanner.models.pixels import PreprocessingUnknown
 
 
 def pictures() -> list[Image.Image]:
