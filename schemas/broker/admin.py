@@ -17,6 +17,7 @@ from schemas.topics import TOPICS, TopicSpec
 _REQUEST_TIMEOUT_MS = 15_000
 _START_TIMEOUT_S = 15.0
 _EFFECT_WITHIN_S = 60.0
+_PAUSES_S = 0.05, 0.4
 _REPLICAS = 3
 _NEEDED_TO_SERVE = ("cleanup.policy", "compression.type")
 _OWN_TO_TOPIC = 1  # DescribeConfigs' source of a setting that was made for this topic: DYNAMIC_TOPIC_CONFIG
@@ -199,15 +200,20 @@ async def _await_effect(admin: AIOKafkaAdminClient, settings: BrokerSettings, sp
     """
     names = [spec.full_name(settings.topic_prefix) for spec in specs]
     left: list[TopicChange] = []
+    pause_s = _PAUSES_S[0]
     try:
         async with asyncio.timeout(_EFFECT_WITHIN_S):
             while True:
-                left = await _diff(admin, settings, specs)
-                if not left:
-                    found = await admin.describe_topics(names)
-                    if all(p["leader"] >= 0 for topic in found for p in topic["partitions"]):
+                # A broker that makes topics is busy: it is asked for leaders alone, which is little, until there are.
+                found = await admin.describe_topics(names)
+                if all(topic["partitions"] and not topic["error_code"] for topic in found) and all(
+                    p["leader"] >= 0 for topic in found for p in topic["partitions"]
+                ):
+                    left = await _diff(admin, settings, specs)
+                    if not left:
                         return
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, _PAUSES_S[1])
     except TimeoutError as error:
         faults = "; ".join(str(change) for change in left) or "partitions without a leader"
         raise TopicsNotReady(f"no effect after {_EFFECT_WITHIN_S:.0f} s: {faults}") from error
