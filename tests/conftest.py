@@ -12,12 +12,14 @@ from hypothesis import HealthCheck, settings
 
 from fediwarden.kafka.cluster import Cluster
 from schemas.broker import BrokerSettings, apply_topics
+from tests.durations import SECONDS, UNKNOWN_S
 from tests.kafka import running_cluster
 from tests.postgres import Postgres, running_postgres
 
 # Examples are the same in every run, so that a change is judged by what it changed, and however long one takes: that
-# says more of the machine. `--hypothesis-profile=explore` looks further.
+# says more of the machine. `make test-long` tries all that `thorough` names, `--hypothesis-profile=explore` many more.
 settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+settings.register_profile("thorough", settings.get_profile("steady"))
 settings.register_profile("explore", settings.get_profile("steady"), derandomize=False, max_examples=1000)
 settings.load_profile("steady")
 
@@ -25,21 +27,36 @@ settings.load_profile("steady")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What needs the machine for itself comes last: so that hardly anybody waits for it.
 
-    Units come first, before a Kafka runs beside them to the end; then the larger files, which take longer, so that none
-    of those is left over when all else is done.
+    Units come first, before a Kafka runs beside them to the end; then what takes longest, so that none of that is left
+    over when all else is done.
     """
-    units = Path(__file__).parent / "unit"
+    here = Path(__file__).parent
     of_files: dict[Path, list[pytest.Item]] = {}
     for item in items:
         of_files.setdefault(item.path, []).append(item)
 
     def is_small(item: pytest.Item) -> bool:
-        return item.path.is_relative_to(units) and item.get_closest_marker("kafka") is None
+        return item.path.is_relative_to(here / "unit") and item.get_closest_marker("kafka") is None
 
-    files = sorted(of_files.items(), key=lambda each: (each[0].stat().st_size, each[0]), reverse=True)
-    ordered = [item for _, its in files for item in its]
+    def weight(path: Path) -> tuple[int, int]:  # the larger of two that nobody has timed takes longer
+        return SECONDS.get(path.relative_to(here).as_posix(), UNKNOWN_S), path.stat().st_size
+
+    files = sorted(of_files, key=lambda path: (weight(path), path), reverse=True)
+    ordered = [item for path in files for item in of_files[path]]
     ordered.sort(key=lambda item: (item.get_closest_marker("alone") is not None, not is_small(item)))
     items[:] = ordered
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """In a fresh clone, whichever worker is first at a file rewrites its assertions; the others load what it kept."""
+    if not isinstance(collector, pytest.Module) or not hasattr(collector.config, "workerinput"):
+        return (yield)
+    with collector.path.open() as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # around pytest-timeout: waiting for one's turn is not the test's time
