@@ -48,8 +48,8 @@ test-all: $(DEV) ## The suite with those parts: what CI runs
 	sh tests/synapse/install.sh $(BIN)/uv $(BIN)/python
 	FEDIWARDEN_REQUIRE_PICTRS=1 FEDIWARDEN_REQUIRE_SYNAPSE=1 $(PYTEST) -m "not long" $(ARGS)
 
-test-long: $(DEV) ## What takes minutes: the demo, how every page looks, the audit on a failing PostgreSQL
-	$(BIN)/python -m pytest -m long $(ARGS)
+test-long: $(DEV) ## What takes minutes: the demo, how every page looks, the audit on a failing PostgreSQL, more examples
+	$(BIN)/python -m pytest -m "long or hypothesis" --hypothesis-profile=thorough $(ARGS)
 
 check: $(DEV) ## Lint, types, import rules, dependencies, licences
 	$(BIN)/ruff check .

@@ -21,6 +21,7 @@ from gateway.overrides.openapi import OverridesBody
 from gateway.settings import TenantSettings
 from schemas.broker import BrokerSettings
 from tests import pictures
+from tests.examples import thorough
 from tests.gateways import running_gateway
 
 pytestmark = pytest.mark.kafka
@@ -73,6 +74,7 @@ def url(make_topics: Callable[[], BrokerSettings], tmp_path_factory: pytest.Temp
         ("GET", "/metrics", GenerationMode.POSITIVE),
     ],
 )
+@pytest.mark.hypothesis  # make test-long tries more
 @pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
 def test_nothing_that_is_sent_gets_an_answer_that_is_not_described(
     url: str, method: str, path: str, mode: GenerationMode
@@ -80,7 +82,7 @@ def test_nothing_that_is_sent_gets_an_answer_that_is_not_described(
     operation = schemathesis.openapi.from_url(f"{url}/openapi.json")[path][method]
 
     @given(case=operation.as_strategy(generation_mode=mode), with_key=st.booleans())
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=thorough(40), deadline=None, suppress_health_check=list(HealthCheck))
     def try_one(case: Any, with_key: bool) -> None:
         if with_key and "{key}" in path:
             case.path_parameters["key"] = KEY

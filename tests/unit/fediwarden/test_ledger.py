@@ -34,6 +34,7 @@ from schemas.messages import (
     Verdict,
 )
 from schemas.topics import ANSWERS, ENFORCEMENTS, IMAGES_DEAD, VERDICTS, TopicSpec
+from tests.examples import thorough
 from tests.unit.schemas import samples
 
 NOW = 1_795_000_000_000
@@ -397,7 +398,7 @@ MESSAGES = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=thorough(300), deadline=None)
 @given(st.lists(MESSAGES, max_size=40))
 def test_the_sum_always_adds_up_and_each_request_is_in_exactly_one_class(messages):
     statement = state(*messages)
@@ -422,7 +423,7 @@ def test_the_sum_always_adds_up_and_each_request_is_in_exactly_one_class(message
     assert sum(unjudged["judged_later"]["decisions"].values()) == unjudged["judged_later"]["requests"]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=thorough(300), deadline=None)
 @given(st.lists(MESSAGES, max_size=40))
 def test_open_is_exactly_what_no_verdict_and_no_dead_letter_belongs_to(messages):
     kept: dict[str, AnswerGiven] = {}

@@ -14,6 +14,7 @@ from schemas.broker import BrokerSettings, BrokerUnavailable, Consumer, Instance
 from schemas.broker.offsets import OffsetTracker
 from schemas.broker.reading import Reader
 from schemas.topics import IMAGES
+from tests.examples import thorough
 
 TOPIC = IMAGES.full_name("t.")
 PARTITIONS = [TopicPartition(TOPIC, number) for number in range(2)]
@@ -292,4 +293,4 @@ def test_one_expulsion_counts_once_however_often_it_is_told(
 
 
 TestRebalancing = Rebalancing.TestCase
-TestRebalancing.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
+TestRebalancing.settings = settings(max_examples=thorough(200), stateful_step_count=30, deadline=None)

@@ -23,6 +23,7 @@ from federation_audit.store.queries import read_instances, read_strata
 from federation_audit.store.tables import FLAGS, MEDIA
 from schemas.messages import Confidence, Decision, Message, Stage
 from schemas.topics import DAY_MS
+from tests.examples import thorough
 from tests.fediverse import review
 from tests.stores import NOON, forgotten, judged, open_store, pdq, received, seen, sha, sqlite_url, write
 from tests.unit.federation_audit.assessing.plain import IMAGES, Medium, Plain
@@ -161,7 +162,7 @@ def test_what_is_read_is_what_the_messages_say(store, seed):
     assert {each.confidence for each in found.evidence.incidents} >= {Confidence.CERTAIN, Confidence.LIKELY}
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=thorough(12), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 10**9), st.integers(1, 60), st.integers(1, 4))
 def test_few_messages_of_any_kind_are_read_alike(seed: int, count: int, images: int):
     chance = random.Random(seed)

@@ -12,6 +12,7 @@ from federation_audit.store.facts import FLAGGED_FROM
 from federation_audit.store.standings import Tallies
 from schemas.messages import AnsweredBy, Confidence, Decision, Message, Stage
 from schemas.topics import DAY_MS
+from tests.examples import thorough
 from tests.stores import (
     NOON,
     answered,
@@ -94,7 +95,7 @@ def made_of(batches: list[list[Message]]) -> list[str]:
         return content(store)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=thorough(15), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(messages, min_size=1, max_size=25), st.randoms(use_true_random=False), st.integers(1, 6))
 def test_interleavings_and_repeats_make_the_same_content(said: list[Message], chance: random.Random, size: int):
     mixed = said + chance.sample(said, len(said) // 2)
@@ -103,7 +104,7 @@ def test_interleavings_and_repeats_make_the_same_content(said: list[Message], ch
     assert made_of(batches) == made_of([said])
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=thorough(10), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(messages, min_size=1, max_size=25))
 def test_tallies_are_the_sum_of_what_media_add(said: list[Message]):
     with tempfile.TemporaryDirectory() as folder, open_store(sqlite_url(Path(folder))) as store:
@@ -135,7 +136,7 @@ def test_tallies_are_the_sum_of_what_media_add(said: list[Message]):
         assert tallies == expected
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=thorough(12), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(messages, min_size=1, max_size=25), st.integers(1, 5))
 def test_what_is_swept_might_never_have_come(said: list[Message], size: int):
     now = NOON + DAY_MS + DAY_MS // 2  # the horizon of one day: midnight between the two days of the messages

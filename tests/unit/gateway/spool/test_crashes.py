@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from gateway.spool.errors import SpoolFailed, SpoolFull
 from gateway.spool.segments import SegmentLog
+from tests.examples import thorough
 from tests.unit.gateway.spool.disks import RecordedDisk
 
 MAX_BYTES = 3_000
@@ -177,5 +178,5 @@ class CrashingLog(RuleBasedStateMachine):
 
 
 TestCrashingLog = CrashingLog.TestCase
-TestCrashingLog.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestCrashingLog.settings = settings(max_examples=thorough(150), stateful_step_count=40, deadline=None)
 TestCrashingLog.pytestmark = [pytest.mark.timeout(600)]

@@ -27,6 +27,7 @@ from scanner.policy import (
 )
 from scanner.policy.conditions import Condition
 from schemas.messages import Decision, RuleFired
+from tests.examples import thorough
 from tests.unit.scanner.policy.test_reach import GRID, SCORES, conditions
 
 STRENGTH = [Decision.ACCEPT, Decision.REVIEW, Decision.REJECT]
@@ -115,7 +116,7 @@ frames_of = st.lists(st.tuples(*[values] * len(SCORES)), min_size=1, max_size=8)
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=thorough(100), deadline=None)
 @given(policies(), frames_of, st.sampled_from(list(MediaKind)))
 def test_any_policy_judges_any_frames_by_the_words_of_its_definition(
     policy: Policy, frames: list[dict[str, float]], kind: MediaKind

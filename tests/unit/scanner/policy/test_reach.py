@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scanner.policy import AllOf, AnyOf, AtLeast, CountOf, NoneOf
 from scanner.policy.conditions import Condition, measure
 from scanner.policy.reach import can_hold
+from tests.examples import thorough
 
 SCORES = ("a", "b", "c")
 THRESHOLDS = (0.0, 0.25, 0.5, 1.0)
@@ -42,14 +43,14 @@ def holds(condition: Condition, scores: dict[str, float]) -> bool:
 EVERY = [dict(zip(SCORES, values, strict=True)) for values in itertools.product(GRID, repeat=len(SCORES))]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=thorough(300), deadline=None)
 @given(conditions, conditions)
 def test_it_finds_scores_exactly_where_there_are_some(required: Condition, refuted: Condition) -> None:
     there_are = any(holds(required, scores) and not holds(refuted, scores) for scores in EVERY)
     assert can_hold([required], [refuted]) == there_are
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=thorough(300), deadline=None)
 @given(conditions, st.sampled_from(EVERY))
 def test_a_margin_is_at_least_0_exactly_when_the_condition_holds(
     condition: Condition, scores: dict[str, float]
