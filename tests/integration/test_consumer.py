@@ -266,9 +266,7 @@ def test_poison_is_handed_on_with_its_fault_and_the_partition_moves_on(broker):
     asyncio.run(scenario())
 
 
-def test_a_batch_with_a_broken_checksum_costs_nothing_but_itself(make_kafka, tmp_path):
-    cluster = make_kafka(1)
-    broker = BrokerSettings(bootstrap_servers=cluster.bootstrap_servers)
+def test_a_batch_with_a_broken_checksum_costs_nothing_but_itself(kafka_cluster, broker):
 
     async def write() -> None:
         async with Producer(broker, client_id="test") as producer:
@@ -293,7 +291,8 @@ def test_a_batch_with_a_broken_checksum_costs_nothing_but_itself(make_kafka, tmp
         return seen, faults, [record.message.scan_id for record in tailed if record.message is not None]
 
     asyncio.run(write())
-    segment = max(cluster.directory.rglob("fediwarden.images-*/*.log"), key=lambda path: path.stat().st_size)
+    name = IMAGES.full_name(broker.topic_prefix)
+    segment = max(kafka_cluster.directory.rglob(f"{name}-*/*.log"), key=lambda path: path.stat().st_size)
     content = bytearray(segment.read_bytes())
     second = content.index(b"ciphertext", content.index(b"ciphertext") + 500)
     content[second] ^= 1

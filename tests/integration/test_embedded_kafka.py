@@ -80,6 +80,7 @@ def test_data_and_cluster_survive_a_clean_stop_and_a_kill(make_kafka):
     assert asyncio.run(apply_topics(settings_of(cluster))) == []
 
 
+@pytest.mark.long  # test_up.py kills `up`, and its Kafka with it
 def test_killing_whoever_started_kafka_leaves_no_java_behind(tmp_path):
     port = find_free_ports(PORTS_PER_NODE)
     code = f"""
@@ -167,6 +168,7 @@ def test_a_node_that_cannot_start_shows_the_end_of_its_log(tmp_path):
     assert str(cluster.nodes[1].log_file) in str(raised.value)
 
 
+@pytest.mark.long  # test_up.py kills a supervised Kafka, which comes back, and the first test here looks at the data
 def test_a_supervised_kafka_that_is_killed_comes_back_with_its_data(tmp_path):
     cluster = make_cluster(tmp_path)
     cluster.prepare()

@@ -164,13 +164,3 @@ def test_every_format_goes_the_whole_way(pipeline, kinds):
     assert {by_sha[hashlib.sha256(make(kind, seed=5)).digest()].media_type for kind, _ in kinds} == {
         m for _, m in kinds
     }
-
-
-@pytest.mark.parametrize("service", ["gateway", "scanner"])
-def test_a_service_without_its_topics_names_the_command_and_stops(kafka, tmp_path, service):
-    bare = kafka.model_copy(update={"topic_prefix": f"bare{uuid.uuid4().hex[:6]}."})
-    with Pipeline(bare, tmp_path) as pipeline:
-        process = pipeline.start(service, FEDIWARDEN_GATEWAY__PORT="0")
-        assert process.wait() == 78
-        assert "fediwarden topics apply" in process.log
-        assert "Traceback" not in process.log

@@ -27,6 +27,8 @@ from tests.processes import fetch_status, wait_until
 pytestmark = pytest.mark.kafka
 
 START_WITHIN_S = 120.0
+WITHOUT_AUDIT = {"FEDIWARDEN_UP__AUDIT": "false"}
+"""Two processes less, for a test that is not about them."""
 
 
 class Up:
@@ -181,7 +183,7 @@ def test_ctrl_c_leaves_nothing_running_and_a_second_start_has_kept_its_data(star
 
 
 def test_what_dies_is_restarted_and_the_log_says_so_and_killing_up_itself_leaves_nothing_running(start):
-    up = start().await_ready()
+    up = start(environment=WITHOUT_AUDIT).await_ready()
     for name in ("scanner", "gateway", "kafka"):
         up.children()[name].kill()
         up.await_text(f'"child": "{name}"')
@@ -227,7 +229,7 @@ def test_two_run_side_by_side_but_not_on_one_directory_nor_one_port(start, tmp_p
     assert "FEDIWARDEN_AUDIT__PAGES__PORT" in same_pages.text()
     assert "Traceback" not in same_port.text() + same_directory.text() + same_pages.text()
 
-    second = start(tmp_path / "b", scanners=2).await_ready()
+    second = start(tmp_path / "b", scanners=2, environment=WITHOUT_AUDIT).await_ready()
     for up in (first, second):
         assert up.scan(photo(seed=5))["answered_by"] == "verdict"
     assert [second.interrupt(), first.interrupt()] == [0, 0]
@@ -235,7 +237,7 @@ def test_two_run_side_by_side_but_not_on_one_directory_nor_one_port(start, tmp_p
 
 def test_a_service_that_is_configured_wrongly_ends_up_with_its_reason(start, tmp_path):
     (tmp_path / "policy.toml").write_text("this is no policy")
-    up = start(environment={"FEDIWARDEN_SCANNER__POLICY": str(tmp_path / "policy.toml")})
+    up = start(environment=WITHOUT_AUDIT | {"FEDIWARDEN_SCANNER__POLICY": str(tmp_path / "policy.toml")})
     assert up.await_end() == 78
     assert "policy.toml" in up.text()
     assert "scanner cannot run as it is configured" in up.text()
