@@ -79,7 +79,7 @@ def _entries(registry: CollectorRegistry) -> list[MetricEntry]:
             found.append(
                 MetricEntry(
                     collector._name + ("_total" if collector._type == "counter" else ""),
-                    collector._type,
+                    str(collector._type),
                     tuple(collector._labelnames),
                     collector._documentation,
                 )

@@ -16,7 +16,7 @@ from tests.processes import Pipeline, Process, wait_until
 from tests.stand_ins import accepted_picture, rejected_picture
 from tests.topics import read_topic
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.long, pytest.mark.timeout(240)]
 
 TENANT_KEY = "tenant-key-that-nobody-may-see"
 ADMIN_TOKEN = "admin-token-that-nobody-may-see"
@@ -76,7 +76,7 @@ def test_one_image_is_one_trace_and_its_lines_bear_its_id_and_no_secret_gets_out
             recorded = 'fediwarden_recorder_records_total{topic="verdicts"} 2.0'
             wait_until(lambda: recorded in scrape("recorder"), "the verdicts recorded")
             of_gateway = httpx.get(f"{url}/metrics").text
-            assert 'fediwarden_gateway_tenant_answers_total{accepted="false",tenant="default"} 1.0' in of_gateway
+            assert 'fediwarden_gateway_tenant_answers_total{accepted="false",tenant="default"} 2.0' in of_gateway
             assert "fediwarden_kafka_up 1.0" in of_gateway
             processes = [gateway, scanner, enforcer, recorder]
             assert [each.stop() for each in processes] == [0, 0, 0, 0]  # what they have not sent yet, they send now
