@@ -100,7 +100,7 @@ test-rules: $(DEV) ## Check and test the alert rules with Prometheus' promtool (
 	sh tests/promtool.sh $(VENV)/promtool
 	PATH="$(VENV)/promtool:$$PATH" $(BIN)/python -m pytest tests/unit/fediwarden/metrics/test_rules.py $(ARGS)
 
-reference: $(DEV) ## Write the references in docs/settings.md and docs/commands.md anew from the code
+reference: $(DEV) ## Write the references in docs/settings.md, commands.md and metrics.md anew from the code
 	$(BIN)/python -m fediwarden.reference
 
 docs: $(DEV) ## Build the site of docs/ into website/build; a broken link or anchor fails

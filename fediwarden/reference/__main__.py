@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from fediwarden.metrics import reference as metrics
 from fediwarden.reference import commands, settings
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -19,3 +20,4 @@ def put(page: Path, begin: str, reference: str, end: str) -> None:
 if __name__ == "__main__":
     put(DOCS / "settings.md", settings.BEGIN, settings.settings_reference(), settings.END)
     put(DOCS / "commands.md", commands.BEGIN, commands.command_reference(), commands.END)
+    put(DOCS / "metrics.md", metrics.BEGIN, metrics.metrics_reference(), metrics.END)

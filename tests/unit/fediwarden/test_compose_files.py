@@ -10,7 +10,7 @@ import yaml
 
 from fediwarden.environment_file import make, read
 from fediwarden.kafka.node import Node
-from fediwarden.reference import variable_of
+from fediwarden.reference.settings import variable_of
 from fediwarden.settings import PREFIX, declared_settings
 
 ROOT = Path(__file__).parents[3]

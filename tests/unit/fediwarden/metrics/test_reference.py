@@ -76,7 +76,7 @@ def test_the_check_finds_what_there_is_not(expression: str, legend: str) -> None
 def test_the_reference_in_the_docs_is_that_of_the_code() -> None:
     page = (ROOT / "docs" / "metrics.md").read_text()
     held = page.partition(BEGIN)[2].partition(END)[0].strip()
-    assert held == metrics_reference().strip(), "put the output of `fediwarden metrics` into docs/metrics.md"
+    assert held == metrics_reference().strip(), "out of date: make reference"
 
 
 def test_names_are_as_prometheus_wants_them() -> None:
