@@ -65,7 +65,9 @@ class Deployment:
 
     def container(self, service: str) -> str:
         """The id of the container of a service, running or not."""
-        (found,) = self.compose("ps", "-q", service).split()
+        ours = [f"label=com.docker.compose.{name}" for name in (f"project={PROJECT}", f"service={service}")]
+        filters = [each for label in ours for each in ("--filter", label)]
+        (found,) = run([ENGINE, "ps", "--all", "--quiet", "--no-trunc", *filters]).split()
         return found
 
     def inspect(self, service: str) -> dict[str, Any]:

@@ -205,7 +205,7 @@ def test_killed_containers_come_back_and_no_image_is_lost(house: Deployment, add
             within_s=60,
             what=f"{service} runs again",
         )
-        house.await_health([service], within_s=120)
+        house.await_health([service], within_s=400)
     said, _ = load.communicate(timeout=300)
     answers = [json.loads(line) for line in said.splitlines()]
     statuses = Counter(answer["status"] for answer in answers)
@@ -214,7 +214,7 @@ def test_killed_containers_come_back_and_no_image_is_lost(house: Deployment, add
     assert set(statuses) <= {200, 406, 503, 0}
     assert statuses[200] + statuses[406] >= LOAD / 2
     # Every image that was answered has its verdict in the end; what was not (0, 503), pict-rs has not kept.
-    ledger = eventually(lambda: _closed_ledger(house), within_s=120, what="every answered image has its verdict")
+    ledger = eventually(lambda: _closed_ledger(house), within_s=300, what="every answered image has its verdict")
     assert ledger["requests"] >= FIRST + statuses[200] + statuses[406]
     house.await_health()
 
