@@ -43,8 +43,9 @@ def test_what_is_filled_at_once_is_what_the_recorder_writes_and_goes_on_from(tmp
 def test_copies_are_other_images_and_what_is_derived_fits_them(tmp_path: Path) -> None:
     now, copies = now_ms(), 3
     seed, path = tmp_path / "seed.sqlite", tmp_path / "many.sqlite"
-    with open_store(f"sqlite:///{seed}") as small, open_store(f"sqlite:///{path}") as many:
+    with open_store(f"sqlite:///{seed}") as small:
         fill(small, seed, IMAGES, 30, now=now)
+    with open_store(f"sqlite:///{path}") as many:
         multiply(many, path, seed, copies, now=now)
         with many.reading() as connection:
             media = connection.execute(select(func.count()).select_from(MEDIA)).scalar_one()
