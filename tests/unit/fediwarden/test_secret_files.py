@@ -132,7 +132,7 @@ def test_no_command_takes_a_secret_on_its_command_line() -> None:
             for option in parameter.opts
             if any(word in option for word in ("key", "password", "token", "secret"))
             and not parameter.is_flag
-            and not option.endswith("-env")
+            and not option.endswith(("-env", "-file"))
         ]
         for name, each in getattr(command, "commands", {}).items():
             found += options(each, f"{path} {name}")

@@ -52,8 +52,8 @@ def test_the_audit_runs_beside_the_rest_and_relay_and_lemmy_where_they_are_set_u
 
     aside = {each.name for each in _services(every, 1) if not each.essential}
     assert aside == {"recorder", "audit", "lemmy"} == {each.name for each in _services(every, 1) if each.niceness}
-    assert [port for _, port, _, _ in _ports(every)] == [14051, 14052, 14054, 14053]
-    assert [port for _, port, _, _ in _ports(none)] == [14051]
+    assert [port for _, port, _, _ in _ports(every, 1)] == [14051, 14052, 14054, 14053]
+    assert [port for _, port, _, _ in _ports(none, 1)] == [14051]
 
 
 def test_rescans_by_themselves_run_where_they_are_asked_for(tmp_path):

@@ -109,7 +109,8 @@ def test_a_lease_that_is_over_goes_to_whoever_asks(store, monkeypatch):
 def test_how_far_the_recorder_is_stands_with_the_rows_and_is_no_content(store):
     recorder = write(store, [judged(1)])
     with store.reading() as connection:
-        assert read_state(connection)[-2:] == (0, -1)
+        state = read_state(connection)
+    assert (state.recorded_at, state.lag) == (0, -1)
     before, content_before = now_ms(), content(store)
     recorder.record([], {}, lag=12)
     recorder.record([], {})
