@@ -242,9 +242,11 @@ def test_the_pool_comes_back_when_the_process_that_forks_workers_is_killed() -> 
         before = ours()  # the session's Kafka is a child of this process, too
         async with pool(workers=2) as frames:
             await give(frames, b"fine")
+            with_workers = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
             for child in psutil.Process().children():
                 if child.pid not in before:
                     child.kill()
+            await asyncio.to_thread(psutil.wait_procs, with_workers, 10)  # what one is reading as it dies is refused
             answers = await asyncio.gather(*(give(frames, b"fine") for _ in range(4)))
             assert all(answer.media_type == "test/fine" for answer in answers)
             assert frames.ready
