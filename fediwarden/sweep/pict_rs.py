@@ -99,8 +99,8 @@ class PictRsSource:
             raise ObjectUnread(str(error)) from error
 
     async def move(self, stored: StoredObject, body: Body) -> str:
-        """Nothing can be moved within a pict-rs; `open_source` refuses to try."""
-        raise NotImplementedError
+        """Raises `ObjectUnread`: nothing can be moved within a pict-rs. `open_source` takes no quarantine for one."""
+        raise ObjectUnread("nothing can be moved within a pict-rs; --apply purges")
 
     async def _has(self, key: str) -> bool:
         found = await self._ask(slug_of(bytes.fromhex(key)), 1)

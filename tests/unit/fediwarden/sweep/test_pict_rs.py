@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fediwarden.sweep.errors import ObjectGone, SourceAway, SourceRefused
+from fediwarden.sweep.errors import ObjectGone, ObjectUnread, SourceAway, SourceRefused
 from fediwarden.sweep.pict_rs import PictRsSource
 from fediwarden.sweep.source import Body, Page, StoredObject
 from tests.pict_rs import API_KEY, PictRsServer, running_pict_rs
@@ -142,3 +142,16 @@ def test_a_wrong_key_and_a_pict_rs_that_is_away_are_told_apart(server: PictRsSer
         asyncio.run(check())
     server.behave("well")
     asyncio.run(check())
+
+
+def test_nothing_is_moved_within_it(server: PictRsServer) -> None:
+    _keep(server, 1)
+
+    async def go() -> None:
+        async with _source(server) as source:
+            ((stored,), _) = await _rest(source)
+            with Body(1 << 20) as body, pytest.raises(ObjectUnread, match="--apply purges"):
+                await source.move(stored, body)
+            assert len((await _rest(source))[0]) == 1
+
+    asyncio.run(go())
