@@ -168,6 +168,7 @@ def _post(client: "httpx.Client", file: Path) -> Outcome:
             if response.status_code not in (httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.TOO_MANY_REQUESTS):
                 break
             asked_for = response.headers.get("retry-after", "")
+            # In a thread of its own: a full gateway gives no event when it has room.
             time.sleep(min(float(asked_for), _BUSY_PAUSE_MOST_S) if asked_for.isdecimal() else _BUSY_PAUSE_S)
         if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise ScanFailed(
