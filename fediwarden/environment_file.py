@@ -5,7 +5,6 @@ in what only they know; nothing in it is changed afterwards but the secrets, and
 """
 
 import base64
-import os
 import re
 import secrets
 import stat
@@ -13,6 +12,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from fediwarden.private_files import PrivateFileExists, PrivateFileRefused, replace, write_new
 from schemas.domains import normalise_domain
 
 NAME = ".env"
@@ -90,15 +90,15 @@ def make(folder: Path, *, domain: str | None = None, pict_rs: str = PICT_RS_AT) 
     )
     path = folder / NAME
     try:
-        _write_new(path, text)
-    except FileExistsError as error:
+        write_new(path, text.encode())
+    except PrivateFileExists as error:
         raise EnvironmentFileError(
             f"{path} is there already, and was left as it is. `--show` prints what follows from it, `--rotate` gives it"
             " new secrets. To begin anew, remove it together with Kafka's volume: that bears its cluster id"
         ) from error
-    except OSError as error:
+    except PrivateFileRefused as error:
         raise EnvironmentFileError(
-            f"{path} cannot be written ({error.strerror}); in a container, mount the folder and be its owner:"
+            f"{error}; in a container, mount the folder and be its owner:"
             ' docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD:/out" ... init /out'
         ) from error
     return path
@@ -118,17 +118,10 @@ def rotate(folder: Path) -> Path:
     for line in path.read_text(encoding="utf-8").splitlines():
         found = _LINE.fullmatch(line.strip())
         lines.append(f"{found['name']}={_make_secret()}" if found and found["name"] in ROTATED else line)
-    temporary = path.with_name(f"{NAME}.{secrets.token_hex(4)}")
     try:
-        owner = path.stat()
-        _write_new(temporary, "\n".join(lines) + "\n")
-        if (owner.st_uid, owner.st_gid) != (os.geteuid(), os.getegid()):
-            os.chown(temporary, owner.st_uid, owner.st_gid)
-        temporary.replace(path)
-    except OSError as error:
-        raise EnvironmentFileError(f"{path} cannot be replaced ({error.strerror}); it was left as it is") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        replace(path, ("\n".join(lines) + "\n").encode())
+    except PrivateFileRefused as error:
+        raise EnvironmentFileError(f"{error}; it was left as it is") from error
     return path
 
 
@@ -148,14 +141,6 @@ def read(folder: Path) -> dict[str, str]:
 
 def _unquote(value: str) -> str:
     return value[1:-1] if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"" else value
-
-
-def _write_new(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _make_secret() -> str:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fediwarden.access.errors import CertificatesRefused
-from fediwarden.access.secret_files import replace, write_new
+from fediwarden.private_files import replace, write_new
 
 CA_DAYS = 3650
 BROKER_DAYS = 730
@@ -49,7 +49,7 @@ class Certificate:
 
 
 class Authority:
-    """The certificate authority in `folder`. The methods raise `CertificatesRefused` or `SecretFileRefused`."""
+    """The certificate authority in `folder`. The methods raise `CertificatesRefused` or `PrivateFileRefused`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

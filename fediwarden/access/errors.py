@@ -13,9 +13,5 @@ class UserRefused(AccessError):
     """A user that is there already, or is not, or whose name will not do."""
 
 
-class SecretFileRefused(AccessError):
-    """A file that a secret was to be written to is there already, or cannot be written."""
-
-
 class CertificatesRefused(AccessError):
     """Certificates that cannot be made, or must not be: the message says why."""

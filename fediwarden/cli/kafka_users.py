@@ -161,7 +161,7 @@ def _role(name: str) -> "Role":
 @contextmanager
 def _kept(password: str, file: Path | None) -> Iterator[None]:
     """Have the password in `file` before the cluster goes by it; the file goes again where that fails."""
-    from fediwarden.access.secret_files import write_new
+    from fediwarden.private_files import write_new
 
     if file is None:
         yield
