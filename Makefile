@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 GPU := $(VENV)/.gpu-installed
+SWEEP := $(VENV)/.sweep-installed
 DEV := $(VENV)/.dev-installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
@@ -23,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup gpu dev up demo test test-all check bench audit fuzz licences test-faults test-long test-pictrs test-rules \
+.PHONY: help setup gpu sweep dev up demo test test-all check bench audit fuzz licences test-faults test-long test-pictrs test-rules \
 	test-synapse test-compose sbom reference docs docs-serve lock clean
 
 help: ## Show this list
@@ -33,6 +34,8 @@ setup: $(RUNTIME) ## Make the virtual environment with the fediwarden command in
 	@echo "Ready: $(BIN)/fediwarden. Start it all with: make up"
 
 gpu: $(GPU) ## The same, with what CLIP models need: the extra fediwarden[gpu], 6 GB
+
+sweep: $(SWEEP) ## The same, with what sweeps of folders, S3 and SFTP need: the extra fediwarden[sweep]
 
 dev: $(DEV) ## The same, with everything that tests and checks need
 
@@ -115,6 +118,7 @@ docs-serve: docs ## The same, and show it on http://127.0.0.1:14059 (after an ed
 lock: $(DEV) ## Write the lock files anew from pyproject.toml (ARGS=--upgrade for newer versions)
 	$(UV_COMPILE) --output-file requirements.lock $(ARGS)
 	$(UV_COMPILE) --extra gpu --constraint requirements.lock --output-file requirements-gpu.lock $(ARGS)
+	$(UV_COMPILE) --extra sweep --constraint requirements.lock --output-file requirements-sweep.lock $(ARGS)
 	$(UV_COMPILE) --extra gpu --extra sweep --group dev --constraint requirements-gpu.lock --output-file requirements-dev.lock $(ARGS)
 	echo "matrix-synapse==1.163.2" | $(BIN)/uv pip compile - --quiet --universal --python-version 3.11 --no-annotate \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
@@ -140,6 +144,11 @@ $(RUNTIME): requirements.lock pyproject.toml | $(BIN)/python
 $(GPU): requirements-gpu.lock $(RUNTIME)
 	@echo "Installing what CLIP models need into $(VENV) (some 3 GB to download)"
 	$(PIP_INSTALL) --require-hashes --requirement requirements-gpu.lock
+	@touch $@
+
+$(SWEEP): requirements-sweep.lock $(RUNTIME)
+	@echo "Installing what sweeps of folders, S3 and SFTP need into $(VENV)"
+	$(PIP_INSTALL) --require-hashes --requirement requirements-sweep.lock
 	@touch $@
 
 # By uv, which takes a fifth of pip's time for these 6 GB; it has a registry setting of its own, so pip is the way out.

@@ -159,7 +159,8 @@ def _beside(swept: str, quarantine: str | None, *, root: str) -> str | None:
 def _need(package: str) -> None:
     if find_spec(package) is None:
         raise MissingExtra(
-            f"SOURCE: the package {package} that reads it is not installed: pip install 'fediwarden[sweep]'"
+            f"SOURCE: the package {package} that reads it is not installed: `make sweep`, or: pip install"
+            " 'fediwarden[sweep]'"
         )
 
 

@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LOCKS = ["requirements.lock", "requirements-gpu.lock", "requirements-dev.lock", "tests/synapse/requirements.lock"]
+LOCKS = [
+    "requirements.lock",
+    "requirements-gpu.lock",
+    "requirements-sweep.lock",
+    "requirements-dev.lock",
+    "tests/synapse/requirements.lock",
+]
 
 _REQUIREMENT = re.compile(r"(?P<name>[a-z0-9][a-z0-9._-]*)(\[[a-z0-9,-]+\])?==(?P<version>[^\s;]+)( ; (?P<marker>.+))?")
 _HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
