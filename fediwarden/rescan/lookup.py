@@ -5,10 +5,17 @@ mirror a picture turns the sign of every other coefficient, so that of the 256 b
 groups of 64 are each turned over as a whole or not at all; to turn it by a right angle transposes them besides.
 So bits are laid out group by group, chunks (see `gateway.lists.index`: multi-index hashing) are told apart only up to
 being turned over, and a list is indexed as it is and transposed. What comes out is exactly what eight questions give.
+
+What a chunk lets through is nearly all chance, and is sorted out by the chunk after it (Qin, Xiao: "Pigeonring: a
+principle for faster thresholded similarity search", PVLDB 12, 2018): with the chunks in a ring, and the radii r as
+there, two hashes that are near differ somewhere in at most r of a chunk's bits and, together with the next chunk of
+radius s, in at most r + s + 1. The next chunk's value lies beside each place in a table, so that one in some thousand
+is left to be compared whole.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +30,11 @@ Words = NDArray[np.uint64]
 _SIDE = 16
 _GROUP = 64
 _MANY = 60_000
-_BLOCK = 128
+_BLOCK = 1024
 _LAID_OUT = 1 << 15
 _FEW_CHUNKS = ((0, 16), (16, 16), (32, 16), (48, 16))
 _PLACES = 2.0 ** np.arange(32)
+_MORE = np.int32(-(1 << 31))
 
 
 def group_bits(rows: Rows, *, transposed: bool = False) -> NDArray[np.uint8]:
@@ -76,9 +84,9 @@ class _Chunk:
         values = _number(fixed) | (_number(own) << self.fixed)
         return self._canonical(values).astype(np.int32)
 
-    def masks(self, radius: int) -> NDArray[np.int32]:
-        """What turns such a value into each that is at most `radius` bits off, as such values."""
-        return self._canonical(masks_within(self.bits, radius)).astype(np.int32)
+    def masks(self, patterns: NDArray[np.int64]) -> NDArray[np.int32]:
+        """What turns such a value into each that is off by one of the `patterns`, as such values."""
+        return self._canonical(patterns).astype(np.int32)
 
     def _canonical(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
         if not self.group:
@@ -103,28 +111,25 @@ def _layout(count: int) -> list[_Chunk]:
 class BatchIndex:
     """The hashes `rows` of a list, for batches of questions: which are at most `distance` bits off, turned as may be.
 
-    A million take 450 MB and some seconds to lay out.
+    A million take 540 MB and some seconds to lay out.
     """
 
     def __init__(self, rows: Rows, distance: int) -> None:
         self._distance = distance
         layout = _layout(len(rows))
+        radii = choose_radii([chunk.bits for chunk in layout], distance)
+        used = [(chunk, radius) for chunk, radius in zip(layout, radii, strict=True) if radius >= 0]
         words: list[Words] = []
-        values: list[list[NDArray[np.int32]]] = [[] for _ in layout]
+        values: list[list[NDArray[np.int32]]] = [[] for _ in used]
         for turned in (False, True):
             for begin in range(0, len(rows), _LAID_OUT):
                 grouped = group_bits(rows[begin : begin + _LAID_OUT], transposed=turned)
                 words.append(_words(grouped))
-                for chunk, found in zip(layout, values, strict=True):
+                for (chunk, _), found in zip(used, values, strict=True):
                     found.append(chunk.values(grouped))
-        self._first = np.concatenate([each[:, :2] for each in words])
-        self._rest = np.concatenate([each[:, 2:] for each in words])
-        radii = choose_radii([chunk.bits for chunk in layout], distance)
-        self._tables = [
-            _Table(chunk, chunk.masks(radius), np.concatenate(found))
-            for chunk, radius, found in zip(layout, radii, values, strict=True)
-            if radius >= 0
-        ]
+        self._words = np.concatenate(words)
+        ring = [(*each, np.concatenate(found)) for each, found in zip(used, values, strict=True)]
+        self._tables = [_Table(*one, *following) for one, following in pairwise([*ring, ring[0]])]
 
     def search(self, rows: Rows) -> dict[int, int]:
         """The numbers of those of `rows` (n x 32) that are near to a hash of the list, and how many bits off it is."""
@@ -132,63 +137,87 @@ class BatchIndex:
         for begin in range(0, len(rows), _BLOCK):
             grouped = group_bits(rows[begin : begin + _BLOCK])
             words = _words(grouped)
-            first, rest = np.ascontiguousarray(words[:, :2]), np.ascontiguousarray(words[:, 2:])
-            for table in self._tables:
-                asked, entries = table.candidates(grouped)
-                self._note_near(found, begin, first, rest, asked, entries)
+            values = [table.chunk.values(grouped) for table in self._tables]
+            for table, (own, following) in zip(self._tables, pairwise([*values, values[0]]), strict=True):
+                asked, entries = table.candidates(own, following)
+                distances = _distances(np.take(self._words, entries, axis=0) ^ np.take(words, asked, axis=0))
+                for at in np.flatnonzero(distances <= self._distance).tolist():
+                    place, distance = begin + int(asked[at]), int(distances[at])
+                    found[place] = min(distance, found.get(place, distance))
         return found
 
-    def _note_near(
-        self,
-        found: dict[int, int],
-        begin: int,
-        first: Words,
-        rest: Words,
-        asked: NDArray[np.int64],
-        entries: NDArray[np.uint32],
-    ) -> None:
-        # Two groups of four tell nearly every pair apart: that of chance has some 60 bits in them.
-        apart = np.bitwise_count(np.take(self._first, entries, axis=0) ^ np.take(first, asked, axis=0))
-        fixed, one = apart[:, 0], apart[:, 1]
-        near = np.flatnonzero(fixed + np.minimum(one, _GROUP - one) <= self._distance)
-        if not len(near):
-            return
-        asked = asked[near]
-        others = np.bitwise_count(np.take(self._rest, entries[near], axis=0) ^ np.take(rest, asked, axis=0))
-        a, b = fixed[near].astype(np.int64), one[near].astype(np.int64)
-        c, d = others.astype(np.int64).T
-        b_turned, c_turned, d_turned = _GROUP - b, _GROUP - c, _GROUP - d
-        ways = (a + b + c + d, a + b_turned + c + d_turned, a + b + c_turned + d_turned, a + b_turned + c_turned + d)
-        least = np.minimum.reduce(ways)
-        for at in np.flatnonzero(least <= self._distance).tolist():
-            place, distance = begin + int(asked[at]), int(least[at])
-            found[place] = min(distance, found.get(place, distance))
+
+def _distances(apart: Words) -> NDArray[np.int64]:
+    """How many bits are set, with the groups turned over in the one of four ways that leaves fewest."""
+    a, b, c, d = np.bitwise_count(apart).astype(np.int64).T
+    b_turned, c_turned, d_turned = _GROUP - b, _GROUP - c, _GROUP - d
+    ways = (a + b + c + d, a + b_turned + c + d_turned, a + b + c_turned + d_turned, a + b_turned + c_turned + d)
+    least: NDArray[np.int64] = np.minimum.reduce(ways)
+    return least
 
 
 class _Table:
-    """One chunk: which values the list has (a bit each, which is what fits the cache), and the hashes of each."""
+    """One chunk: which values the list has (a bit each, which is what fits the cache), and the hashes of each.
 
-    def __init__(self, chunk: _Chunk, masks: NDArray[np.int32], values: NDArray[np.int32]) -> None:
-        self._chunk = chunk
-        self._masks = masks
+    `values` and `next_values` are those of this chunk and of the next one in the ring, for each hash of the list.
+    """
+
+    def __init__(
+        self,
+        chunk: _Chunk,
+        radius: int,
+        values: NDArray[np.int32],
+        next_chunk: _Chunk,
+        next_radius: int,
+        next_values: NDArray[np.int32],
+    ) -> None:
+        self.chunk = chunk
+        patterns = masks_within(chunk.bits, radius)
+        self._masks = chunk.masks(patterns)
+        self._next_at_most = (radius + next_radius + 1 - np.bitwise_count(patterns)).astype(np.uint8)
+        self._next_turns = np.int32(next_chunk.turns)
         counts = np.bincount(values, minlength=chunk.keys)
         self._starts = np.zeros(chunk.keys + 1, np.uint32)
         np.cumsum(counts, out=self._starts[1:])
         self._there = np.packbits(counts > 0, bitorder="little")
         self._order = np.argsort(values, kind="stable").astype(np.uint32)
+        ordered = values[self._order]
+        self._next = next_values[self._order]
+        self._next[:-1][ordered[:-1] == ordered[1:]] |= _MORE
 
-    def candidates(self, grouped: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
-        """Pairs that may be near: the number of the one asked about, and the entry of the list."""
-        keys = (self._chunk.values(grouped)[:, None] ^ self._masks).reshape(-1)
+    def candidates(
+        self, own: NDArray[np.int32], following: NDArray[np.int32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
+        """Pairs that may be near: the number of the one asked about, and the entry of the list.
+
+        `own` and `following` are the values of this chunk and the next, for each hash that is asked about.
+        """
+        keys = (own[:, None] ^ self._masks).reshape(-1)
         there = np.take(self._there, keys >> 3) >> (keys & 7).astype(np.uint8) & 1
-        hits = np.flatnonzero(there)
+        hits = np.flatnonzero(there.view(bool))
         keys = keys[hits]
-        first = np.take(self._starts, keys).astype(np.int64)
-        counts = np.take(self._starts, keys + 1) - first
+        asked, masks = np.divmod(hits, len(self._masks))
+        next_values, at_most = np.take(following, asked), np.take(self._next_at_most, masks)
+        places = np.take(self._starts, keys)
+        stored = np.take(self._next, places)
+        first = np.flatnonzero(self._apart(stored & ~_MORE, next_values) <= at_most)
+        # Most values are one hash's alone; only the others are spread out.
+        more = np.flatnonzero(stored < 0)
+        begins = places[more].astype(np.int64) + 1
+        counts = np.take(self._starts, keys[more] + 1) - begins
         ends = np.cumsum(counts)
-        total = int(ends[-1]) if len(ends) else 0
-        places = np.repeat(first - (ends - counts), counts) + np.arange(total)
-        return np.repeat(hits // len(self._masks), counts), np.take(self._order, places)
+        others = np.repeat(begins - (ends - counts), counts) + np.arange(ends[-1] if len(ends) else 0)
+        whose = np.repeat(more, counts)
+        apart = self._apart(np.take(self._next, others) & ~_MORE, np.take(next_values, whose))
+        near = np.flatnonzero(apart <= np.take(at_most, whose))
+        found = np.concatenate([places[first], others[near]])
+        return np.concatenate([asked[first], asked[whose[near]]]), np.take(self._order, found)
+
+    def _apart(self, stored: NDArray[np.int32], asked: NDArray[np.int32]) -> NDArray[np.uint8]:
+        """In how many bits values of the next chunk differ, turned over if that is fewer."""
+        apart = stored ^ asked
+        bits: NDArray[np.uint8] = np.bitwise_count(apart)
+        return np.minimum(bits, np.bitwise_count(apart ^ self._next_turns)) if self._next_turns else bits
 
 
 class ListSearch:
