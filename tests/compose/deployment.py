@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from fediwarden import environment_file
+
 ROOT = Path(__file__).parents[2]
 COMPOSE = tuple(os.environ.get("COMPOSE_COMMAND", "docker compose").split())
 ENGINE = os.environ.get("ENGINE_COMMAND", "docker")
@@ -18,6 +20,8 @@ CLIENT = "fediwarden-test-client"
 PROJECT = "fediwarden-test"
 NETWORKS = ("fediwarden-images", "fediwarden-database")
 """By these names others join, so there can be one fediwarden on a machine."""
+OWNER = 12_345
+"""Of the folder, as the account of an admin is."""
 SERVICES = ("kafka", "gateway", "scanner", "enforcer", "recorder", "audit")
 
 
@@ -38,15 +42,81 @@ def eventually(look: Callable[[], object], *, within_s: float, what: str) -> Any
     return seen
 
 
-class Deployment:
-    """The folder compose/ copied to `folder`, with a .env of its own."""
+def find_container(project: str, service: str) -> str:
+    """The id of the container of a service, running or not."""
+    ours = [f"label=com.docker.compose.{name}" for name in (f"project={project}", f"service={service}")]
+    filters = [each for label in ours for each in ("--filter", label)]
+    (found,) = run([ENGINE, "ps", "--all", "--quiet", "--no-trunc", *filters]).split()
+    return found
 
-    def __init__(self, folder: Path) -> None:
+
+def execute(project: str, service: str, *argv: str, check: bool = True, timeout_s: float = 120) -> str:
+    """What a command in the container of a service prints."""
+    return run([ENGINE, "exec", find_container(project, service), *argv], check=check, timeout_s=timeout_s)
+
+
+class Deployment:
+    """The folder compose/ copied to `folder`, with a .env of its own; `services` are those that stay up."""
+
+    def __init__(self, folder: Path, services: Sequence[str] = SERVICES) -> None:
+        self.services = tuple(services)
         self.folder = folder / "compose"
         shutil.copytree(ROOT / "compose", self.folder)
         self.pictures = folder / "pictures"
         self.pictures.mkdir(mode=0o755)
         folder.chmod(0o755)
+        left = self.list_left()
+        assert not left, f"a fediwarden runs here, or a run of these tests was killed; remove first: {', '.join(left)}"
+
+    def draw(self, *pictures: bytes) -> None:
+        """Put pictures where the client sees them, numbered from 0 on."""
+        for number, picture in enumerate(pictures):
+            (self.pictures / f"{number:04}.jpg").write_bytes(picture)
+
+    def init(self, *arguments: str) -> str:
+        """``fediwarden init`` in a container, for a folder of somebody's own; what it prints."""
+        os.chown(self.folder, OWNER, OWNER)
+        account = ["--user", f"{OWNER}:{OWNER}", "--network", "none", "--read-only", "--cap-drop", "ALL"]
+        return run([ENGINE, "run", "--rm", *account, "-v", f"{self.folder}:/out", IMAGE, "init", *arguments, "/out"])
+
+    @property
+    def values(self) -> dict[str, str]:
+        """What .env says."""
+        return environment_file.read(self.folder)
+
+    def set(self, **values: str) -> None:
+        """Put values into lines of .env, or add them."""
+        path = self.folder / environment_file.NAME
+        kept = [line for line in path.read_text().splitlines() if line.partition("=")[0] not in values]
+        path.write_text("\n".join([*kept, *(f"{name}={value}" for name, value in values.items()), ""]))
+
+    @property
+    def line_for_pict_rs(self) -> str:
+        """The line that pict-rs is given, as `init` prints it: where to ask."""
+        return next(environment_file.lines_for_pict_rs(self.values))
+
+    @property
+    def address(self) -> str:
+        """Where pict-rs asks."""
+        return self.line_for_pict_rs.partition("=")[2]
+
+    def up(self) -> None:
+        """Bring everything up and wait until it is healthy; say what was said when it does not come."""
+        try:
+            self.compose("up", "-d")
+            self.await_health()
+        except AssertionError:
+            self.tell()
+            raise
+
+    def await_scanner(self) -> None:
+        """A scanner announces itself every few seconds; before that the gateway answers by the deadline."""
+        look = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:14051/readyz').read().decode())"
+
+        def is_announced() -> bool:
+            return '"scanners":{"ok":true' in self.execute("gateway", "python", "-c", look, check=False)
+
+        eventually(is_announced, within_s=60, what="a scanner is announced")
 
     @staticmethod
     def list_left() -> list[str]:
@@ -65,17 +135,15 @@ class Deployment:
 
     def container(self, service: str) -> str:
         """The id of the container of a service, running or not."""
-        ours = [f"label=com.docker.compose.{name}" for name in (f"project={PROJECT}", f"service={service}")]
-        filters = [each for label in ours for each in ("--filter", label)]
-        (found,) = run([ENGINE, "ps", "--all", "--quiet", "--no-trunc", *filters]).split()
-        return found
+        return find_container(PROJECT, service)
 
     def inspect(self, service: str) -> dict[str, Any]:
         (state,) = json.loads(run([ENGINE, "inspect", self.container(service)]))
         return dict(state)
 
     def execute(self, service: str, *argv: str, check: bool = True, timeout_s: float = 120) -> str:
-        return run([ENGINE, "exec", self.container(service), *argv], check=check, timeout_s=timeout_s)
+        """What a command in the container of a service prints."""
+        return execute(PROJECT, service, *argv, check=check, timeout_s=timeout_s)
 
     def log(self, service: str) -> str:
         """What a service has said, on both streams."""
@@ -87,8 +155,8 @@ class Deployment:
         state = self.inspect(service)["State"]
         return bool(state["Running"]) and state.get("Health", state.get("Healthcheck", {})).get("Status") == "healthy"
 
-    def await_health(self, services: Sequence[str] = SERVICES, *, within_s: float = 180) -> None:
-        for service in services:
+    def await_health(self, services: Sequence[str] = (), *, within_s: float = 180) -> None:
+        for service in services or self.services:
             eventually(lambda name=service: self.is_healthy(name), within_s=within_s, what=f"{service} is healthy")  # type: ignore[misc]
 
     def kill(self, service: str) -> int:

@@ -26,6 +26,11 @@ if [ -x "$lab" ] || ! docker image inspect apache/kafka:4.4.0 >/dev/null 2>&1; t
     build docker.io/apache/kafka:4.4.0 dist/kafka-image
 fi
 if [ -x "$lab" ]; then
+    rm -rf dist/pict-rs-image
+    mkdir -p dist/pict-rs-image
+    cp -r "$(sh tests/pictrs/build.sh)" tests/compose/pict-rs/Dockerfile dist/pict-rs-image
+    build docker.io/asonix/pictrs:0.5.24 dist/pict-rs-image
+    build docker.io/prom/prometheus:v3.5.0 tests/compose/prometheus
     # What podman remembers of networks is kept where a run that was killed, or another at the same time, leaves its own.
     mkdir -p /run/containers
     exec unshare --mount --propagation private sh -c 'mount -t tmpfs tmpfs /run/containers && exec "$@"' sh \

@@ -1,7 +1,6 @@
 """compose.yaml, from `fediwarden init` to `down`, in containers (make test-compose). The tests run in this order."""
 
 import json
-import os
 import stat
 import time
 from collections import Counter
@@ -11,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from fediwarden.environment_file import ADMIN_TOKEN, NAME, TENANT_KEY, lines_for_pict_rs
-from tests.compose.deployment import CLIENT, ENGINE, IMAGE, SERVICES, Deployment, eventually, run
+from fediwarden.environment_file import ADMIN_TOKEN, NAME, TENANT_KEY
+from tests.compose.deployment import CLIENT, ENGINE, OWNER, SERVICES, Deployment, eventually, run
 from tests.stand_ins import accepted_picture, rejected_picture
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1200)]
@@ -24,89 +23,50 @@ FIRST, LOAD = 6, 90  # pictures: the first few by hand, the others while things 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     deployment = Deployment(tmp_path_factory.mktemp("house"))
-    for number in range(FIRST):
-        picture = rejected_picture(number) if number % 2 else accepted_picture(number)
-        (deployment.pictures / f"{number:04}.jpg").write_bytes(picture)
-    for number in range(FIRST, FIRST + LOAD):
-        picture = rejected_picture(number) if number % 5 == 0 else accepted_picture(number)
-        (deployment.pictures / f"{number:04}.jpg").write_bytes(picture)
-    left = deployment.list_left()
-    assert not left, f"a fediwarden runs here, or a run of these tests was killed; remove first: {', '.join(left)}"
+    drawn = [rejected_picture(at) if at % 2 else accepted_picture(at) for at in range(FIRST)]
+    drawn += [accepted_picture(at) if at % 5 else rejected_picture(at) for at in range(FIRST, FIRST + LOAD)]
+    deployment.draw(*drawn)
     try:
         yield deployment
     finally:
         deployment.take_down()
 
 
-@pytest.fixture(scope="module")
-def values(house: Deployment) -> dict[str, str]:
-    text = (house.folder / NAME).read_text()
-    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
-
-
-@pytest.fixture(scope="module")
-def address(values: dict[str, str]) -> str:
-    """What pict-rs would be given."""
-    return next(lines_for_pict_rs(values)).partition("=")[2]
-
-
 def test_init_works_in_a_container_before_anything_else_does(house: Deployment) -> None:
-    owner = 12_345
-    os.chown(house.folder, owner, owner)
-    init = [
-        ENGINE,
-        "run",
-        "--rm",
-        "--network",
-        "none",
-        "--read-only",
-        "--cap-drop",
-        "ALL",
-        "--user",
-        f"{owner}:{owner}",
-    ]
-    init += ["-v", f"{house.folder}:/out", IMAGE, "init", "/out"]
-    said = run(init)
+    said = house.init()
     written = (house.folder / NAME).stat()
     assert stat.S_IMODE(written.st_mode) == 0o600
-    assert written.st_uid == owner
-    assert "PICTRS__MEDIA__EXTERNAL_VALIDATION=http://fediwarden:14051/api/v1/scan/" in said
+    assert written.st_uid == OWNER
+    assert f"PICTRS__MEDIA__EXTERNAL_VALIDATION={house.address}" in said
     before = (house.folder / NAME).read_bytes()
-    run(init, check=False)
+    with pytest.raises(AssertionError, match=r"is\s+there\s+already"):
+        house.init()
     assert (house.folder / NAME).read_bytes() == before
 
 
 def test_everything_comes_up_and_is_well(house: Deployment) -> None:
-    try:
-        house.compose("up", "-d")
-        house.await_health()
-    except AssertionError:
-        house.tell()
-        raise
+    house.up()
     assert house.inspect("prepare")["State"]["ExitCode"] == 0
     house.start_client()
 
 
-def test_an_image_is_judged_for_a_container_on_the_network_of_pict_rs(
-    house: Deployment, values: dict[str, str], address: str
-) -> None:
-    # A scanner announces itself every few seconds; before that the gateway answers by the deadline.
-    eventually(lambda: '"scanners":{"ok":true' in _ready(house), within_s=60, what="a scanner is announced")
-    answers = house.post(address, 0, FIRST)
+def test_an_image_is_judged_for_a_container_on_the_network_of_pict_rs(house: Deployment) -> None:
+    house.await_scanner()
+    answers = house.post(house.address, 0, FIRST)
     assert [answer["status"] for answer in answers] == [200, 406] * (FIRST // 2)
     assert {answer["answered_by"] for answer in answers} == {"verdict"}
     rejected = answers[1]["scan_id"]
     read_back = (
         "import urllib.request as r; print(r.urlopen(r.Request('http://fediwarden:14051/v1/scans/"
-        f"{rejected}', headers={{'Authorization': 'Bearer {values[TENANT_KEY]}'}})).read().decode())"
+        f"{rejected}', headers={{'Authorization': 'Bearer {house.values[TENANT_KEY]}'}})).read().decode())"
     )
     report = json.loads(house.client("python", "-c", read_back))
     assert report["verdict"]["decision"] == "reject"
     assert report["verdict"]["rules"]
 
 
-def test_without_the_key_nothing_is_judged(house: Deployment, values: dict[str, str], address: str) -> None:
-    wrong = address.replace(values[TENANT_KEY], "a" * 48)
+def test_without_the_key_nothing_is_judged(house: Deployment) -> None:
+    wrong = house.address.replace(house.values[TENANT_KEY], "a" * 48)
     (answer,) = house.post(wrong, 0, 1)
     assert answer["status"] == 401
 
@@ -135,7 +95,8 @@ def test_a_container_has_no_rights_to_misuse(house: Deployment, service: str) ->
     assert "written" not in tried
 
 
-def test_secrets_are_only_where_they_are_needed(house: Deployment, values: dict[str, str]) -> None:
+def test_secrets_are_only_where_they_are_needed(house: Deployment) -> None:
+    values = house.values
     holders = {
         name: {service for service in SERVICES if secret in json.dumps(house.inspect(service)["Config"]["Env"])}
         for name, secret in ((TENANT_KEY, values[TENANT_KEY]), (ADMIN_TOKEN, values[ADMIN_TOKEN]))
@@ -194,8 +155,8 @@ def test_the_pages_answer_and_an_account_can_log_in(house: Deployment) -> None:
     assert len(password) >= 12
 
 
-def test_killed_containers_come_back_and_no_image_is_lost(house: Deployment, address: str) -> None:
-    load = house.post_beside(address, FIRST, FIRST + LOAD, between_s=0.7)
+def test_killed_containers_come_back_and_no_image_is_lost(house: Deployment) -> None:
+    load = house.post_beside(house.address, FIRST, FIRST + LOAD, between_s=0.7)
     restarted = {}
     for service in ("scanner", "gateway", "kafka"):
         time.sleep(6)
@@ -225,27 +186,20 @@ def _closed_ledger(house: Deployment) -> dict[str, object] | None:
     return ledger if not ledger["unjudged"]["open"]["requests"] else None
 
 
-def test_a_rotated_key_is_the_one_that_counts(house: Deployment, values: dict[str, str]) -> None:
-    owner = ["--user", "12345:12345", "-v", f"{house.folder}:/out"]
-    run([ENGINE, "run", "--rm", "--network", "none", *owner, IMAGE, "init", "--rotate", "/out"])
+def test_a_rotated_key_is_the_one_that_counts(house: Deployment) -> None:
+    before = house.address
+    house.init("--rotate")
+    assert house.address != before
     house.compose("up", "-d")
     house.await_health(["gateway"])
-    rotated = dict(line.split("=", 1) for line in (house.folder / NAME).read_text().splitlines() if "=" in line[1:])
-    new = next(lines_for_pict_rs(rotated)).partition("=")[2]
-    assert rotated[TENANT_KEY] != values[TENANT_KEY]
-    assert house.post(new.replace(rotated[TENANT_KEY], values[TENANT_KEY]), 0, 1)[0]["status"] == 401
-    assert house.post(new, 1, 2)[0]["status"] == 406  # known from before
+    assert house.post(before, 0, 1)[0]["status"] == 401
+    assert house.post(house.address, 1, 2)[0]["status"] == 406  # known from before
 
 
 def test_down_leaves_nothing_behind(house: Deployment) -> None:
     run([ENGINE, "rm", "-f", "-t", "0", CLIENT])
     house.compose("down", "--volumes", "--timeout", "40")
     assert house.list_left() == []
-
-
-def _ready(house: Deployment) -> str:
-    look = "import urllib.request as r; print(r.urlopen('http://fediwarden:14051/readyz').read().decode())"
-    return house.client("python", "-c", look, check=False)
 
 
 def _listening_beyond_loopback() -> list[str]:
