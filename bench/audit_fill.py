@@ -111,8 +111,8 @@ def fill(store: Store, path: Path, images: int, instances: int, *, now: int) -> 
         database.execute(sql)
     database.close()
     with store.writing() as connection:
-        authors = set(connection.scalars(select(EVIDENCE.c.instance_id).distinct()))
-        evidence.recount(connection, authors)
+        clusters = set(connection.scalars(select(FLAGS.c.cluster_id).distinct()))
+        evidence.write_incidents(connection, {}, evidence.count_incidents(connection, clusters))
 
 
 def multiply(store: Store, path: Path, seed: Path, copies: int, *, now: int) -> None:

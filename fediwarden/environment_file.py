@@ -22,10 +22,14 @@ PICT_RS = "FEDIWARDEN_TENANTS__DEFAULT__PICT_RS"
 API_KEY = "FEDIWARDEN_TENANTS__DEFAULT__PICT_RS_API_KEY"
 DOMAIN = "FEDIWARDEN_TENANTS__DEFAULT__DOMAIN"
 CLUSTER_ID = "KAFKA_CLUSTER_ID"
+GATEWAY_ADDRESS = "GATEWAY_ADDRESS"
+SUBNET = "IMAGES_SUBNET"
 ROTATED = (TENANT_KEY, ADMIN_TOKEN)
 """What `rotate` makes anew. Not Kafka's cluster id: that is no secret, and its data bears it."""
 
 PICT_RS_AT = "http://pictrs:8080"
+GATEWAY_AT, IMAGES_ON = "10.140.51.250", "10.140.51.0/24"
+"""Outside of what Docker gives to networks by itself. compose.yaml has the same, for where .env says nothing."""
 _SECRET_BYTES = 24
 _LINE = re.compile(r"(?P<name>[A-Z][A-Z0-9_]*)=(?P<value>.*)")
 
@@ -48,6 +52,11 @@ COMPOSE_PROFILES=
 # out bad too late is removed from pict-rs. Without it, such files stay.
 {pict_rs}={pict_rs_value}
 {api_key}=
+
+# Where pict-rs meets the gateway: a network, and an address on it. From 0.5.21 on, pict-rs connects to no
+# name whose address is private, so it is given the address itself. Change both where another network of yours has these.
+{subnet}={subnet_value}
+{gateway}={gateway_value}
 
 # `hostname` in Lemmy's settings; for the relay and the audit.
 {domain}={domain_value}
@@ -83,6 +92,10 @@ def make(folder: Path, *, domain: str | None = None, pict_rs: str = PICT_RS_AT) 
         pict_rs=PICT_RS,
         pict_rs_value=pict_rs,
         api_key=API_KEY,
+        subnet=SUBNET,
+        subnet_value=IMAGES_ON,
+        gateway=GATEWAY_ADDRESS,
+        gateway_value=GATEWAY_AT,
         domain=DOMAIN,
         domain_value=domain,
         cluster=CLUSTER_ID,
@@ -156,7 +169,8 @@ def _make_cluster_id() -> str:
 
 def lines_for_pict_rs(values: Mapping[str, str]) -> Iterator[str]:
     """The environment of pict-rs, a variable a line. It holds the tenant's key."""
-    yield f"PICTRS__MEDIA__EXTERNAL_VALIDATION=http://fediwarden:14051/api/v1/scan/{values[TENANT_KEY]}"
+    address = values.get(GATEWAY_ADDRESS) or GATEWAY_AT
+    yield f"PICTRS__MEDIA__EXTERNAL_VALIDATION=http://{address}:14051/api/v1/scan/{values[TENANT_KEY]}"
     yield "PICTRS__MEDIA__EXTERNAL_VALIDATION_TIMEOUT=8"
 
 

@@ -67,7 +67,8 @@ def write_flags(
     media: Mapping[MediaKey, int],
     clusters: Clusters,
 ) -> set[int]:
-    """Write flagged media and their hashes, and find their clusters; the media that changed clusters."""
+    """Write flagged media and their hashes, and find their clusters; the media that have changed clusters, which is to
+    be written with `move`. What is new here is not flagged now before `write_now` says so."""
     found = {media[medium]: each for medium, each in facts.flaggings.items()}
     known: dict[int, Flagging] = {}
     query = select(FLAGS.c.media_id, FLAGS.c.flagged_at, FLAGS.c.scan_id, FLAGS.c.detail)
@@ -90,8 +91,13 @@ def write_flags(
     )
     newer = [_flag(medium, each) for medium, each in found.items() if medium in known and known[medium] < each]
     change(connection, FLAGS, newer)
-    move(connection, moved - fresh, clusters)
     return moved
+
+
+def clusters_behind(connection: Connection, media: Collection[int]) -> dict[int, int]:
+    """Those of `media` that are in `FLAGS`, and the cluster that is written there."""
+    query = select(FLAGS.c.media_id, FLAGS.c.cluster_id)
+    return dict(rows_among(connection, query, FLAGS.c.media_id, media))
 
 
 def move(connection: Connection, media: Collection[int], clusters: Clusters) -> None:
@@ -100,13 +106,12 @@ def move(connection: Connection, media: Collection[int], clusters: Clusters) -> 
     change(connection, FLAGS, rows)
 
 
-def write_now(connection: Connection, flagged: Mapping[int, bool]) -> set[int]:
-    """Write whether media are flagged now, of those of `flagged` that ever were. Those that are in `FLAGS`."""
+def write_now(connection: Connection, flagged: Mapping[int, bool]) -> None:
+    """Write whether media are flagged now, of those of `flagged` that ever were."""
     query = select(FLAGS.c.media_id, FLAGS.c.now)
     there = {row.media_id: row.now for row in rows_among(connection, query, FLAGS.c.media_id, flagged)}
     turned = [medium for medium, now in there.items() if bool(now) != flagged[medium]]
     change(connection, FLAGS, [{"media_id": medium, "now": int(flagged[medium])} for medium in turned])
-    return set(there)
 
 
 def _flag(medium: int, each: Flagging) -> dict[str, int | str]:

@@ -118,7 +118,7 @@ def read_incidents(connection: Connection, domain: str) -> list[Incident]:
     number = instance_id(connection, domain)
     if number is None:
         return []
-    found = connection.execute(evidence.incidents_of(connection, [number])).all()
+    found = connection.execute(evidence.incidents_of(number)).all()
     names = name_clusters(connection, {row.cluster_id for row in found})
     media: dict[tuple[int, int, int], list[bytes]] = {}
     behind = (

@@ -127,15 +127,21 @@ class Recorder:
         judging.write_judgements(connection, self._identities, facts, media, new)
         judging.write_marks(connection, self._identities, facts, media, new)
         moved = judging.write_flags(connection, self._identities, facts, media, self._clusters)
+        flagged = judging.clusters_behind(connection, touched | moved)
+        clusters = {
+            cluster for medium, there in flagged.items() for cluster in (there, self._clusters.cluster_of(medium))
+        }
+        incidents = evidence.count_incidents(connection, clusters)
+        judging.move(connection, moved, self._clusters)
         after = self._tallies.read(connection, touched)
         self._tallies.write(connection, before, after)
         current = {medium: self._tallies.current(connection, standing) for medium, standing in after.items()}
-        flagged = judging.write_now(
+        judging.write_now(
             connection, {medium: each is not None and each[0] >= FLAGGED_FROM for medium, each in current.items()}
         )
-        instances = evidence.refresh(connection, flagged) | evidence.instances_behind(connection, moved)
-        evidence.recount(connection, instances)
-        if flagged or moved:
+        evidence.refresh(connection, flagged.keys() & touched)
+        evidence.write_incidents(connection, incidents, evidence.count_incidents(connection, clusters))
+        if flagged:
             note_flags_change(connection)
 
     def _note_forgotten(self, connection: Connection, facts: Facts) -> None:

@@ -120,11 +120,15 @@ def change(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any
     )
 
 
-def remove(connection: Connection, table: Table, keys: Sequence[Mapping[str, Any]]) -> None:
-    """Delete the rows with these `keys`, which name the same columns."""
+def remove(
+    connection: Connection, table: Table, keys: Sequence[Mapping[str, Any]], *, where: ColumnElement[bool] | None = None
+) -> None:
+    """Delete the rows with these `keys`, which name the same columns; with `where`, those of them of which it is so."""
     if not keys:
         return
     statement = delete(table).where(*(table.c[name] == bindparam(f"at_{name}") for name in keys[0]))
+    if where is not None:
+        statement = statement.where(where)
     connection.execute(statement, [{f"at_{name}": value for name, value in key.items()} for key in keys])
 
 

@@ -8,12 +8,12 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, Table, delete, func, select
+from sqlalchemy import Connection, Table, func, select
 
 from federation_audit.store.facts import DECISIONS, FLAGGED_FROM, RECEIVED, RELISTED, RESCANNED, Role
 from federation_audit.store.identities import Identities, TextKind
 from federation_audit.store.periods import first_day
-from federation_audit.store.rows import increase, rows_among
+from federation_audit.store.rows import increase, remove, rows_among
 from federation_audit.store.tables import DAYS, JOINS, JUDGEMENTS, MARKS, MEDIA, PERIODS, SIGHTINGS, STRATA, TALLIES
 from schemas.messages import AnsweredBy
 from schemas.topics import DAY_MS
@@ -215,8 +215,8 @@ def _write_counts(
         if exposed or flagged
     ]
     increase(connection, table, rows)
-    if any(exposed < 0 for exposed, _ in changes.values()):
-        connection.execute(delete(table).where(table.c.exposed == 0))
+    fewer = [dict(zip(keys, key, strict=True)) for key, (exposed, _) in changes.items() if exposed < 0]
+    remove(connection, table, fewer, where=table.c.exposed == 0)
 
 
 def _write_days(connection: Connection, changes: Mapping[tuple[int, int, int], int]) -> None:
@@ -226,5 +226,5 @@ def _write_days(connection: Connection, changes: Mapping[tuple[int, int, int], i
         if media
     ]
     increase(connection, DAYS, rows)
-    if any(media < 0 for media in changes.values()):
-        connection.execute(delete(DAYS).where(DAYS.c.media == 0))
+    fewer = [{name: row[name] for name in ("day", "tenant_id", "measure_id")} for row in rows if row["media"] < 0]
+    remove(connection, DAYS, fewer, where=DAYS.c.media == 0)

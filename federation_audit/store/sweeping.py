@@ -75,9 +75,11 @@ def sweep(
     remove(connection, MARKS, [_key(row, "media_id", "mark_id") for row in old["marks"]])
     remove(connection, LOOKS, [_key(row, "media_id", "pdq") for row in old["looks"]])
     unflagged = {row.media_id for row in old["flags"]}
-    behind = evidence.instances_behind(connection, unflagged)
-    remove(connection, FLAGS, [{"media_id": medium} for medium in unflagged])
     moved = clusters.drop(unflagged, [(row.media_id, row.pdq) for row in old["looks"] if row.media_id not in unflagged])
+    flagged = judging.clusters_behind(connection, touched | moved)
+    concerned = {*flagged.values(), *(clusters.cluster_of(medium) for medium in flagged.keys() - unflagged)}
+    incidents = evidence.count_incidents(connection, concerned)
+    remove(connection, FLAGS, [{"media_id": medium} for medium in unflagged])
     judging.move(connection, moved, clusters)
     after = tallies.read(connection, touched)
     tallies.write(connection, before, after)
@@ -85,8 +87,8 @@ def sweep(
     judging.write_now(
         connection, {medium: each is not None and each[0] >= FLAGGED_FROM for medium, each in current.items()}
     )
-    instances = behind | evidence.refresh(connection, touched) | evidence.instances_behind(connection, moved)
-    evidence.recount(connection, instances)
+    evidence.refresh(connection, touched)
+    evidence.write_incidents(connection, incidents, evidence.count_incidents(connection, concerned))
     _drop_empty(connection, first, last, identities)
     return Sweep(last)
 

@@ -60,6 +60,8 @@ class Lemmy:
     def upload(self, number: int, *, to: str = PICTRS, token: str = "") -> tuple[int, str]:
         """The status, and the alias of what was stored, of picture `number`."""
         said = self._speak("upload", to, f"/pictures/{number:04}.jpg", token)
+        if said["status"] >= 500:
+            self.tell()
         files = said["body"].get("files") or [{}]
         return int(said["status"]), str(files[0].get("file", ""))
 
@@ -67,6 +69,10 @@ class Lemmy:
         """The status, and the SHA-256 of what is served."""
         said = self._speak("fetch", to, alias)
         return int(said["status"]), str(said["sha256"])
+
+    def tell(self) -> None:
+        """Print what pict-rs said: why something went wrong."""
+        print(self.compose("logs", "--tail", "60", "pictrs"))
 
     def take_down(self) -> None:
         self.compose("down", "--volumes", "--timeout", "10")

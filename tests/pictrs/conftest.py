@@ -27,6 +27,9 @@ def warden(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wa
 
 
 @pytest.fixture(scope="module")
-def pictrs(warden: Warden, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PictRs]:
-    with PictRs(tmp_path_factory.mktemp("pictrs"), find_free_ports(1), warden.validation) as pictrs:
+def pictrs(
+    warden: Warden, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[PictRs]:
+    folder, fetches = tmp_path_factory.mktemp("pictrs"), getattr(request.module, "FETCHES_LOCALLY", False)
+    with PictRs(folder, find_free_ports(1), warden.validation, fetches_locally=fetches) as pictrs:
         yield pictrs

@@ -38,10 +38,11 @@ class Upload:
 class PictRs:
     """pict-rs on `port`, with all it keeps below `folder`, asking `validation` about every file.
 
+    It is set as it comes; with `fetches_locally`, it also fetches pictures of "other" servers that are on this machine.
     A context manager: started and answering inside, gone after.
     """
 
-    def __init__(self, folder: Path, port: int, validation: str) -> None:
+    def __init__(self, folder: Path, port: int, validation: str, *, fetches_locally: bool = False) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self._log = folder / "pict-rs.log"
         self._files = folder / "files"
@@ -54,7 +55,7 @@ class PictRs:
             "PICTRS__STORE__PATH": str(self._files),
             "PICTRS__REPO__PATH": str(folder / "repo"),
             "PICTRS__OLD_REPO__PATH": str(folder / "old-repo"),
-            "PICTRS__CLIENT__ALLOW_LOCAL_CONNECTIONS": "true",  # pictures of "other" servers are on this machine
+            "PICTRS__CLIENT__ALLOW_LOCAL_CONNECTIONS": str(fetches_locally).lower(),
             "PICTRS__TRACING__LOGGING__NO_ANSI": "true",
             "PICTRS__MEDIA__EXTERNAL_VALIDATION": validation,
             "PICTRS__MEDIA__EXTERNAL_VALIDATION_TIMEOUT": "8",
@@ -80,6 +81,11 @@ class PictRs:
     ) -> None:
         self._client.close()
         self._stop()
+
+    @property
+    def log(self) -> str:
+        """What it said."""
+        return self._log.read_text()
 
     def _stop(self) -> None:
         assert self._process is not None

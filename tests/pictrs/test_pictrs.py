@@ -2,13 +2,16 @@
 
 import hashlib
 from itertools import count
+from pathlib import Path
 
 import pytest
 
 from schemas.messages import AnsweredBy, AnswerGiven, Decision, Verdict
+from tests.kafka import find_free_ports
 from tests.pictrs.pictrs import PictRs, Upload, wait_until
 from tests.pictrs.uploads import BEYOND_IMAGEMAGICK_6, TAKEN, make_upload
 from tests.pictrs.warden import Warden
+from tests.stand_ins import accepted_picture
 
 pytestmark = [pytest.mark.pictrs, pytest.mark.kafka, pytest.mark.timeout(240)]
 
@@ -95,6 +98,16 @@ def test_the_same_upload_again_is_answered_from_memory_and_gets_an_alias_of_its_
         return sorted(ways) == [AnsweredBy.KNOWN, AnsweredBy.VERDICT]
 
     wait_until(answered_by_memory, 10.0, "the answer from memory to be in the log")
+
+
+def test_fediwarden_is_asked_by_its_address_and_never_by_a_name_that_leads_to_a_private_one(
+    warden: Warden, tmp_path: Path
+) -> None:
+    """Since 0.5.21, and why docs and `fediwarden init` give addresses; the day this fails, names will do again."""
+    by_name = warden.validation.replace("127.0.0.1", "localhost")
+    with PictRs(tmp_path, find_free_ports(1), by_name) as pictrs:
+        assert pictrs.upload(accepted_picture(8008)).status == 500
+        assert "tcp connect error" in pictrs.log
 
 
 def test_an_upload_without_fediwarden_fails_and_works_again_when_it_is_back(warden: Warden, pictrs: PictRs) -> None:

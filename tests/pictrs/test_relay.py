@@ -26,6 +26,8 @@ from tests.unit.gateway.relay.test_tokens import token
 pytestmark = [pytest.mark.pictrs, pytest.mark.kafka, pytest.mark.timeout(240)]
 
 DOMAIN = "lemmy.example"
+FETCHES_LOCALLY = True
+"""Pictures of "other" servers are on this machine."""
 WITHIN_S = 60.0
 seeds = count(5000, 2)
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding"}

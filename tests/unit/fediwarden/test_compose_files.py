@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from fediwarden.environment_file import make, read
+from fediwarden.environment_file import GATEWAY_ADDRESS, GATEWAY_AT, IMAGES_ON, SUBNET, make, read
 from fediwarden.kafka.node import Node
 from fediwarden.reference.settings import variable_of
 from fediwarden.settings import PREFIX, declared_settings
@@ -112,8 +113,12 @@ def test_pict_rs_joins_the_network_that_there_is() -> None:
     assert joined == {base["networks"]["images"]["name"]}
     assert set(override["networks"]) == joined
     (line,) = [each for each in override["services"]["pictrs"]["environment"] if "VALIDATION=" in each]
-    assert base["services"]["gateway"]["networks"]["images"]["aliases"] == ["fediwarden"]
-    assert "http://fediwarden:14051/api/v1/scan/" in line
+    # By its address: pict-rs 0.5.21 and later connect to no name whose address is private.
+    assert f"http://{GATEWAY_AT}:14051/api/v1/scan/" in line
+    gateway, network = base["services"]["gateway"]["networks"]["images"], base["networks"]["images"]
+    assert gateway["ipv4_address"] == f"${{{GATEWAY_ADDRESS}:-{GATEWAY_AT}}}"
+    assert network["ipam"]["config"] == [{"subnet": f"${{{SUBNET}:-{IMAGES_ON}}}"}]
+    assert ip_address(GATEWAY_AT) in ip_network(IMAGES_ON)
 
 
 def test_kafka_is_set_as_the_embedded_one(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_what_is_printed_holds_the_lines_for_pict_rs(tmp_path: Path) -> None:
     again = CliRunner().invoke(app, ["init", "--show", str(tmp_path)])
     assert (first.exit_code, again.exit_code) == (0, 0)
     key = environment_file.read(tmp_path)[TENANT_KEY]
-    line = f"PICTRS__MEDIA__EXTERNAL_VALIDATION=http://fediwarden:14051/api/v1/scan/{key}"
+    line = f"PICTRS__MEDIA__EXTERNAL_VALIDATION=http://10.140.51.250:14051/api/v1/scan/{key}"
     assert line in first.output
     assert line in again.output
     assert environment_file.read(tmp_path)[ADMIN_TOKEN] not in first.output

@@ -72,7 +72,7 @@ def test_rows_and_offsets_are_there_together_or_not_at_all(store, monkeypatch):
     recorder = write(store)
     recorder.record(received([judged(1)]), {partition: 5})
     before = content(store)
-    monkeypatch.setattr("federation_audit.store.evidence.recount", _fail)
+    monkeypatch.setattr("federation_audit.store.evidence.write_incidents", _fail)
     with pytest.raises(ZeroDivisionError):
         recorder.record(received([judged(2, Decision.REJECT), seen(2, "a.example")]), {partition: 7})
     assert content(store) == before
