@@ -54,7 +54,7 @@ COMPOSE_PROFILES=
 {api_key}=
 
 # Where pict-rs meets the gateway: a network, and an address on it. From 0.5.21 on, pict-rs connects to no
-# name whose address is private, so it is given the address itself. Change both where another network of yours has these.
+# name whose address is private, so it is given the address itself. Change both where another network has these.
 {subnet}={subnet_value}
 {gateway}={gateway_value}
 
