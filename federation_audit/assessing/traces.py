@@ -7,9 +7,11 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Any
+from threading import Lock
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Engine, Row, select
 
 from federation_audit.assessing.incidents import name_actors, name_incident, surest
 from federation_audit.deciding.tables import DECISIONS, LETTERS, REMEDIATIONS
@@ -17,6 +19,7 @@ from federation_audit.statistics.events import Confirmation
 from federation_audit.store.periods import as_date
 from federation_audit.store.queries import instance_id, name_clusters, read_texts
 from federation_audit.store.rows import among, chunks
+from federation_audit.store.state import read_state
 from federation_audit.store.tables import EVIDENCE, FLAGS, JOINS, MEDIA, ORIGINS, TEXTS
 
 SIGHTINGS_MOST = 5_000
@@ -25,6 +28,11 @@ SIGHTINGS_MOST = 5_000
 ORIGINS_MOST = 20_000
 """So many of their origins are looked at for hosts, communities and posts, the newest first; and as many of those that
 only a name leads to. One image may have a million."""
+
+_KEPT_MOST = 4
+
+Confirmed = Mapping[tuple[str, bytes], Confirmation]
+"""How media are confirmed, by tenant and sha256."""
 
 Key = tuple[int, int, int]
 """Actor, day, cluster."""
@@ -92,8 +100,38 @@ class _Gathered:
     posts: set[str] = field(default_factory=set)
 
 
-def read_traces(connection: Connection, domain: str, confirmed: Mapping[tuple[str, bytes], Confirmation]) -> Traces:
-    """The incidents of the author's instance `domain`; `confirmed` says which media are, by tenant and sha256."""
+class _Kept(NamedTuple):
+    """Traces that were read, and what they were read from."""
+
+    change: int
+    confirmed: Confirmed
+    traces: Traces
+
+
+_kept: WeakKeyDictionary[Engine, dict[str, _Kept]] = WeakKeyDictionary()
+_keeping = Lock()
+
+
+def read_traces(connection: Connection, domain: str, confirmed: Confirmed) -> Traces:
+    """The incidents of the author's instance `domain`; `confirmed` says which media are, by tenant and sha256.
+
+    Those of the instances that were asked for last are kept until something that is flagged, or who sent it, changes:
+    whoever opens an instance opens several of its pages, and those of the largest take most of a second to read.
+    """
+    change = read_state(connection).flags_change
+    with _keeping:
+        known = _kept.setdefault(connection.engine, {})
+        kept = known.pop(domain, None)
+    if kept is None or kept.change != change or kept.confirmed != confirmed:
+        kept = _Kept(change, confirmed, _read_traces(connection, domain, confirmed))
+    with _keeping:
+        known[domain] = kept
+        if len(known) > _KEPT_MOST:
+            del known[next(iter(known))]
+    return kept.traces
+
+
+def _read_traces(connection: Connection, domain: str, confirmed: Confirmed) -> Traces:
     number = instance_id(connection, domain)
     if number is None:
         return Traces((), whole=True, traced=True)
@@ -171,7 +209,7 @@ def _sightings(connection: Connection, number: int) -> list[Row[Any]]:
         .order_by(EVIDENCE.c.day.desc(), EVIDENCE.c.media_id, EVIDENCE.c.actor_id)
         .limit(SIGHTINGS_MOST + 1)  # one more says that there are more
     )
-    return list(connection.execute(query))
+    return list(connection.execute(query).all())
 
 
 def _add_origins(

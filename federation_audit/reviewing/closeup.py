@@ -147,7 +147,7 @@ def _media(connection: Connection, viewer: str, tenant: str, rows: Sequence[Any]
             for each in read_judgements(connection, row.media_id)
         )
         origins = read_origins(connection, row.media_id, most=_ORIGINS_MOST + 1)
-        said = reviewed.get((tenant, sha256), Reviewed(()))
+        said = reviewed.get((tenant, sha256), Reviewed.of(()))
         mine = next((each for each in said.reviews if each.reviewer == viewer), None)
         open_to = mine is not None or said.outcome in (Outcome.CONFIRMED, Outcome.DISMISSED)
         found.append(

@@ -1,8 +1,9 @@
 """What several reviewers' opinions of one image come to."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 from sqlalchemy import Connection, select
 
@@ -34,6 +35,10 @@ class Outcome(StrEnum):
     DISPUTED = "disputed"
 
 
+_OPINIONS = {opinion.value: opinion for opinion in Opinion}
+_SETTLING = {Outcome.CONFIRMED: Opinion.CONFIRM, Outcome.DISMISSED: Opinion.DISMISS}
+
+
 @dataclass(frozen=True, slots=True)
 class Review:
     """One reviewer's opinion."""
@@ -46,20 +51,20 @@ class Review:
 
 @dataclass(frozen=True, slots=True)
 class Reviewed:
-    """A medium's reviews, the latest last, and what they come to."""
+    """A medium's reviews, the latest last, and what they come to. `settled_at` is when the last opinion that counts was
+    given, ms; None while nothing is settled."""
 
     reviews: tuple[Review, ...]
+    outcome: Outcome
+    settled_at: int | None
 
-    @property
-    def outcome(self) -> Outcome:
-        """What they come to."""
-        return outcome_of(each.opinion for each in self.reviews)
-
-    @property
-    def settled_at(self) -> int | None:
-        """When the last opinion that counts was given, ms; None while nothing is settled."""
-        settled = {Outcome.CONFIRMED: Opinion.CONFIRM, Outcome.DISMISSED: Opinion.DISMISS}.get(self.outcome)
-        return max((each.at for each in self.reviews if each.opinion is settled), default=None)
+    @classmethod
+    def of(cls, reviews: Sequence[Review]) -> Self:
+        """From its reviews, the latest last."""
+        outcome = outcome_of(each.opinion for each in reviews)
+        settled = _SETTLING.get(outcome)
+        counting = [each.at for each in reviews if each.opinion is settled]
+        return cls(tuple(reviews), outcome, max(counting, default=None))
 
 
 def outcome_of(opinions: Iterable[Opinion]) -> Outcome:
@@ -80,10 +85,11 @@ def outcome_from(confirm: int, dismiss: int) -> Outcome:
 def read_reviewed(connection: Connection, hashes: Collection[bytes] | None = None) -> dict[tuple[str, bytes], Reviewed]:
     """Every medium that anybody reviewed (of `hashes` alone, where they are given), by tenant and sha256."""
     found: dict[tuple[str, bytes], list[Review]] = {}
-    query = select(REVIEWS).order_by(REVIEWS.c.at, REVIEWS.c.id)
+    columns = (REVIEWS.c[name] for name in ("tenant", "sha256", "reviewer", "opinion", "at", "note"))
+    query = select(*columns).order_by(REVIEWS.c.at, REVIEWS.c.id)
     queries = [query] if hashes is None else [query.where(REVIEWS.c.sha256.in_(part)) for part in chunks(hashes)]
     for each in queries:
-        for row in connection.execute(each):
-            review = Review(row.reviewer, Opinion(row.opinion), row.at, row.note)
-            found.setdefault((row.tenant, bytes(row.sha256)), []).append(review)
-    return {medium: Reviewed(tuple(reviews)) for medium, reviews in found.items()}
+        for tenant, sha256, reviewer, opinion, at, note in connection.execute(each).all():
+            review = Review(reviewer, _OPINIONS[opinion], at, note)
+            found.setdefault((tenant, bytes(sha256)), []).append(review)
+    return {medium: Reviewed.of(reviews) for medium, reviews in found.items()}

@@ -1,13 +1,14 @@
 """What was settled, and by whom."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
-from federation_audit.reviewing.outcomes import Outcome, Review, read_reviewed
-from federation_audit.store.rows import among, chunks
-from federation_audit.store.tables import EVIDENCE, FLAGS, MEDIA, TEXTS
+from federation_audit.reviewing.outcomes import Outcome, Review, Reviewed, read_reviewed
+from federation_audit.store.queries import read_texts
+from federation_audit.store.rows import rows_among, rows_by_bytes
+from federation_audit.store.tables import EVIDENCE, FLAGS, MEDIA
 
 _SETTLED = (Outcome.CONFIRMED, Outcome.DISMISSED)
 
@@ -38,49 +39,59 @@ def read_settled(connection: Connection) -> list[Settled]:
     for key, each in settled.items():
         place: object = clusters[key][1] if key in clusters else key[1]
         groups.setdefault((key[0], place, each.outcome), []).append(key)
-    found = []
-    for (tenant, _, outcome), keys in groups.items():
-        latest: dict[str, Review] = {}
-        for review in sorted((each for key in keys for each in settled[key].reviews), key=lambda each: each.at):
-            latest[review.reviewer] = review
-        domains = {domain for key in keys if key in clusters for domain in authors.get(clusters[key][0], ())}
-        found.append(
-            Settled(
-                tenant,
-                min(sha256 for _, sha256 in keys),
-                outcome,
-                len(keys),
-                max(settled[key].settled_at or 0 for key in keys),
-                tuple(latest.values()),
-                tuple(sorted(domains)),
-            )
-        )
+    found = [
+        _settle(tenant, outcome, keys, settled, {domain for key in keys for domain in _of(key, clusters, authors)})
+        for (tenant, _, outcome), keys in groups.items()
+    ]
     return sorted(found, key=lambda each: (-each.at, each.tenant, each.name))
+
+
+def _settle(
+    tenant: str,
+    outcome: Outcome,
+    keys: Sequence[tuple[str, bytes]],
+    settled: Mapping[tuple[str, bytes], Reviewed],
+    authors: Collection[str],
+) -> Settled:
+    latest: dict[str, Review] = {}
+    for review in sorted((each for key in keys for each in settled[key].reviews), key=lambda each: each.at):
+        latest[review.reviewer] = review
+    return Settled(
+        tenant=tenant,
+        name=min(sha256 for _, sha256 in keys),
+        outcome=outcome,
+        images=len(keys),
+        at=max(settled[key].settled_at or 0 for key in keys),
+        reviews=tuple(latest.values()),
+        authors=tuple(sorted(authors)),
+    )
+
+
+def _of(
+    key: tuple[str, bytes], clusters: Mapping[tuple[str, bytes], tuple[int, int]], authors: Mapping[int, set[str]]
+) -> Collection[str]:
+    return authors.get(clusters[key][0], ()) if key in clusters else ()
 
 
 def _clusters(connection: Connection, media: Collection[tuple[str, bytes]]) -> dict[tuple[str, bytes], tuple[int, int]]:
     """Id and cluster of those of `media` that are flagged in the store."""
-    found: dict[tuple[str, bytes], tuple[int, int]] = {}
-    for chunk in chunks({sha256 for _, sha256 in media}):
-        query = (
-            select(MEDIA.c.id, MEDIA.c.sha256, TEXTS.c.text, FLAGS.c.cluster_id)
-            .join(FLAGS, FLAGS.c.media_id == MEDIA.c.id)
-            .join(TEXTS, TEXTS.c.id == MEDIA.c.tenant_id)
-            .where(MEDIA.c.sha256.in_(chunk))
-        )
-        for number, sha256, tenant, cluster in connection.execute(query):
-            found[tenant, bytes(sha256)] = (number, cluster)
-    return found
+    columns = (MEDIA.c.id, MEDIA.c.tenant_id, MEDIA.c.sha256)
+    there = list(rows_by_bytes(connection, columns, MEDIA.c.sha256, {sha256 for _, sha256 in media}))
+    flagged = select(FLAGS.c.media_id, FLAGS.c.cluster_id)
+    cluster_of = dict(rows_among(connection, flagged, FLAGS.c.media_id, [number for number, _, _ in there]))
+    tenants = read_texts(connection, {tenant for _, tenant, _ in there})
+    return {
+        (tenants[tenant], bytes(sha256)): (number, cluster_of[number])
+        for number, tenant, sha256 in there
+        if number in cluster_of
+    }
 
 
 def _authors(connection: Connection, media: Collection[int]) -> dict[int, set[str]]:
+    sent = select(EVIDENCE.c.media_id, EVIDENCE.c.instance_id)
+    rows = list(rows_among(connection, sent, EVIDENCE.c.media_id, media))
+    domains = read_texts(connection, {instance for _, instance in rows})
     found: dict[int, set[str]] = {}
-    for chunk in chunks(media):
-        query = (
-            select(EVIDENCE.c.media_id, TEXTS.c.text)
-            .join(TEXTS, TEXTS.c.id == EVIDENCE.c.instance_id)
-            .where(among(connection, EVIDENCE.c.media_id, chunk))
-        )
-        for number, domain in connection.execute(query):
-            found.setdefault(number, set()).add(domain)
+    for medium, instance in rows:
+        found.setdefault(medium, set()).add(domains[instance])
     return found

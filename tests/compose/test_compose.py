@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from fediwarden.environment_file import ADMIN_TOKEN, NAME, TENANT_KEY
-from tests.compose.deployment import CLIENT, ENGINE, OWNER, SERVICES, Deployment, eventually, run
+from tests.compose.deployment import ENGINE, OWNER, SERVICES, Deployment, eventually, run
 from tests.stand_ins import accepted_picture, rejected_picture
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1200)]
@@ -197,8 +197,7 @@ def test_a_rotated_key_is_the_one_that_counts(house: Deployment) -> None:
 
 
 def test_down_leaves_nothing_behind(house: Deployment) -> None:
-    run([ENGINE, "rm", "-f", "-t", "0", CLIENT])
-    house.compose("down", "--volumes", "--timeout", "40")
+    house.take_down(check=True)
     assert house.list_left() == []
 
 

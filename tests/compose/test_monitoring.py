@@ -37,8 +37,7 @@ def ask(house: Deployment, path: str) -> Any:
 def test_prometheus_comes_up_with_the_rest(house: Deployment) -> None:
     house.init()
     house.set(COMPOSE_FILE="compose.yaml:compose.observability.yaml", GRAFANA_PASSWORD="of-nobody")
-    house.compose("up", "-d", *house.services)
-    house.await_health()
+    house.up(*house.services)
     house.start_client()
     house.await_scanner()
     house.post(house.address, 0, 2)

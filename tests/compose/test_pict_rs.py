@@ -3,7 +3,6 @@
 The tests run in this order.
 """
 
-import hashlib
 from collections.abc import Iterator
 
 import pytest
@@ -60,15 +59,15 @@ def test_what_pict_rs_takes_is_judged_first(house: Deployment, lemmy: Lemmy) -> 
     lemmy.compose("up", "-d")
     status, alias = eventually(lambda: _uploaded(lemmy, ACCEPTED), within_s=60, what="pict-rs is up")
     assert status == 201
-    assert lemmy.fetch(alias) == (200, hashlib.sha256(PICTURES[ACCEPTED]).hexdigest())
+    assert lemmy.fetch(alias)[0] == 200
     assert lemmy.upload(REJECTED) == (400, "")
 
 
 def test_the_relay_takes_uploads_and_learns_whose_they_are(house: Deployment, lemmy: Lemmy) -> None:
     whose = token({"sub": "17", "iss": DOMAIN}).decode()
     status, alias = lemmy.upload(RELAYED, to=RELAY, token=whose)
-    assert status == 201
-    assert lemmy.fetch(alias, to=RELAY) == (200, hashlib.sha256(PICTURES[RELAYED]).hexdigest())
+    assert status == 201, house.log("relay")
+    assert lemmy.fetch(alias, to=RELAY) == lemmy.fetch(alias)
     assert lemmy.upload(RELAYED_REJECTED, to=RELAY, token=whose) == (400, "")
 
     def is_known() -> bool:
@@ -89,7 +88,7 @@ def test_what_is_judged_too_late_is_removed_from_pict_rs(house: Deployment, lemm
 def test_the_way_out_leaves_pict_rs_as_it_was(house: Deployment, lemmy: Lemmy) -> None:
     lemmy.take_override_away()
     lemmy.compose("up", "-d")
-    house.compose("down", "--volumes", "--timeout", "40")
+    house.take_down(check=True)
     status, alias = eventually(lambda: _uploaded(lemmy, UNASKED), within_s=60, what="pict-rs is up")
     assert status == 201, "nobody is asked any more"
     assert lemmy.fetch(alias)[0] == 200

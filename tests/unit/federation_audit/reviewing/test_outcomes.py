@@ -60,7 +60,7 @@ def test_who_wins_with_one_side_loses_with_the_sides_turned_unless_two_were_need
 @given(opinions)
 def test_it_is_settled_when_the_last_opinion_that_counts_was_given(said):
     times = itertools.count(1)
-    reviewed = Reviewed(tuple(Review(f"r{at}", opinion, at) for opinion, at in zip(said, times, strict=False)))
+    reviewed = Reviewed.of(tuple(Review(f"r{at}", opinion, at) for opinion, at in zip(said, times, strict=False)))
     settled = {Outcome.CONFIRMED: CONFIRM, Outcome.DISMISSED: DISMISS}.get(reviewed.outcome)
     expected = max((at for at, opinion in enumerate(said, 1) if opinion is settled), default=None)
     assert reviewed.settled_at == expected

@@ -14,7 +14,7 @@ SINCE = date(2026, 10, 1)
 
 
 def said(*opinions):
-    return {1: Reviewed(tuple(Review(f"r{number}", each, number) for number, each in enumerate(opinions)))}
+    return {1: Reviewed.of(tuple(Review(f"r{number}", each, number) for number, each in enumerate(opinions)))}
 
 
 def tell(reviewed, incidents, *, before=0, already=(), local=()):

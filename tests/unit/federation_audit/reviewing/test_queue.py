@@ -351,7 +351,7 @@ def rows_one_by_one(connection, who, *, verified, evidence, author):
         .where(FLAGS.c.now == 1)
     )
     for each in connection.execute(query).all():
-        said = reviewed.get((each.tenant, each.sha256), Reviewed(()))
+        said = reviewed.get((each.tenant, each.sha256), Reviewed.of(()))
         mine = who in {one.reviewer for one in said.reviews}
         hit = bool(lists.get(each.media_id, set()) & verified) and said.outcome is not Outcome.DISPUTED
         if not mine and not hit and said.outcome not in (Outcome.CONFIRMED, Outcome.DISMISSED):
