@@ -209,7 +209,7 @@ def _sightings(connection: Connection, number: int) -> list[Row[Any]]:
         .order_by(EVIDENCE.c.day.desc(), EVIDENCE.c.media_id, EVIDENCE.c.actor_id)
         .limit(SIGHTINGS_MOST + 1)  # one more says that there are more
     )
-    return list(connection.execute(query).all())
+    return list(connection.execute(query))
 
 
 def _add_origins(
