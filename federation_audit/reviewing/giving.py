@@ -19,6 +19,7 @@ from federation_audit.reviewing.pace import GIVEN
 from federation_audit.reviewing.queue import current_decisions
 from federation_audit.reviewing.tables import ORDERS, REVIEWS
 from federation_audit.store.rows import chunks
+from federation_audit.store.state import note_reviews_change
 from schemas.messages import Decision
 
 UNDONE = "review undone"
@@ -117,6 +118,7 @@ def give(
         detail |= {"overrides": ordered} if ordered else {}
         detail |= {"instead of": _most(row.opinion for row in mine.values())} if mine else {}
         record(connection, by, GIVEN, about=part.about, at=at, detail=detail)
+    note_reviews_change(connection)
     return answer
 
 
@@ -167,6 +169,7 @@ def undo(connection: Connection, by: Actor, answer: str, *, at: int) -> int:
     detail = {"opinion": last.opinion.value, "images": len(rows)} | ({"overrides": lifted} if lifted else {})
     about = f"{rows[0].tenant}/{min(bytes(row.sha256) for row in rows).hex()}"
     record(connection, by, UNDONE, about=about, at=at, detail=detail)
+    note_reviews_change(connection)
     return len(rows)
 
 

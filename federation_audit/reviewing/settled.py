@@ -2,12 +2,15 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Engine, select
 
 from federation_audit.reviewing.outcomes import Outcome, Review, Reviewed, read_reviewed
 from federation_audit.store.queries import read_texts
 from federation_audit.store.rows import rows_among, rows_by_bytes
+from federation_audit.store.state import read_state
 from federation_audit.store.tables import EVIDENCE, FLAGS, MEDIA
 
 _SETTLED = (Outcome.CONFIRMED, Outcome.DISMISSED)
@@ -30,8 +33,31 @@ class Settled:
     authors: tuple[str, ...]
 
 
-def read_settled(connection: Connection) -> list[Settled]:
-    """Everything that is settled, the latest first. What the store no longer has stands for itself."""
+class _Kept(NamedTuple):
+    """What was settled, and the changes up to which it was."""
+
+    flags_change: int
+    reviews_change: int
+    settled: tuple[Settled, ...]
+
+
+_kept: WeakKeyDictionary[Engine, _Kept] = WeakKeyDictionary()
+
+
+def read_settled(connection: Connection) -> Sequence[Settled]:
+    """Everything that is settled, the latest first. What the store no longer has stands for itself.
+
+    It is read when something of it changed, and kept until then: of years there are thousands.
+    """
+    state = read_state(connection)
+    kept = _kept.get(connection.engine)
+    if kept is None or kept[:2] != (state.flags_change, state.reviews_change):
+        kept = _Kept(state.flags_change, state.reviews_change, tuple(_read_settled(connection)))
+        _kept[connection.engine] = kept
+    return kept.settled
+
+
+def _read_settled(connection: Connection) -> list[Settled]:
     settled = {key: each for key, each in read_reviewed(connection).items() if each.outcome in _SETTLED}
     clusters = _clusters(connection, settled)
     authors = _authors(connection, [number for number, _ in clusters.values()])

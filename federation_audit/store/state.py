@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, delete, select
 
-from federation_audit.store.rows import chunks, put
+from federation_audit.store.rows import chunks, increase, put
 from federation_audit.store.tables import STATE
 
 
@@ -14,7 +14,8 @@ class State(NamedTuple):
 
     `recorded_at` is when a recorder last wrote, 0 where none ever did; `lag` is how many records the topics then had
     that were not in the store, -1 where that was not known. `flags_change` is another number after each change of what
-    is flagged (`FLAGS`) or of whose it is (`EVIDENCE`): who has read them need not do so again while it is the same.
+    is flagged (`FLAGS`) or of whose it is (`EVIDENCE`), `reviews_change` after each of what reviewers say: who has read
+    them need not do so again while it is the same.
     """
 
     horizon: int = 0
@@ -24,6 +25,7 @@ class State(NamedTuple):
     recorded_at: int = 0
     lag: int = -1
     flags_change: int = 0
+    reviews_change: int = 0
 
 
 def read_state(connection: Connection) -> State:
@@ -51,6 +53,11 @@ def write_numbers(connection: Connection, prefix: str, numbers: Mapping[str, int
 def note_flags_change(connection: Connection) -> None:
     """What is flagged, or whose it is, changes in this transaction."""
     write_state(connection, flags_change=read_state(connection).flags_change + 1)
+
+
+def note_reviews_change(connection: Connection) -> None:
+    """What reviewers say changes in this transaction. (Several may write at once: the database adds.)"""
+    increase(connection, STATE, [{"name": "reviews_change", "value": 1}])
 
 
 def write_state(connection: Connection, **values: int) -> None:
