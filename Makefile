@@ -90,7 +90,7 @@ test-synapse: $(DEV) ## Install Synapse beside us (once) and test our module in 
 	sh tests/synapse/install.sh $(BIN)/uv $(BIN)/python
 	FEDIWARDEN_REQUIRE_SYNAPSE=1 $(BIN)/python -m pytest -m synapse tests/synapse $(ARGS)
 
-test-compose: $(DEV) ## Build the images and run compose/ with them: Docker, or the compose lab (docs/compose.md; some 20 minutes)
+test-compose: $(DEV) ## Build the images and run compose/ with them: Docker, or the compose lab (docs/compose.md; some 15 minutes, the first time more)
 	sh tests/compose/run.sh $(BIN)/python $(ARGS)
 
 sbom: $(BIN)/python ## What fediwarden consists of, by the lock files, in CycloneDX: dist/*.cdx.json
