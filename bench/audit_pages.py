@@ -51,7 +51,8 @@ def main() -> None:
         _review(store, options.reviewed)
         before = peak_mb()
         with _listening(store) as pages:
-            pages.site.assessor = Assessor(store, every_s=_NEVER_S)
+            preparations = [area.prepare for area in pages.site.areas if area.prepare is not None]
+            pages.site.assessor = Assessor(store, every_s=_NEVER_S, preparations=preparations)
             began, began_cpu = time.perf_counter(), time.process_time()
             assessed = pages.site.assessor.refresh()
             took, cpu = time.perf_counter() - began, time.process_time() - began_cpu

@@ -47,6 +47,7 @@ from federation_audit.reviewing.outcomes import Opinion
 from federation_audit.reviewing.tables import REVIEWS
 from federation_audit.store.engine import Store
 from federation_audit.store.recorder import Recorder
+from federation_audit.store.state import note_reviews_change
 from schemas.messages import (
     AnsweredBy,
     AnswerGiven,
@@ -165,6 +166,7 @@ def review(
             connection.execute(delete(REVIEWS).where(*its))
         if rows:
             connection.execute(insert(REVIEWS), rows)
+        note_reviews_change(connection)
 
 
 def copy_filled(folder: Path, *, reviewed: bool = True) -> tuple[str, Filled]:

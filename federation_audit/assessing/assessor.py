@@ -36,11 +36,15 @@ class Assessed:
     accused: frozenset[str]
 
 
+Preparation = Callable[[Assessed, Database], object]
+"""What is made of an assessment before anybody is given it. May raise what the database does."""
+
+
 class Assessor:
     """Gives the newest assessment. Safe to use from several threads; nobody waits for one but the first who asks.
 
     An assessment older than `every_s` is made anew in a thread of its own when somebody asks; they are given the old
-    one. What people decide and review is in the next.
+    one until all of `preparations` are done. What people decide and review is in the next.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class Assessor:
         verified_lists: Collection[str] = (),
         local_domains: Collection[str] = (),
         rules: Rules = DEFAULT_RULES,
+        preparations: Collection[Preparation] = (),
         today: Callable[[], date] = today_utc,
     ) -> None:
         self._database = database
@@ -58,6 +63,7 @@ class Assessor:
         self._verified_lists = frozenset(verified_lists)
         self._local_domains = frozenset(local_domains)
         self._rules = rules
+        self._preparations = tuple(preparations)
         self._today = today
         self._making = threading.Lock()
         self._newest: Assessed | None = None
@@ -93,6 +99,9 @@ class Assessor:
         day = at or self._today()
         assessment = assess(known.table, known.evidence, day, self._rules)
         accused = frozenset(each.instance for each in assessment if each.level or each.decision.incidents)
-        self._newest = Assessed(assessment, known, now_ms(), accused)
+        newest = Assessed(assessment, known, now_ms(), accused)
+        for prepare in self._preparations:
+            prepare(newest, self._database)
+        self._newest = newest
         self._made = time.monotonic()
-        return self._newest
+        return newest

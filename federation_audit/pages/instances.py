@@ -153,7 +153,7 @@ def instances_area() -> Area:
         )
 
     add_instance_routes(router)
-    return Area("Instances", "/instances", Role.VIEWER, router)
+    return Area("Instances", "/instances", Role.VIEWER, router, lambda assessed, _: prepare(assessed))
 
 
 def _choose(

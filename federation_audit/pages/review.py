@@ -13,7 +13,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from federation_audit.accounts.actions import record
+from federation_audit.accounts.database import Database
 from federation_audit.accounts.roles import Role
+from federation_audit.assessing.assessor import Assessed
 from federation_audit.pages.review_rows import (
     MEDIA,
     PATH,
@@ -29,6 +31,7 @@ from federation_audit.pages.visits import Here, Visit, own_path
 from federation_audit.reviewing.answering import Asked, answer_media, answer_rows
 from federation_audit.reviewing.closeup import Cluster, read_cluster, waiting_of
 from federation_audit.reviewing.errors import ClusterChanged, ReviewRefused
+from federation_audit.reviewing.flagged import read_flagged_now
 from federation_audit.reviewing.giving import last_answer, undo
 from federation_audit.reviewing.outcomes import Opinion
 from federation_audit.reviewing.overriding import DISTANCE, Publisher, Wish, count_unpublished, guarded
@@ -237,7 +240,12 @@ def review_area() -> Area:
             _publish(here, publisher, insist=False)
         return here.goto(path)
 
-    return Area("Review", PATH, Role.REVIEWER, router)
+    return Area("Review", PATH, Role.REVIEWER, router, _prepare)
+
+
+def _prepare(_: Assessed, database: Database) -> None:
+    with database.reading() as connection:
+        read_flagged_now(connection)
 
 
 def _context(here: Visit, connection: Connection) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from federation_audit.accounts.database import Database
 from federation_audit.accounts.roles import Role
+from federation_audit.assessing.assessor import Assessed
 from federation_audit.pages.cells import Cell, Link, Listed, Mark, Moment, Said
 from federation_audit.pages.review_rows import path_of
 from federation_audit.pages.review_words import SAID_SO, TONES, domains
@@ -81,4 +83,9 @@ def reviewed_area() -> Area:
 
         return here.show("reviewed.html", table, selection, take(settled, table, selection, matches))
 
-    return Area("Reviewed", SETTLED_PATH, Role.VIEWER, router)
+    return Area("Reviewed", SETTLED_PATH, Role.VIEWER, router, _prepare)
+
+
+def _prepare(_: Assessed, database: Database) -> None:
+    with database.reading() as connection:
+        read_settled(connection)

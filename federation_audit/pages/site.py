@@ -12,7 +12,7 @@ from federation_audit.accounts.passwords import Passwords
 from federation_audit.accounts.roles import Role
 from federation_audit.accounts.sessions import HOUR_MS, Sessions
 from federation_audit.accounts.users import Users
-from federation_audit.assessing.assessor import Assessor
+from federation_audit.assessing.assessor import Assessor, Preparation
 from federation_audit.pages.cookies import Jar
 from federation_audit.pages.settings import PagesSettings
 from federation_audit.rescans.watching import RescanWatch
@@ -29,13 +29,15 @@ class Area:
     """A part of the pages. Its routes are for those whose role includes `least`; None: for everybody.
 
     It stands in the navigation unless `title` is empty. `path` is where the navigation leads. Routes take a
-    `visits.Here` and are plain functions, which run in threads: they may use the database.
+    `visits.Here` and are plain functions, which run in threads: they may use the database. `prepare` makes what all
+    who look at one assessment are shown, so that nobody waits for it.
     """
 
     title: str
     path: str
     least: Role | None
     router: APIRouter
+    prepare: Preparation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ class Site:
             every_s=self.surroundings.audit.assess_every_s,
             verified_lists=self.surroundings.audit.verified_lists,
             local_domains=self.surroundings.local_domains,
+            preparations=[area.prepare for area in areas if area.prepare is not None],
         )
         broker = self.surroundings.broker
         self.rescans = None if broker is None else RescanWatch(database, broker)

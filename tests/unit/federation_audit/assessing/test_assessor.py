@@ -69,3 +69,24 @@ def test_a_database_that_is_away_leaves_the_one_before(store, monkeypatch):
     assert logs[0]["error"] == "the database is away"
     monkeypatch.undo()
     until(lambda: old.newest() is not first)
+
+
+def test_nobody_is_given_an_assessment_before_what_is_made_of_it_is_there(store):
+    write(store, [judged(1, Decision.REJECT), seen(1, "a.example", actor="x")])
+    prepared, going_on = [], threading.Event()
+
+    def prepare(assessed, database):
+        assert database is store
+        if prepared:
+            assert going_on.wait(30)
+        prepared.append(assessed)
+
+    fresh = Assessor(store, every_s=0.0, today=lambda: DAY, preparations=[prepare])
+    first = fresh.newest()
+    assert prepared == [first]
+    assert fresh.newest() is first  # the next is being made
+    assert fresh.newest() is first
+    going_on.set()
+    until(lambda: fresh.newest() is not first)
+    assert prepared[0] is first
+    until(lambda: fresh.newest() in prepared)
