@@ -1,16 +1,19 @@
 """How many verdicts a worker of a rescan judges again in a second of one core's CPU time.
 
-    python -m bench.rescan [--verdicts 5000] [--hashes 1000000] [--policy NAME...]
+    python -m bench.rescan [--verdicts 5000] [--hashes 1000000] [--policy NAME...] [--workers 2]
 
 For each policy, from scores: judging alone, with reading the record before (msgpack and checks), and with writing the
 record of topic rescans after; the same for reading whole verdicts, which is what it would cost without
 `fediwarden.rescan.judging.KeptVerdict`. From hashes: against a list of so many, of which one image in a hundred is
-near to one. CPU time of this thread, for the machine may be busy; the best of three.
+near to one. CPU time of this thread, for the machine may be busy; the best of three. With `--workers`, also what so
+many processes read, judge and write at once against the list, by the clock: workers share a rescan by partition.
 """
 
 import argparse
+import multiprocessing
 import time
 from collections.abc import Callable
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +43,7 @@ def main() -> None:
     parser.add_argument("--verdicts", type=int, default=5_000)
     parser.add_argument("--hashes", type=int, default=1_000_000)
     parser.add_argument("--policy", nargs="*", default=list(shipped_policies()))
+    parser.add_argument("--workers", type=int, default=0)
     options = parser.parse_args()
     rng = np.random.default_rng(3)
     print("| judged from | read whole | judging alone | read and judged | read, judged and written |")
@@ -48,24 +52,61 @@ def main() -> None:
         policy = load_policy(Path(name), every_label(), every_embedder())
         records = [encode(_verdict(rng, number, policy)) for number in range(options.verdicts)]
         _print(f"scores, {name}", ScoreJudge({EVERY_TENANT: policy}), records)
-    rows = HashSet.from_packed({HashKind.PDQ: rng.integers(0, 256, options.hashes * 32, dtype=np.uint8).tobytes()})
+    began = time.thread_time()
+    judge, records = _against_list(options.hashes, options.verdicts)
+    laid_out = time.thread_time() - began
+    _print(f"hashes, {options.hashes}", judge, records)
+    print(f"\nThe list and its index are laid out in {laid_out:.1f} s.")
+    del judge
+    if options.workers:
+        _print_together(options.workers, options.hashes, options.verdicts)
+
+
+def _against_list(hashes: int, verdicts: int) -> tuple[HashJudge, list[bytes]]:
+    rng = np.random.default_rng(3)
+    rows = HashSet.from_packed({HashKind.PDQ: rng.integers(0, 256, hashes * 32, dtype=np.uint8).tobytes()})
     loaded = _loaded(rows)
     near = rows.rows[HashKind.PDQ]
     policy = load_policy(Path("default-cpu"), every_label(), every_embedder())
     records = []
-    for number in range(options.verdicts):
+    for number in range(verdicts):
         pdq = None
         if number % 100 == 0:
             bits = np.unpackbits(near[rng.integers(len(near))])
             bits[rng.choice(256, 20, replace=False)] ^= 1
             pdq = np.packbits(bits).tobytes()
         records.append(encode(_verdict(rng, number, policy, pdq)))
-    began = time.thread_time()
     search = ListSearch()
     search(loaded, [bytes(32)])
-    laid_out = time.thread_time() - began
-    _print(f"hashes, {options.hashes}", HashJudge([loaded], search), records)
-    print(f"\nThe list's index is laid out in {laid_out:.1f} s.")
+    return HashJudge([loaded], search), records
+
+
+def _print_together(workers: int, hashes: int, verdicts: int) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready = context.Barrier(workers)
+    with context.Pool(workers, _be_worker, (ready, hashes, verdicts)) as pool:
+        spans = pool.map(_work, range(workers), chunksize=1)
+    took = max(end for _, end in spans) - min(begin for begin, _ in spans)
+    many = workers * _ROUNDS * verdicts
+    print(f"{workers} workers, read, judged and written, by the clock: {many / took:,.0f}/s")
+
+
+_worker: dict[str, object] = {}
+
+
+def _be_worker(ready: Barrier, hashes: int, verdicts: int) -> None:
+    judge, records = _against_list(hashes, verdicts)
+    _worker.update(ready=ready, rejudging=Rejudging(judge), records=records)
+
+
+def _work(_: int) -> tuple[float, float]:
+    ready, rejudging, records = (_worker[name] for name in ("ready", "rejudging", "records"))
+    assert isinstance(ready, Barrier) and isinstance(rejudging, Rejudging) and isinstance(records, list)
+    ready.wait()
+    began = time.monotonic()
+    for _round in range(_ROUNDS):
+        _write(_judge(rejudging, _read(records)))
+    return began, time.monotonic()
 
 
 def _print(what: str, judge: Judge, records: list[bytes]) -> None:
