@@ -30,7 +30,7 @@ PICTURES = {
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    deployment = Deployment(tmp_path_factory.mktemp("house"), (*SERVICES, "relay"))
+    deployment = Deployment(tmp_path_factory.mktemp("house"), (*SERVICES, "relay", "rescans"))
     deployment.draw(*PICTURES.values())
     try:
         yield deployment
@@ -49,7 +49,7 @@ def lemmy(house: Deployment) -> Iterator[Lemmy]:
 
 def test_everything_comes_up_beside_it(house: Deployment) -> None:
     house.init("--domain", DOMAIN)
-    house.set(**{"COMPOSE_PROFILES": "relay", API_KEY_SETTING: API_KEY})
+    house.set(**{"COMPOSE_PROFILES": "relay,rescans", API_KEY_SETTING: API_KEY})
     house.up()
     house.await_scanner()
 
