@@ -101,7 +101,7 @@ sbom: $(BIN)/python ## What fediwarden consists of, by the lock files, in Cyclon
 
 test-rules: $(DEV) ## Check and test the alert rules with Prometheus' promtool (from Debian's package)
 	sh tests/promtool.sh $(VENV)/promtool
-	PATH="$(VENV)/promtool:$$PATH" $(BIN)/python -m pytest tests/unit/fediwarden/metrics/test_rules.py $(ARGS)
+	FEDIWARDEN_REQUIRE_PROMTOOL=1 PATH="$(VENV)/promtool:$$PATH" $(BIN)/python -m pytest tests/unit/fediwarden/metrics/test_rules.py $(ARGS)
 
 reference: $(DEV) ## Write the references in docs/settings.md, commands.md and metrics.md anew from the code
 	$(BIN)/python -m fediwarden.reference
