@@ -57,6 +57,13 @@ class Batcher(Generic[Item]):
         self._closed = True
         self._changed.set()
 
+    def give_up(self) -> list[Item]:
+        """All items that wait for a batch, but for what was put behind; they wait no more."""
+        items = list(self._items)
+        self._items.clear()
+        self._weight = 0
+        return items
+
     async def take(self) -> list[Item]:
         """Return the next batch; an empty one means closed."""
         while not self._items:

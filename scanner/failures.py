@@ -28,6 +28,10 @@ class ImageSuspected(Exception):
     """A model hung or broke on the batch that this image was in; the image may be why, or another, or neither."""
 
 
+class ModelGone(Exception):
+    """A model hung or broke on an image before it was this one's turn: another scanner is to judge it."""
+
+
 class ImageUnjudgeable(Exception):
     """This image, and no other, cannot be judged. It goes to images.dead and its partition moves on."""
 

@@ -12,7 +12,7 @@ import structlog
 
 from scanner.batches import Batcher
 from scanner.decoding import PreparedImage
-from scanner.failures import FailureReason, ImageSuspected, ImageUnjudgeable
+from scanner.failures import FailureReason, ImageSuspected, ImageUnjudgeable, ModelGone
 from scanner.metrics import ScannerMetrics
 from scanner.models.loading import warm
 from scanner.models.model import Features, Model, ModelBroken, ModelHung
@@ -75,12 +75,19 @@ class Inference:
         )
         self._hang_s = hang_s
         self._worked = False
+        self._gone = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=THREAD_NAME)
         self.expect = self._batcher.expect
         self.withdraw = self._batcher.withdraw
 
     async def score(self, image: PreparedImage, *, alone: bool = False) -> ImageScores:
-        """Score an announced image, `alone` or in a batch. Raises `ImageUnjudgeable` or `ImageSuspected`."""
+        """Score an announced image, `alone` or in a batch.
+
+        Raises `ImageUnjudgeable`, `ImageSuspected` or `ModelGone`.
+        """
+        if self._gone:
+            self._batcher.withdraw()
+            raise ModelGone
         waiting = _Waiting(image, alone)
         self._batcher.put(waiting)
         return await waiting.scores
@@ -95,15 +102,28 @@ class Inference:
 
     async def run(self) -> None:
         """Take batches until `close`. Raises `ModelBroken` or `ModelHung` when a model stops working altogether."""
+        batch: list[_Waiting] = []
         try:
             while batch := await self._batcher.take():
                 await self._score_batch(batch)
+        except (ModelBroken, ModelHung) as error:
+            # One that never worked is nobody's doing but its own: what waits stays where it is, for other scanners.
+            if self._worked or isinstance(error, ModelHung):
+                self._let_go(batch)
+            raise
         finally:
             self._thread.shutdown(wait=False, cancel_futures=True)
 
     def close(self) -> None:
         """Score what is waiting, then let `run` end."""
         self._batcher.close()
+
+    def _let_go(self, batch: list[_Waiting]) -> None:
+        """Let nobody wait for a model that is gone."""
+        self._gone = True
+        for waiting in [*batch, *self._batcher.give_up()]:
+            if not waiting.scores.done():
+                waiting.scores.set_exception(ModelGone())
 
     async def _score_batch(self, batch: list[_Waiting]) -> None:
         try:

@@ -42,8 +42,9 @@ class Judging:
     async def judge(self, message: ImageSubmitted, policy_of: PolicyOf, *, alone: bool) -> Judged:
         """Judge an image, which goes to the models `alone` or in a batch.
 
-        Raises `ImageUnjudgeable`; `ImageSuspected` when a model hung or broke on its batch; `ModelHung` when it has not
-        been decoded and prepared in time: then a thread is lost, and the process with it.
+        Raises `ImageUnjudgeable`; `ImageSuspected` when a model hung or broke on its batch, `ModelGone` when it did on
+        another before; `ModelHung` when it has not been decoded and prepared in time: then a thread is lost, and the
+        process with it.
         """
         image, scores = await (self._score_behind if self._behind else self._score)(message, alone)
         policy, concepts = policy_of(message.tenant)

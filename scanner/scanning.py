@@ -8,7 +8,7 @@ import structlog
 from structlog.contextvars import bind_contextvars
 
 from scanner.announcing import RateMeter
-from scanner.failures import FailureReason, ImageSuspected, ImageUnjudgeable
+from scanner.failures import FailureReason, ImageSuspected, ImageUnjudgeable, ModelGone
 from scanner.judging import Judged, Judging, image_in
 from scanner.metrics import ScannerMetrics
 from scanner.models.model import Model, ModelHung
@@ -199,6 +199,8 @@ class Scanning:
         with tracing.span("judge", kind="consumer", scan_id=scan_id, parent=received.trace) as span:
             try:
                 await self._judge(received, span)
+            except ModelGone:
+                return  # not done: the next scanner reads it again
             except ImageUnjudgeable as failure:
                 await self._bury(received, failure.reason, failure.detail)
             except PublishRefused as error:
@@ -228,6 +230,11 @@ class Scanning:
             if isinstance(doubt, ModelHung) and not self._failed.done():
                 self._failed.set_exception(doubt)  # this process ends, but not before the image is with others
             await self._try_once_more(message)
+            return
+        except ModelGone:
+            if self._shadow:
+                raise  # it writes to no lane
+            await self._put_aside(message)
             return
         decision = judged.judgement.decision
         span.set_attribute("fediwarden.decision", decision.value)
@@ -259,6 +266,15 @@ class Scanning:
         self._metrics.suspected.inc()
         log.warning("image_suspected", scan_id=message.scan_id, hung=hung)
         await self._producer.publish(IMAGES_BACKLOG, message.model_copy(update={"hung": hung}), key=message.sha256)
+
+    async def _put_aside(self, message: ImageSubmitted) -> None:
+        """Leave an image to another scanner, in the backlog: it has waited for as long as a model may hang.
+
+        Left where it is, it would hold back the offset of a suspect behind it in its partition, which would then be
+        read again as if nothing had been, and hang as many scanners anew.
+        """
+        log.info("image_put_aside", scan_id=message.scan_id)
+        await self._producer.publish(IMAGES_BACKLOG, message, key=message.sha256)
 
     def _verdict(self, received: Received, message: ImageSubmitted, judged: Judged, timings: Timings) -> Verdict:
         judgement = judged.judgement

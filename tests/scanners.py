@@ -173,9 +173,9 @@ async def scanner_process(
             await process.wait()
 
 
-def jpeg(colour: tuple[int, int, int]) -> bytes:
+def jpeg(colour: tuple[int, int, int], size: tuple[int, int] = (64, 48)) -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", (64, 48), colour).save(buffer, "JPEG", quality=95)
+    Image.new("RGB", size, colour).save(buffer, "JPEG", quality=95)
     return buffer.getvalue()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from scanner.failures import FailureReason, ImageSuspected, ImageUnjudgeable
+from scanner.failures import FailureReason, ImageSuspected, ImageUnjudgeable, ModelGone
 from scanner.judging import Judged, Judging, image_in
 from scanner.models.model import ModelHung
 from scanner.rescanning.fronts import Front, Place
@@ -183,6 +183,8 @@ class Share:
         except ImageSuspected:
             if alone:  # else it stays unsettled, for who comes after us
                 place.settle(self._held(image, received, FailureReason.MODEL_HUNG, "it was alone with the model"))
+        except ModelGone:
+            pass  # unsettled as well
         except ModelHung as hung:
             place.settle(self._held(image, received, FailureReason.MODEL_HUNG, str(hung)))
             if not self._hung.done():

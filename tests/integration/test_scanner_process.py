@@ -1,18 +1,20 @@
 """A scanner in a process of its own: signals, and models and decoders that hang."""
 
 import asyncio
+import itertools
 import os
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.partitioner import DefaultPartitioner
 
 from scanner.models.model import ModelHung
 from scanner.scanning import HANGS
 from schemas.broker import BrokerSettings
 from schemas.messages import ImageSubmitted, Verdict
-from schemas.topics import IMAGES_BACKLOG, VERDICTS
+from schemas.topics import IMAGES, IMAGES_BACKLOG, VERDICTS
 from tests.scanners import (
     Observed,
     jpeg,
@@ -29,20 +31,34 @@ from tests.unit.scanner.stub_models import RedModel
 pytestmark = pytest.mark.kafka
 
 
+def names_beside(name: str, count: int) -> list[str]:
+    """Names of so many images that share the partition of this one's."""
+
+    def partition_of(name: str) -> int:
+        partitions = list(range(IMAGES.partitions))
+        return int(DefaultPartitioner()(submitted(name, b"").sha256, partitions, partitions))
+
+    others = (f"beside-{number}" for number in itertools.count())
+    return list(itertools.islice((other for other in others if partition_of(other) == partition_of(name)), count))
+
+
 def test_an_image_that_models_hang_on_ends_a_few_scanners_and_no_more(
     fresh_kafka: BrokerSettings, tmp_path: Path
 ) -> None:
     async def scenario() -> tuple[Observed, list[bytes]]:
         hung = []
         async with observing(fresh_kafka) as (observed, producer):
-            goods = [submitted(f"good-{number}", jpeg((10, 10, 10))) for number in range(12)]
-            await submit(producer, *goods[:6], submitted("hangs", jpeg((0, 255, 0))), *goods[6:])
+            # Its partition has others before it, which are decoded later: its offset is not committed before theirs.
+            slow = [jpeg((10, 10, 10), (1024, 1024))] * 8
+            beside = [submitted(name, *slow) for name in names_beside("hangs", 5)]
+            goods = [submitted(f"good-{number}", jpeg((10, 10, 10))) for number in range(7)]
+            await submit(producer, *beside, submitted("hangs", jpeg((0, 255, 0))), *goods)
 
             def is_settled() -> bool:
                 return len(observed.verdicts) == 12 and bool(observed.failures)
 
             while not is_settled():
-                async with scanner_process(fresh_kafka, tmp_path, "hang_s=2.0, batch=4") as process:
+                async with scanner_process(fresh_kafka, tmp_path, "hang_s=2.0, batch=4, decode_threads=8") as process:
                     ended = asyncio.create_task(process.wait())
                     settled = asyncio.create_task(observed.until(is_settled))
                     await asyncio.wait((ended, settled), return_when=asyncio.FIRST_COMPLETED)
@@ -59,7 +75,7 @@ def test_an_image_that_models_hang_on_ends_a_few_scanners_and_no_more(
 
     observed, hung = asyncio.run(scenario())
     assert {(failure.scan_id, failure.reason) for failure in observed.failures} == {("hangs", "model-hung")}
-    assert set(observed.verdicts) == {f"good-{number}" for number in range(12)}
+    assert set(observed.verdicts) == {*names_beside("hangs", 5), *(f"good-{number}" for number in range(7))}
     # It may be told before the last has ended; and a try counts for nothing where Kafka did not hear of it in time.
     assert HANGS - 1 <= len(hung) <= 2 * HANGS, b"\n\n".join(hung).decode()
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from scanner.decoding import PreparedImage
-from scanner.failures import FailureReason, ImageSuspected, ImageUnjudgeable
+from scanner.failures import FailureReason, ImageSuspected, ImageUnjudgeable, ModelGone
 from scanner.inference import ImageScores, Inference
 from scanner.models.model import ModelBroken, ModelHung, Prepared, Probabilities
 from scanner.scoring import ScoresUnusable, embed_frames, score_frames, score_labels
@@ -108,14 +108,17 @@ def test_a_model_that_does_not_come_back_ends_the_inference_and_brings_its_batch
     async def run() -> None:
         model = RedModel(hang_on_green)
         inference = Inference([model], batch=2, max_wait_s=1.0, hang_s=0.2)
-        for _ in range(4):
+        for _ in range(5):
             inference.expect()
-        images = [image_of(model, colour) for colour in ((1, 0, 0), (2, 0, 0), (3, 0, 0), GREEN)]
+        images = [image_of(model, colour) for colour in ((1, 0, 0), (2, 0, 0), (3, 0, 0), GREEN, (4, 0, 0))]
         scores = [asyncio.create_task(inference.score(image)) for image in images]
         with pytest.raises(ModelHung, match=r"0\.2 s"):
             await inference.run()
         outcomes = await asyncio.gather(*scores, return_exceptions=True)
-        assert [type(outcome) for outcome in outcomes] == [ImageScores, ImageScores, ImageSuspected, ImageSuspected]
+        assert [type(outcome) for outcome in outcomes] == [*[ImageScores] * 2, *[ImageSuspected] * 2, ModelGone]
+        inference.expect()
+        with pytest.raises(ModelGone):  # for what was still being decoded
+            await inference.score(images[0])
         release.set()
 
     asyncio.run(run())
@@ -175,11 +178,12 @@ def test_an_image_that_breaks_a_model_which_had_worked_is_suspected() -> None:
         running = asyncio.create_task(inference.run())
         inference.expect()
         assert isinstance(await inference.score(image_of(model, (9, 0, 0))), ImageScores)
-        inference.expect()
-        with pytest.raises(ImageSuspected):
-            await inference.score(image_of(model, GREEN))
-        with pytest.raises(ModelBroken):
-            await running
+        for _ in range(2):
+            inference.expect()
+        suspect = asyncio.create_task(inference.score(image_of(model, GREEN)))
+        behind = asyncio.create_task(inference.score(image_of(model, (8, 0, 0))))
+        outcomes = await asyncio.gather(suspect, behind, running, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [ImageSuspected, ModelGone, ModelBroken]
 
     asyncio.run(run())
 
