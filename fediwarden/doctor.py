@@ -68,7 +68,11 @@ def _look_at_disk(settings: Settings) -> list[Finding]:
             place = place.parent
         if not os.access(place, os.W_OK | os.X_OK):
             remedy = f"chown it to this user, or set {name} to a directory of ours"
-            findings.append(Finding("disk", Health.FAIL, f"{name} {directory}: {place} cannot be written to", remedy))
+            # An image has models and jars inside and is read-only: that they are there is another finding.
+            is_filled = directory == settings.cache_dir and directory.exists()
+            health = Health.WARN if is_filled else Health.FAIL
+            remedy += ", unless all that it needs is in it" if is_filled else ""
+            findings.append(Finding("disk", health, f"{name} {directory}: {place} cannot be written to", remedy))
             continue
         free = shutil.disk_usage(place).free / 1e9
         needed = settings.kafka.min_free_gb

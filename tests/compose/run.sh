@@ -30,6 +30,8 @@ if [ -x "$lab" ]; then
     mkdir -p dist/pict-rs-image
     cp -r "$(sh tests/pictrs/build.sh)" tests/compose/pict-rs/Dockerfile dist/pict-rs-image
     build docker.io/asonix/pictrs:0.5.24 dist/pict-rs-image
+    "$python" -m tests.compose.postgres.gather dist/postgres-image
+    build docker.io/library/postgres:18-alpine dist/postgres-image
     build docker.io/prom/prometheus:v3.5.0 tests/compose/prometheus
     # What podman remembers of networks is kept where a run that was killed, or another at the same time, leaves its own.
     mkdir -p /run/containers

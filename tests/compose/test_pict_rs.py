@@ -3,34 +3,39 @@
 The tests run in this order.
 """
 
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from fediwarden.environment_file import API_KEY as API_KEY_SETTING
 from tests.compose.deployment import SERVICES, Deployment, eventually
-from tests.compose.lemmy import API_KEY, Lemmy
+from tests.compose.lemmy import API_KEY, READER, VERSION, Lemmy
 from tests.stand_ins import accepted_picture, rejected_picture
 from tests.unit.gateway.relay.test_tokens import token
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1200)]
 
-DOMAIN = "lemmy.example"
+DOMAIN = "home.example"
+LEMMY_DATABASE = "FEDIWARDEN_TENANTS__DEFAULT__LEMMY_DATABASE"
 RELAY = "http://fediwarden-relay:14053"
-ACCEPTED, REJECTED, RELAYED, RELAYED_REJECTED, LATE, UNASKED = range(6)
+ACCEPTED, REJECTED, RELAYED, RELAYED_REJECTED, POSTED, TOKENED, LATE, UNASKED = range(8)
 PICTURES = {
     ACCEPTED: accepted_picture(1),
     REJECTED: rejected_picture(2),
     RELAYED: accepted_picture(3),
     RELAYED_REJECTED: rejected_picture(4),
-    LATE: rejected_picture(5),
-    UNASKED: rejected_picture(6),
+    POSTED: accepted_picture(5),
+    TOKENED: accepted_picture(6),
+    LATE: rejected_picture(7),
+    UNASKED: rejected_picture(8),
 }
 
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    deployment = Deployment(tmp_path_factory.mktemp("house"), (*SERVICES, "relay", "rescans"))
+    deployment = Deployment(tmp_path_factory.mktemp("house"), (*SERVICES, "relay", "lemmy", "rescans"))
     deployment.draw(*PICTURES.values())
     try:
         yield deployment
@@ -49,7 +54,8 @@ def lemmy(house: Deployment) -> Iterator[Lemmy]:
 
 def test_everything_comes_up_beside_it(house: Deployment) -> None:
     house.init("--domain", DOMAIN)
-    house.set(**{"COMPOSE_PROFILES": "relay,rescans", API_KEY_SETTING: API_KEY})
+    profiles = {"COMPOSE_PROFILES": "relay,lemmy,rescans"}
+    house.set(**profiles, **{API_KEY_SETTING: API_KEY, LEMMY_DATABASE: READER})
     house.up()
     house.await_scanner()
 
@@ -76,6 +82,33 @@ def test_the_relay_takes_uploads_and_learns_whose_they_are(house: Deployment, le
     eventually(is_known, within_s=120, what="the audit knows whose images they are")
 
 
+def test_lemmys_database_says_who_posted(house: Deployment, lemmy: Lemmy) -> None:
+    _, alias = lemmy.upload(POSTED, to=RELAY)  # whose it is the relay is not told
+    rows = lemmy.make_tables()
+    bob = rows.person("bob")
+    rows.upload(alias, bob)
+    _, post = rows.post(bob, rows.community("pictures"), url=rows.stored(alias))
+
+    check = "fediwarden", "lemmy", "--check"
+    readable = f"tenants.default.lemmy_database: Lemmy {VERSION} at https://{DOMAIN}, readable\n"
+    assert house.execute("lemmy", *check) == readable
+
+    def authors_of(**facts: str) -> set[str]:
+        """The pseudonyms of whoever is known as author of what these are known of."""
+        known = [each for each in _origins(house) if facts.items() <= each.items()]
+        return {each["author"]["pseudonym"] for each in known if each.get("author")}
+
+    found = eventually(lambda: authors_of(method="database", post_url=post), within_s=120, what="its author is found")
+    (author,) = found
+
+    def is_known_to_the_relay() -> bool:
+        """It asks as well, as soon as it can: before, it knew a number alone."""
+        _, alias = lemmy.upload(TOKENED, to=RELAY, token=token({"sub": str(bob.local_user), "iss": DOMAIN}).decode())
+        return author in authors_of(method="relay", alias=alias)
+
+    eventually(is_known_to_the_relay, within_s=90, what="the relay and the database know them as the same")
+
+
 def test_what_is_judged_too_late_is_removed_from_pict_rs(house: Deployment, lemmy: Lemmy) -> None:
     house.compose("stop", "scanner")
     status, alias = lemmy.upload(LATE)
@@ -92,6 +125,12 @@ def test_the_way_out_leaves_pict_rs_as_it_was(house: Deployment, lemmy: Lemmy) -
     status, alias = eventually(lambda: _uploaded(lemmy, UNASKED), within_s=60, what="pict-rs is up")
     assert status == 201, "nobody is asked any more"
     assert lemmy.fetch(alias)[0] == 200
+
+
+def _origins(house: Deployment) -> list[dict[str, Any]]:
+    """What the topic `origins` says."""
+    lines = house.execute("gateway", "fediwarden", "export", "origins").splitlines()
+    return [dict(json.loads(line)) for line in lines]
 
 
 def _uploaded(lemmy: Lemmy, number: int) -> tuple[int, str] | None:

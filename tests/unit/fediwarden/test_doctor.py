@@ -65,6 +65,16 @@ def test_a_disk_with_room_is_well_even_before_the_directory_is_made(tmp_path: Pa
     assert [finding.health for finding in findings] == [Health.OK, Health.OK]
 
 
+def test_a_cache_that_is_there_and_cannot_be_written_is_an_image_with_everything_inside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = _settings(tmp_path, kafka={"min_free_gb": 0})
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may write anywhere
+    assert [finding.health for finding in doctor._look_at_disk(settings)] == [Health.FAIL, Health.FAIL]
+    settings.cache_dir.mkdir()
+    assert [finding.health for finding in doctor._look_at_disk(settings)] == [Health.FAIL, Health.WARN]
+
+
 def test_the_clock_is_looked_at_without_being_changed() -> None:
     (finding,) = doctor._look_at_clock()
     assert finding.health in (Health.OK, Health.WARN)
