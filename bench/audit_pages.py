@@ -5,13 +5,13 @@ python -m bench.audit_pages --store FILE [--reviewed 0.05] [--looks 5]
 FILE is a store of `python -m bench.audit --fill`; it is left with an account and with reviews by two invented people of
 a share of what is flagged now, who confirmed it. The pages that `fediwarden audit` serves then listen in this process,
 and an admin logs in and looks at each page, one at a time over a real connection: once (which reads templates, too),
-and some more times of which the median counts; then as often after something that is flagged and a review changed,
-so that what is kept of them is read anew. Seconds are by the clock, CPU time beside them, in which is the browser's;
-where the machine is busy, that alone says something. The assessment is not made anew meanwhile.
+and some more times of which the median counts; then as often after a batch of verdicts about what is flagged, of which
+half is the largest instance's, and a review, so that what is kept of all that is brought up to date. Seconds are by the
+clock, CPU time beside them, in which is the browser's; where the machine is busy, that alone says something. The
+assessment is not made anew meanwhile.
 """
 
 import argparse
-import asyncio
 import re
 import statistics
 import threading
@@ -22,6 +22,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import httpx
+import uvloop
 from sqlalchemy import func, insert, select
 
 from bench.audit import peak_mb
@@ -32,13 +33,16 @@ from federation_audit.pages.service import Pages
 from federation_audit.pages.settings import PagesSettings
 from federation_audit.reviewing.outcomes import Opinion
 from federation_audit.reviewing.tables import REVIEWS
+from federation_audit.store.changes import note_changes
 from federation_audit.store.engine import Store
 from federation_audit.store.migrating import open_store
-from federation_audit.store.state import note_flags_change, note_reviews_change
+from federation_audit.store.queries import instance_id
+from federation_audit.store.state import note_reviews_change
 from federation_audit.store.tables import EVIDENCE, FLAGS, MEDIA, TEXTS
 
 _NAME, _WORDS = "bench-admin", "four plain words here"
 _AIM_MS = 200.0
+_HALF = 25
 _NEVER_S = 1e9
 
 
@@ -61,11 +65,12 @@ def main() -> None:
             print(f"the assessment of {len(assessed.assessment)} instances: {took:.1f} s ({cpu:.1f} of CPU)")
             with httpx.Client(base_url=pages.url, timeout=120) as browser:
                 _log_in(browser, pages.url)
-                addresses = _addresses(store, pages)
+                largest = max(assessed.assessment, key=lambda each: each.triage.media).instance
+                addresses = _addresses(store, pages, largest)
                 firsts = {address: _look(browser, address) for address in addresses}
                 for address, first in firsts.items():
                     again = _median(_look(browser, address) for _ in range(options.looks))
-                    changed = _median(_look(browser, address) for _ in range(options.looks) if _change(store))
+                    changed = _median(_look(browser, address) for _ in range(options.looks) if _change(store, largest))
                     late = "  !" if max(again[0], changed[0]) > _AIM_MS else ""
                     said = f"first {_said(first)}, again {_said(again)}, after a change {_said(changed)}"
                     print(f"{address[:60]:60} {said}{late}", flush=True)
@@ -110,7 +115,7 @@ def _listening(store: Store) -> Iterator[Pages]:
     if _NAME not in {each.name for each in pages.site.users.all()}:
         pages.site.users.add(_NAME, Role.ADMIN, _WORDS, by=Actor("bench"), must_change=False)
     pages.listen()
-    loop = asyncio.new_event_loop()
+    loop = uvloop.new_event_loop()  # as the process that serves them has it
     thread = threading.Thread(target=lambda: loop.run_until_complete(pages.serve()), name="pages")
     thread.start()
     try:
@@ -130,10 +135,9 @@ def _log_in(browser: httpx.Client, origin: str) -> None:
     assert answer.status_code == 303, answer.status_code
 
 
-def _addresses(store: Store, pages: Pages) -> list[str]:
+def _addresses(store: Store, pages: Pages, largest: str) -> list[str]:
     """What is looked at: every page whose content grows with the store."""
     assessment = pages.site.assessor.newest().assessment
-    largest = max(assessment, key=lambda each: each.triage.media).instance
     middle = sorted(assessment, key=lambda each: each.triage.media)[len(assessment) // 2].instance
     with store.reading() as connection:
         query = (
@@ -169,10 +173,15 @@ def _addresses(store: Store, pages: Pages) -> list[str]:
     ]
 
 
-def _change(store: Store) -> bool:
-    """Say that something that is flagged, and a review, has changed, so that nothing that is kept holds any more."""
+def _change(store: Store, largest: str) -> bool:
+    """Say that some of what is flagged, and a review, has changed."""
     with store.writing() as connection:
-        note_flags_change(connection)
+        theirs = select(EVIDENCE.c.media_id).where(EVIDENCE.c.instance_id == instance_id(connection, largest))
+        some = [
+            connection.scalars(select(FLAGS.c.cluster_id).where(which).order_by(FLAGS.c.media_id.desc()).limit(_HALF))
+            for which in (FLAGS.c.media_id.in_(theirs), ~FLAGS.c.media_id.in_(theirs))
+        ]
+        note_changes(connection, {cluster for half in some for cluster in half})
         note_reviews_change(connection)
     return True
 

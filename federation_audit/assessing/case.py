@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, Select, func, select
 
 from federation_audit.assessing.assessor import Assessed
 from federation_audit.assessing.incidents import read_hosts, surest
@@ -35,8 +35,9 @@ from federation_audit.statistics.events import Confirmation
 from federation_audit.statistics.levels import InstanceAssessment
 from federation_audit.store.attributing import SURE_FROM
 from federation_audit.store.facts import FLAGGED_FROM
+from federation_audit.store.garbage import uncollected
 from federation_audit.store.identities import TextKind
-from federation_audit.store.periods import as_date
+from federation_audit.store.periods import as_date, as_day
 from federation_audit.store.queries import instance_id, read_strata, read_texts
 from federation_audit.store.rows import among, chunks, rows_by_bytes
 from federation_audit.store.tables import (
@@ -76,7 +77,7 @@ def read_tenants(connection: Connection, assessed: Assessed, domain: str) -> lis
         .where(MEDIA.c.id.in_(select(EVIDENCE.c.media_id).where(EVIDENCE.c.instance_id == number)))
     )
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for tenant, sha256 in connection.execute(query):
+    for tenant, sha256 in connection.execute(query).all():
         counts[tenant][0] += (tenant, bytes(sha256)) in assessed.known.confirmed
         counts[tenant][1] += 1
     return sorted(counts, key=lambda tenant: (-counts[tenant][0], -counts[tenant][1], tenant))
@@ -104,7 +105,8 @@ def build_case(
     if tenant is None:
         tenant = next(iter(read_tenants(connection, assessed, domain)), "default")
     found = _Reading(connection, assessed, domain, tenant, since, until)
-    found.read()
+    with uncollected():
+        found.read()
     confirmed = [each for each in found.incidents.values() if each.confirmed_by]
     tenants = select(func.count()).select_from(TEXTS).where(TEXTS.c.kind == int(TextKind.TENANT))
     return Case(
@@ -214,9 +216,17 @@ class _Reading:
             .join(TEXTS, TEXTS.c.id == MEDIA.c.tenant_id)
             .where(EVIDENCE.c.instance_id == number)
         )
-        rows = [row for row in self._connection.execute(query) if self._counts(row)]
-        self.everywhere = [key for key, its in self._behind(rows).items() if self._confirmed_by(its)]
-        behind = self._behind([row for row in rows if row.tenant == self._tenant])
+        these_days = EVIDENCE.c.day.between(as_day(self._since), as_day(self._until))
+        rows = self._counted(query.where(these_days))
+        nameless = {row.cluster_id for row in rows if not row.actor_id}
+        with_names = query.where(EVIDENCE.c.actor_id != 0, ~these_days)
+        others = [
+            row
+            for chunk in chunks(nameless)
+            for row in self._counted(with_names.where(among(self._connection, FLAGS.c.cluster_id, chunk)))
+        ]
+        self.everywhere = [key for key, its in self._behind(rows, others).items() if self._confirmed_by(its)]
+        behind = self._behind(*([row for row in some if row.tenant == self._tenant] for some in (rows, others)))
         actors = self._actors({actor for actor, _, _ in behind})
         found = {
             key: _Found(key[1], actors.get(key[0], ""), its, self._confirmed_by(its), own=self._domain)
@@ -227,13 +237,15 @@ class _Reading:
             for row in behind[key]:
                 self._of_medium[row.media_id].append(key)
 
-    def _behind(self, rows: Sequence[Row[Any]]) -> dict[_Key, list[Row[Any]]]:
-        """The incidents of these days that `rows` stand for."""
-        named = {row.cluster_id for row in rows if row.actor_id}
+    def _counted(self, query: Select[Any]) -> list[Row[Any]]:
+        return [row for row in self._connection.execute(query).all() if self._counts(row)]
+
+    def _behind(self, rows: Sequence[Row[Any]], others: Sequence[Row[Any]]) -> dict[_Key, list[Row[Any]]]:
+        """The incidents that `rows`, of these days, stand for; `others` have accounts on other days."""
+        named = {row.cluster_id for some in (rows, others) for row in some if row.actor_id}
         behind: dict[_Key, list[Row[Any]]] = defaultdict(list)
         for row in rows:
-            here = self._since <= as_date(row.day) <= self._until
-            if here and (row.actor_id or row.cluster_id not in named):
+            if row.actor_id or row.cluster_id not in named:
                 behind[row.actor_id, row.day, row.cluster_id].append(row)
         return behind
 
@@ -257,13 +269,13 @@ class _Reading:
         lists = {number: each.hash_list for number, each in read_strata(self._connection).items() if each.hash_list}
         for chunk in chunks(self._of_medium):
             looks = select(LOOKS.c.media_id, LOOKS.c.pdq).where(among(self._connection, LOOKS.c.media_id, chunk))
-            for medium, pdq in self._connection.execute(looks):
+            for medium, pdq in self._connection.execute(looks).all():
                 for key in self._of_medium[medium]:
                     self.incidents[key].pdqs.add(bytes(pdq).hex())
             hits = select(JUDGEMENTS.c.media_id, JUDGEMENTS.c.stratum_id).where(
                 among(self._connection, JUDGEMENTS.c.media_id, chunk), JUDGEMENTS.c.decision >= FLAGGED_FROM
             )
-            for medium, stratum in self._connection.execute(hits):
+            for medium, stratum in self._connection.execute(hits).all():
                 if stratum in lists:
                     for key in self._of_medium[medium]:
                         self.incidents[key].lists.add(lists[stratum])
@@ -283,7 +295,7 @@ class _Reading:
             ORIGINS.c.community_instance_id,
         )
         sure = (ORIGINS.c.author_instance_id == number, ORIGINS.c.author_confidence >= SURE_FROM)
-        rows: list[Row[Any]] = []
+        rows: list[Any] = []
         for chunk in chunks(self._of_medium):
             own = select(ORIGINS.c.subject_id.label("media_id"), *columns).where(
                 among(self._connection, ORIGINS.c.subject_id, chunk), *sure
@@ -295,7 +307,7 @@ class _Reading:
             )
             for query in (own, joined):
                 newest = query.order_by(ORIGINS.c.observed_at.desc(), ORIGINS.c.id).limit(ORIGINS_MOST + 1 - len(rows))
-                rows.extend(self._connection.execute(newest))
+                rows += self._connection.execute(newest).all()
         self.whole = len(rows) <= ORIGINS_MOST
         texts = read_texts(
             self._connection, {text for row in rows for text in (row.community_id, row.community_instance_id)}

@@ -121,7 +121,7 @@ def read_hosts(connection: Connection, media: Collection[int]) -> dict[int, set[
             .where(among(connection, JOINS.c.media_id, chunk), *here)
         )
         for query in (own, joined):
-            for medium, host in connection.execute(query):
+            for medium, host in connection.execute(query).all():
                 found[medium].add(host)
     return found
 

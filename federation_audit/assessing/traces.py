@@ -3,32 +3,34 @@
 Only flagged images are traced, for only of them does the store know who sent them in detail.
 """
 
-from collections import defaultdict
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
-from threading import Lock
-from typing import Any, NamedTuple
+from itertools import chain
+from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Engine, Row, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, select
 
 from federation_audit.assessing.incidents import name_actors, name_incident, surest
 from federation_audit.deciding.tables import DECISIONS, LETTERS, REMEDIATIONS
 from federation_audit.statistics.events import Confirmation
+from federation_audit.store.garbage import uncollected
+from federation_audit.store.kept import Kept
 from federation_audit.store.periods import as_date
 from federation_audit.store.queries import instance_id, name_clusters, read_texts
 from federation_audit.store.rows import among, chunks
-from federation_audit.store.state import read_state
 from federation_audit.store.tables import EVIDENCE, FLAGS, JOINS, MEDIA, ORIGINS, TEXTS
 
 SIGHTINGS_MOST = 5_000
-"""Of an instance, so many sightings of flagged images are looked at, the newest first."""
+"""Of an instance, so many sightings of flagged images are looked at, the newest first, and some that came since."""
 
 ORIGINS_MOST = 20_000
 """So many of their origins are looked at for hosts, communities and posts, the newest first; and as many of those that
 only a name leads to. One image may have a million."""
 
+_GROWS_BY = 1.2
 _KEPT_MOST = 4
 
 Confirmed = Mapping[tuple[str, bytes], Confirmation]
@@ -36,6 +38,9 @@ Confirmed = Mapping[tuple[str, bytes], Confirmation]
 
 Key = tuple[int, int, int]
 """Actor, day, cluster."""
+
+Sighting = tuple[int, int, int]
+"""Day, medium, actor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,43 +105,90 @@ class _Gathered:
     posts: set[str] = field(default_factory=set)
 
 
-class _Kept(NamedTuple):
-    """Traces that were read, and what they were read from."""
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+class _Sighted:
+    """The incidents of an instance by cluster, each with the number of its sightings, and confirmed by nobody yet.
 
-    change: int
-    confirmed: Confirmed
-    traces: Traces
+    `oldest` is the last sighting that was looked at, where there are older ones.
+    """
 
-
-_kept: WeakKeyDictionary[Engine, dict[str, _Kept]] = WeakKeyDictionary()
-_keeping = Lock()
+    incidents: Mapping[int, tuple[Trace, ...]]
+    sightings: Mapping[int, int]
+    oldest: Sighting | None
+    traced: bool
 
 
 def read_traces(connection: Connection, domain: str, confirmed: Confirmed) -> Traces:
     """The incidents of the author's instance `domain`; `confirmed` says which media are, by tenant and sha256.
 
-    Those of the instances that were asked for last are kept until something that is flagged, or who sent it, changes:
-    whoever opens an instance opens several of its pages, and those of the largest take most of a second to read.
+    Those of the instances that were asked for last are kept: whoever opens an instance opens several of its pages, and
+    those of the largest take half a second to read. After a change, only the clusters that it was about are read.
     """
-    change = read_state(connection).flags_change
-    with _keeping:
-        known = _kept.setdefault(connection.engine, {})
-        kept = known.pop(domain, None)
-    if kept is None or kept.change != change or kept.confirmed != confirmed:
-        kept = _Kept(change, confirmed, _read_traces(connection, domain, confirmed))
-    with _keeping:
-        known[domain] = kept
-        if len(known) > _KEPT_MOST:
-            del known[next(iter(known))]
-    return kept.traces
+    with uncollected():
+        sighted = _kept.get(connection, domain)
+        made = _made.get(sighted)
+        if made is None or made[0] != confirmed:
+            made = (confirmed, _confirm(sighted, confirmed))
+            _made[sighted] = made
+    return made[1]
 
 
-def _read_traces(connection: Connection, domain: str, confirmed: Confirmed) -> Traces:
+def _confirm(sighted: _Sighted, confirmed: Confirmed) -> Traces:
+    incidents = []
+    for each in chain.from_iterable(sighted.incidents.values()):
+        how = surest(confirmed.get((medium.tenant, medium.sha256)) for medium in each.media)
+        if how is not None:
+            incidents.append(replace(each, confirmed=how))
+        elif each.flagged_now:  # else flagged once, and judged harmless since
+            incidents.append(each)
+    incidents.sort(key=lambda each: (-each.day.toordinal(), each.id))
+    return Traces(tuple(incidents), whole=sighted.oldest is None, traced=sighted.traced)
+
+
+def _read_sighted(connection: Connection, domain: str) -> _Sighted:
     number = instance_id(connection, domain)
     if number is None:
-        return Traces((), whole=True, traced=True)
-    found_rows = _sightings(connection, number)
-    rows = found_rows[:SIGHTINGS_MOST]
+        return _Sighted({}, {}, None, traced=True)
+    newest = _sightings(number).order_by(EVIDENCE.c.day.desc(), EVIDENCE.c.media_id, EVIDENCE.c.actor_id)
+    rows = connection.execute(newest.limit(SIGHTINGS_MOST + 1)).all()  # one more says that there are more
+    looked_at = rows[:SIGHTINGS_MOST]
+    last = looked_at[-1] if len(rows) > SIGHTINGS_MOST else None
+    incidents, traced = _gather(connection, domain, number, looked_at)
+    return _Sighted(
+        incidents=incidents,
+        sightings=Counter(row.cluster_id for row in looked_at),
+        oldest=None if last is None else (last.day, last.media_id, last.actor_id),
+        traced=traced,
+    )
+
+
+def _update_sighted(connection: Connection, domain: str, known: _Sighted, changed: Collection[int]) -> _Sighted:
+    number = instance_id(connection, domain)
+    if number is None:
+        return _read_sighted(connection, domain)
+    query = _sightings(number).where(among(connection, FLAGS.c.cluster_id, changed))
+    rows = connection.execute(query if known.oldest is None else query.where(_not_older(known.oldest))).all()
+    sightings = {**known.sightings, **dict.fromkeys(changed, 0), **Counter(row.cluster_id for row in rows)}
+    total = sum(sightings.values())
+    if total > SIGHTINGS_MOST * _GROWS_BY or (known.oldest is not None and total < SIGHTINGS_MOST):
+        return _read_sighted(connection, domain)
+    incidents, traced = _gather(connection, domain, number, rows)
+    return _Sighted(
+        incidents={**known.incidents, **dict.fromkeys(changed, ()), **incidents},
+        sightings=sightings,
+        oldest=known.oldest,
+        traced=known.traced and traced,
+    )
+
+
+_kept = Kept(_read_sighted, _update_sighted, most=_KEPT_MOST)
+_made: WeakKeyDictionary[_Sighted, tuple[Confirmed, Traces]] = WeakKeyDictionary()
+
+
+def _gather(
+    connection: Connection, domain: str, number: int, rows: Sequence[Row[Any]]
+) -> tuple[dict[int, tuple[Trace, ...]], bool]:
+    """The incidents that these sightings, all of their clusters, stand for; and whether they are traced whole."""
     named = {row.cluster_id for row in rows if row.actor_id}
     gathered: dict[Key, _Gathered] = defaultdict(_Gathered)
     by_medium: dict[int, set[Key]] = defaultdict(set)
@@ -152,13 +204,10 @@ def _read_traces(connection: Connection, domain: str, confirmed: Confirmed) -> T
     texts = read_texts(connection, {each for one in gathered.values() for each in one.hosts | one.communities})
     actors = name_actors(connection, {actor for actor, _, _ in gathered})
     clusters = name_clusters(connection, {cluster for _, _, cluster in gathered})
-    incidents = []
+    incidents: dict[int, list[Trace]] = defaultdict(list)
     for (actor_id, day, cluster_id), one in gathered.items():
         actor, cluster = actors.get(actor_id, ""), clusters[cluster_id].hex()
-        how = surest(confirmed.get((each.tenant, each.sha256)) for each in one.media.values())
-        if not one.now and how is None:
-            continue  # flagged once, and judged harmless since
-        incidents.append(
+        incidents[cluster_id].append(
             Trace(
                 id=name_incident(domain, actor, as_date(day), cluster),
                 day=as_date(day),
@@ -166,14 +215,13 @@ def _read_traces(connection: Connection, domain: str, confirmed: Confirmed) -> T
                 cluster=cluster,
                 media=tuple(one.media[each] for each in sorted(one.media)),
                 flagged_now=one.now,
-                confirmed=how,
+                confirmed=None,
                 hosts=tuple(sorted(texts[each] for each in one.hosts)),
                 communities=tuple(sorted(texts[each] for each in one.communities)),
                 posts=tuple(sorted(one.posts)),
             )
         )
-    incidents.sort(key=lambda each: (-each.day.toordinal(), each.id))
-    return Traces(tuple(incidents), whole=len(found_rows) <= SIGHTINGS_MOST, traced=traced)
+    return {cluster: tuple(its) for cluster, its in incidents.items()}, traced
 
 
 def read_deeds(connection: Connection, domain: str) -> list[Deed]:
@@ -191,8 +239,8 @@ def read_deeds(connection: Connection, domain: str) -> list[Deed]:
     return sorted(deeds, key=lambda deed: (deed.day, deed.what), reverse=True)
 
 
-def _sightings(connection: Connection, number: int) -> list[Row[Any]]:
-    query = (
+def _sightings(number: int) -> Select[Any]:
+    return (
         select(
             EVIDENCE.c.media_id,
             EVIDENCE.c.actor_id,
@@ -206,10 +254,14 @@ def _sightings(connection: Connection, number: int) -> list[Row[Any]]:
         .join(MEDIA, MEDIA.c.id == EVIDENCE.c.media_id)
         .join(TEXTS, TEXTS.c.id == MEDIA.c.tenant_id)
         .where(EVIDENCE.c.instance_id == number)
-        .order_by(EVIDENCE.c.day.desc(), EVIDENCE.c.media_id, EVIDENCE.c.actor_id)
-        .limit(SIGHTINGS_MOST + 1)  # one more says that there are more
     )
-    return list(connection.execute(query))
+
+
+def _not_older(oldest: Sighting) -> ColumnElement[bool]:
+    """That a sighting is `oldest` or comes before it, the newest first."""
+    day, medium, actor = oldest
+    there = (EVIDENCE.c.media_id == medium) & (EVIDENCE.c.actor_id <= actor)
+    return (EVIDENCE.c.day > day) | ((EVIDENCE.c.day == day) & ((EVIDENCE.c.media_id < medium) | there))
 
 
 def _add_origins(

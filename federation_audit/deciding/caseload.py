@@ -1,6 +1,6 @@
 """Cases with the decisions on them, as reports, exports and sendings take them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import Final
@@ -30,12 +30,19 @@ class Caseload:
     pages: str = ""
 
     def judged(
-        self, connection: Connection, assessed: Assessed, domain: str, at: int, *, tenant: str | None = None
+        self,
+        connection: Connection,
+        assessed: Assessed,
+        domain: str,
+        at: int,
+        *,
+        tenant: str | None = None,
+        tenants: Sequence[str] | None = None,
     ) -> Judged:
         """The case of `domain` for one tenant of those that it sent to (the most concerned), and the decision in force
-        at `at` (ms)."""
-        tenants = read_tenants(connection, assessed, domain)
-        chosen = tenant if tenant in tenants else next(iter(tenants), "default")
+        at `at` (ms). `tenants` are those, where `read_tenants` has said so already."""
+        tenants = read_tenants(connection, assessed, domain) if tenants is None else tenants
+        chosen = tenant if tenant and tenant in tenants else next(iter(tenants), "default")
         case = build_case(
             connection,
             assessed,

@@ -331,7 +331,9 @@ def _judged(here: Visit, domain: str) -> tuple[Judged, str, list[str]]:
         tenants = read_tenants(connection, assessed, domain)
         asked = here.request.query_params.get("tenant", "")
         tenant = asked if asked in tenants else next(iter(tenants), "default")
-        judged = caseload_of(here.site).judged(connection, assessed, domain, here.now_ms, tenant=tenant)
+        judged = caseload_of(here.site).judged(
+            connection, assessed, domain, here.now_ms, tenant=tenant, tenants=tenants
+        )
     return judged, tenant, tenants
 
 

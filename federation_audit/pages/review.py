@@ -31,7 +31,7 @@ from federation_audit.pages.visits import Here, Visit, own_path
 from federation_audit.reviewing.answering import Asked, answer_media, answer_rows
 from federation_audit.reviewing.closeup import Cluster, read_cluster, waiting_of
 from federation_audit.reviewing.errors import ClusterChanged, ReviewRefused
-from federation_audit.reviewing.flagged import read_flagged_now
+from federation_audit.reviewing.flagged import read_flagged
 from federation_audit.reviewing.giving import last_answer, undo
 from federation_audit.reviewing.outcomes import Opinion
 from federation_audit.reviewing.overriding import DISTANCE, Publisher, Wish, count_unpublished, guarded
@@ -245,7 +245,7 @@ def review_area() -> Area:
 
 def _prepare(_: Assessed, database: Database) -> None:
     with database.reading() as connection:
-        read_flagged_now(connection)
+        read_flagged(connection)
 
 
 def _context(here: Visit, connection: Connection) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import ColumnElement, Connection, case, func, select
 
-from federation_audit.reviewing.flagged import FlaggedNow, Integers, read_flagged_now
+from federation_audit.reviewing.flagged import Flagged, Integers, holds, read_flagged
 from federation_audit.reviewing.outcomes import Opinion, Outcome, Reviewed, outcome_from, read_reviewed
 from federation_audit.reviewing.overriding import read_lists
 from federation_audit.reviewing.tables import REVIEWS
@@ -208,15 +208,15 @@ class _Open(NamedTuple):
     whose: Integers
     at: Integers
     starts: Integers
-    flagged: FlaggedNow
+    flagged: Flagged
 
 
 def _open_media(connection: Connection, done: Collection[int], tenants: Collection[int]) -> _Open:
     """Of these `tenants`, without those that are `done`."""
     # In arrays: SQLite takes four times as long to group so many rows and to look each up in three sets.
-    flagged = read_flagged_now(connection)
-    kept = ~_is_among(flagged.media, done) & np.isin(flagged.tenants, list(tenants))
-    media, clusters, whose, at = (column[kept] for column in flagged[1:5])
+    flagged = read_flagged(connection)
+    kept = (flagged.now != 0) & ~_is_among(flagged.media, done) & np.isin(flagged.tenants, list(tenants))
+    whose, clusters, media, at = (column[kept] for column in flagged[:4])
     starts = np.flatnonzero((np.diff(clusters, prepend=-1) != 0) | (np.diff(whose, prepend=-1) != 0))
     return _Open(media, clusters, whose, at, starts, flagged)
 
@@ -318,21 +318,12 @@ def _count(what: ColumnElement[bool]) -> ColumnElement[int]:
 
 
 def _is_among(numbers: Integers, ids: Collection[int]) -> npt.NDArray[np.bool_]:
-    return _holds(np.fromiter(ids, np.int64, count=len(ids)), numbers)
+    return holds(np.fromiter(ids, np.int64, count=len(ids)), numbers)
 
 
-def _holds(ids: Integers, numbers: Integers) -> npt.NDArray[np.bool_]:
-    """Which of `numbers` are among `ids`. By searching: numpy's own way makes a table, or a hash of each, first."""
-    if not len(ids):
-        return np.zeros(len(numbers), dtype=np.bool_)
-    ordered = np.sort(ids)
-    places = np.minimum(np.searchsorted(ordered, numbers), len(ordered) - 1)
-    return np.asarray(ordered[places] == numbers)
-
-
-def _is_from(media: Integers, flagged: FlaggedNow, instances: Integers) -> npt.NDArray[np.bool_]:
+def _is_from(media: Integers, flagged: Flagged, instances: Integers) -> npt.NDArray[np.bool_]:
     """Which of `media` authors of these `instances` sent."""
-    return _holds(flagged.sent[_holds(instances, flagged.sent_from)], media)
+    return holds(flagged.sent[holds(instances, flagged.sent_from)], media)
 
 
 def _numbers(connection: Connection, matches: ColumnElement[bool]) -> Integers:

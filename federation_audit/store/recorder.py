@@ -1,20 +1,21 @@
 """Writing batches of messages into the store, each in one transaction with the offsets that it brings the store to."""
 
-import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, delete, select
 
 from federation_audit.store import attributing, evidence, joining, judging, lease, rescans
+from federation_audit.store.changes import note_all_changed, note_changes
 from federation_audit.store.clusters import Clusters
 from federation_audit.store.engine import Store
 from federation_audit.store.errors import RebuildWanted
 from federation_audit.store.facts import FLAGGED_FROM, Facts, Horizon, gather, horizon_at
+from federation_audit.store.garbage import uncollected
 from federation_audit.store.identities import ActorKey, Identities, MediaKey, NameKey
 from federation_audit.store.rows import put
 from federation_audit.store.standings import Tallies
-from federation_audit.store.state import note_flags_change, read_state, write_state
+from federation_audit.store.state import read_state, write_state
 from federation_audit.store.sweeping import Sweep, sweep
 from federation_audit.store.tables import FORGOTTEN, FROM_MESSAGES, OFFSETS
 from schemas.broker import Partition, Received
@@ -57,7 +58,7 @@ class Recorder:
         """Write what `records` say, and that the store is at `offsets` in their partitions. Without any: go on holding
         the lease. `lag` is how many records the topics have beyond these, -1 where nobody knows; without it, what the
         store says of its recorder stays as it is."""
-        with _uncollected(), self._writing() as connection:
+        with uncollected(), self._writing() as connection:
             if records:
                 self._apply(connection, gather(records, self._horizon))
                 rescans.record(connection, self._identities, records, self._horizon)
@@ -80,7 +81,6 @@ class Recorder:
             return False
         with self._writing() as connection:
             self._sweep = sweep(connection, self._sweep, self._horizon, self._tallies, self._clusters, self._identities)
-            note_flags_change(connection)
         return self._sweep is not None
 
     def clear(self) -> None:
@@ -90,7 +90,7 @@ class Recorder:
             for table in (*FROM_MESSAGES, OFFSETS):
                 connection.execute(delete(table))
             write_state(connection, generation=read_state(connection).wanted)
-            note_flags_change(connection)
+            note_all_changed(connection)
 
     def release(self) -> None:
         """Let others write."""
@@ -141,24 +141,11 @@ class Recorder:
         )
         evidence.refresh(connection, flagged.keys() & touched)
         evidence.write_incidents(connection, incidents, evidence.count_incidents(connection, clusters))
-        if flagged:
-            note_flags_change(connection)
+        if clusters:
+            note_changes(connection, clusters)
 
     def _note_forgotten(self, connection: Connection, facts: Facts) -> None:
         for key, at in facts.forgotten.items():
             self._forgotten[key] = max(at, self._forgotten.get(key, -1))
         rows = [key._asdict() | {"forgotten_at": self._forgotten[key]} for key in facts.forgotten]
         put(connection, FORGOTTEN, rows)
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """No search for garbage in here: a batch makes hundreds of thousands of objects that live as long as it does, none
-    of them in a cycle, and looking through them again and again takes a fifth of the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

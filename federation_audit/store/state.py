@@ -14,8 +14,8 @@ class State(NamedTuple):
 
     `recorded_at` is when a recorder last wrote, 0 where none ever did; `lag` is how many records the topics then had
     that were not in the store, -1 where that was not known. `flags_change` is another number after each change of what
-    is flagged (`FLAGS`) or of whose it is (`EVIDENCE`), `reviews_change` after each of what reviewers say: who has read
-    them need not do so again while it is the same.
+    is flagged (`store.changes` has what), `reviews_change` after each of what reviewers say: who has read them need not
+    do so again while it is the same. What changed up to `flags_anew` is not told any more.
     """
 
     horizon: int = 0
@@ -26,6 +26,7 @@ class State(NamedTuple):
     lag: int = -1
     flags_change: int = 0
     reviews_change: int = 0
+    flags_anew: int = 0
 
 
 def read_state(connection: Connection) -> State:
@@ -48,11 +49,6 @@ def write_numbers(connection: Connection, prefix: str, numbers: Mapping[str, int
         connection.execute(delete(STATE).where(STATE.c.name.in_(chunk)))
     kept = [{"name": prefix + name, "value": value} for name, value in numbers.items() if value is not None]
     put(connection, STATE, kept)
-
-
-def note_flags_change(connection: Connection) -> None:
-    """What is flagged, or whose it is, changes in this transaction."""
-    write_state(connection, flags_change=read_state(connection).flags_change + 1)
 
 
 def note_reviews_change(connection: Connection) -> None:

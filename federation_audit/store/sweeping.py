@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Table, delete, exists, func, select
 
 from federation_audit.store import attributing, evidence, joining, judging, rescans
+from federation_audit.store.changes import forget_changes, note_changes
 from federation_audit.store.clusters import Clusters
 from federation_audit.store.facts import FLAGGED_FROM, Horizon
 from federation_audit.store.identities import Identities
@@ -89,6 +90,8 @@ def sweep(
     )
     evidence.refresh(connection, touched)
     evidence.write_incidents(connection, incidents, evidence.count_incidents(connection, concerned))
+    if concerned:
+        note_changes(connection, concerned)
     _drop_empty(connection, first, last, identities)
     return Sweep(last)
 
@@ -120,6 +123,7 @@ def _end(connection: Connection, horizon: Horizon, identities: Identities) -> No
     connection.execute(delete(FORGOTTEN).where(FORGOTTEN.c.forgotten_at < horizon.facts))
     connection.execute(delete(ACTORS).where(~exists(select(1).where(ORIGINS.c.actor_id == ACTORS.c.id))))
     identities.forget_remembered()
+    forget_changes(connection)
 
 
 def _key(row: Row[Any], *names: str) -> dict[str, Any]:

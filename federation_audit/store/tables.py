@@ -121,6 +121,15 @@ FLAGS = Table(
 """A medium that any verdict flagged: the newest such verdict, and whether the medium is flagged now. The tenant is the
 medium's: with it, one index has all that the order of the review queue goes by."""
 
+FLAG_CHANGES = Table(
+    "flag_changes",
+    METADATA,
+    _id("cluster_id"),
+    _whole("change"),
+    Index("flag_changes_change", "change"),
+)
+"""Derived: the latest `State.flags_change` that each cluster of `FLAGS` is part of."""
+
 LOOKS = Table(
     "looks",
     METADATA,
@@ -314,6 +323,7 @@ FROM_MESSAGES = (
     JUDGEMENTS,
     MARKS,
     FLAGS,
+    FLAG_CHANGES,
     LOOKS,
     NAMES,
     LINKS,

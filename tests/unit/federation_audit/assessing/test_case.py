@@ -17,6 +17,7 @@ from federation_audit.reports.report import make_report
 from federation_audit.reports.text import as_text
 from federation_audit.reviewing.outcomes import Opinion
 from federation_audit.store.engine import Store
+from federation_audit.store.periods import as_date
 from schemas.messages import Decision
 from schemas.topics import DAY_MS
 from tests.fediverse import HOSTILE, LIST, RULES, SECOND, copy_filled, review
@@ -191,3 +192,24 @@ def test_an_image_known_by_its_address_alone_is_found_with_its_post(store):
     assert (incident.posts, incident.image_host) == (("https://a.example/post/1",), "i.example")
     assert incident.pdqs == (pdq(1).hex(),)
     assert incident.rules[0].sentence == 'The rule "explicit" of this instance fired.'
+
+
+def test_beside_an_account_that_is_known_one_that_is_not_is_no_other_whenever_that_was(store):
+    alike = [pdq(1)]
+    pictures = [judged(image, Decision.REJECT, looks=alike) for image in (1, 2)]
+    later = seen(2, "a.example", at=NOON + 9 * DAY_MS)
+    write(
+        store, [*pictures, judged(3, Decision.REJECT), seen(1, "a.example", actor="ann"), later, seen(3, "a.example")]
+    )
+    assessed = Assessor(store).refresh()
+    first = as_date(NOON // DAY_MS)
+
+    def days(since: int, until: int) -> list[int]:
+        """The days of the incidents in these, after the first."""
+        with store.reading() as connection:
+            begin, end = (first + timedelta(days=each) for each in (since, until))
+            case = build_case(connection, assessed, "a.example", since=begin, until=end)
+        return [(each.day - first).days for each in case.incidents]
+
+    assert days(0, 0) == [0, 0]
+    assert days(1, 20) == []

@@ -386,7 +386,7 @@ def test_what_only_lists_found_is_said_of_none_where_there_is_none(viewer: Visit
 
 
 def test_it_says_when_more_was_seen_than_is_looked_at(viewer: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("federation_audit.assessing.traces._KEPT_MOST", 0)
+    monkeypatch.setattr("federation_audit.assessing.traces._kept._most", 0)
     pages = ("", "/incidents", "/hosts", "/communities")
     older, more = "there are older ones", "seen more often than is looked at"
     whole = rows_of(viewer, "/instances/bad.example/incidents")

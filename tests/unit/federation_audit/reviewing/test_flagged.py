@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from federation_audit.reviewing.flagged import FlaggedNow, read_flagged_now
+from federation_audit.reviewing.flagged import Flagged, read_flagged
 from federation_audit.store.engine import Store
 from schemas.messages import Decision, Message
 from tests.stores import forgotten, judged, open_store, received, seen, sqlite_url, write
@@ -10,9 +10,9 @@ from tests.stores import forgotten, judged, open_store, received, seen, sqlite_u
 REJECT = Decision.REJECT
 
 
-def _read(store: Store) -> FlaggedNow:
+def _read(store: Store) -> Flagged:
     with store.reading() as connection:
-        return read_flagged_now(connection)
+        return read_flagged(connection)
 
 
 def test_it_is_read_again_when_it_changed_and_only_then(tmp_path: Path) -> None:
