@@ -6,6 +6,7 @@ it cannot run (a database that refuses us), images are judged all the same.
 """
 
 import asyncio
+import contextlib
 import fcntl
 import hashlib
 import http.client
@@ -26,6 +27,7 @@ import structlog
 from fediwarden.children import ChildSpec, Stopped, Supervisor
 from fediwarden.downloads import Downloads, Report
 from fediwarden.kafka.cluster import DISK_REMEDY, Cluster, check_machine
+from fediwarden.kafka.errors import PortTaken
 from fediwarden.kafka.jars import prepare_jars
 from fediwarden.kafka.preflight import check_port, disk_faults_named
 from fediwarden.metrics.listening import port_under_up
@@ -43,6 +45,8 @@ PAGES_PORT_REMEDY = "FEDIWARDEN_AUDIT__PAGES__PORT (or do without the audit: FED
 FIRST_ACCOUNT = "fediwarden users add NAME --role admin"
 _PROBE_EVERY_S = 0.05
 _PORT_PATIENCE_S = 2.0
+_LOOPBACK = "127.0.0.1"
+_EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - looked for, not listened on
 _NOTICE_EVERY_S = 15.0
 _HTTP_TIMEOUT_S = 2.0
 _GATEWAY_STOPS_WITHIN_MORE_S = 10.0
@@ -50,6 +54,7 @@ _SCANNER_STOPS_WITHIN_S = 30.0
 _STOPS_WITHIN_MORE_S = 15.0
 _AUDIT_STOPS_WITHIN_S = 30.0
 _ACCOUNTS_PATIENCE_S = 2.0
+_PAGES_PATIENCE_S = 10.0  # they are no reason to keep everything else waiting
 _STANDS_BACK = 5  # a third of what the others get, where there is not processor enough
 
 Echo = Callable[[str], None]
@@ -116,8 +121,7 @@ def hold_data_dir(directory: Path) -> Iterator[None]:
 
 
 async def _start(settings: Settings, scanners: int, children: Supervisor, say: Echo) -> None:
-    for host, port, purpose, remedy in _ports(settings, scanners):
-        check_port(host, port, purpose=purpose, remedy=remedy, patience_s=_PORT_PATIENCE_S)
+    check_ports(settings, scanners)
     if settings.kafka.embedded:  # before minutes of downloading, not after
         check_machine(settings.data_dir / "kafka", port=settings.kafka.port, min_free_gb=settings.kafka.min_free_gb)
     Keyring.load_or_create(settings.keys_file)
@@ -135,10 +139,26 @@ async def _start(settings: Settings, scanners: int, children: Supervisor, say: E
     for service in _services(settings, scanners):
         children.start(service)
     await _await_services(settings, broker, scanners, started_at)
+    pages_answer = await _await_pages(settings)
     await asyncio.wait([asking], timeout=_ACCOUNTS_PATIENCE_S)
     wants_first_account = asking.done() and asking.result()
-    for line in describe(settings, scanners, wants_first_account=wants_first_account):
+    for line in describe(settings, scanners, wants_first_account=wants_first_account, pages_answer=pages_answer):
         say(line)
+
+
+def check_ports(settings: Settings, scanners: int) -> None:
+    """Raise `PortTaken` where a port of ours is not free, or two settings name the same."""
+    named: dict[int, list[tuple[str, str]]] = {}
+    if settings.kafka.embedded:
+        named[settings.kafka.port] = [(_LOOPBACK, "Kafka")]
+    for host, port, purpose, remedy in _ports(settings, scanners):
+        for other_host, other in named.get(port, []):
+            if port and (host == other_host or {host, other_host} & _EVERYWHERE):
+                raise PortTaken(
+                    f"Port {port} is named twice, for {other} and for {purpose}. Choose another port: {remedy}."
+                )
+        named.setdefault(port, []).append((host, purpose))
+        check_port(host, port, purpose=purpose, remedy=remedy, patience_s=_PORT_PATIENCE_S)
 
 
 def _ports(settings: Settings, scanners: int) -> Iterator[tuple[str, int, str, str]]:
@@ -366,6 +386,24 @@ async def _await_services(settings: Settings, broker: BrokerSettings, scanners: 
     await asyncio.gather(await_gateway(), await_scanners())
 
 
+async def _await_pages(settings: Settings) -> bool:
+    """Wait until something listens where the audit's pages will, for a while; whether it does."""
+    if not settings.up.audit:
+        return False
+    pages = settings.audit.pages
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_PAGES_PATIENCE_S):
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection(pages.host, pages.port)
+                except OSError:
+                    await asyncio.sleep(_PROBE_EVERY_S)
+                else:
+                    writer.close()
+                    return True
+    return False
+
+
 async def ask_patiently(ask: Callable[[], Awaitable[object]]) -> None:
     """Do `ask`, again while no broker answers: a Kafka that has just come up may be slow for a while."""
     notice = _Notice("Kafka")
@@ -412,7 +450,9 @@ def _ask_ready(url: str, tls: ssl.SSLContext | None) -> tuple[int | None, str]:
         connection.close()
 
 
-def describe(settings: Settings, scanners: int, *, wants_first_account: bool = False) -> list[str]:
+def describe(
+    settings: Settings, scanners: int, *, wants_first_account: bool = False, pages_answer: bool = True
+) -> list[str]:
     """What is where, and a line to try it with."""
     kafka = settings.kafka.broker_settings().bootstrap_servers
     where = (
@@ -426,7 +466,7 @@ def describe(settings: Settings, scanners: int, *, wants_first_account: bool = F
         f"  kafka     {kafka}  {where}".rstrip(),
         f"  scanners  {scanners}, with {', '.join(settings.scanner.models)}",
         f"  enforcer  {_enforcement(settings)}",
-        *_describe_audit(settings, wants_first_account=wants_first_account),
+        *_describe_audit(settings, wants_first_account=wants_first_account, pages_answer=pages_answer),
         f"  data      {settings.data_dir}",
         "Try it:",
         f"  curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' {url}/api/v1/scan/{_key(settings)}",
@@ -435,14 +475,15 @@ def describe(settings: Settings, scanners: int, *, wants_first_account: bool = F
     ]
 
 
-def _describe_audit(settings: Settings, *, wants_first_account: bool) -> Iterator[str]:
+def _describe_audit(settings: Settings, *, wants_first_account: bool, pages_answer: bool) -> Iterator[str]:
     if settings.up.relay:
         before = [name for name, tenant in settings.tenants.items() if tenant.pict_rs is not None]
         yield f"  relay     before the pict-rs of {', '.join(before)}; Lemmy's pictrs.url points to it (docs/relay.md)"
     if settings.up.lemmy and settings.lemmy_databases:
         yield f"  lemmy     asks the database of {', '.join(settings.lemmy_databases)}, read-only"
     if settings.up.audit:
-        yield f"  audit     {settings.audit.pages.public_url or settings.pages_url}"
+        late = "" if pages_answer else "  (does not answer yet; its log says why)"
+        yield f"  audit     {settings.audit.pages.public_url or settings.pages_url}{late}"
         if wants_first_account:
             yield f"            make the first account: {FIRST_ACCOUNT}"
 

@@ -1,9 +1,14 @@
 """What `up` runs, and what it tells its scanners."""
 
+import asyncio
+import socket
 from pathlib import Path
 
+import pytest
+
+from fediwarden.kafka.errors import PortTaken
 from fediwarden.settings import Settings, environment_of
-from fediwarden.up import _ports, _services, describe, settings_of_scanner
+from fediwarden.up import _await_pages, _ports, _services, check_ports, describe, settings_of_scanner
 from scanner.settings import ScannerSettings
 
 VARIABLE = "FEDIWARDEN_SCANNER__INSTANCE"
@@ -74,3 +79,28 @@ def test_what_up_prints_names_the_pages_and_how_to_make_the_first_account(tmp_pa
     assert "audit     https://audit.example" in "\n".join(describe(public, 1))
     off = Settings(data_dir=tmp_path, up={"audit": False})
     assert not any(line.startswith("  audit") for line in describe(off, 1))
+
+
+def test_up_waits_for_the_pages_a_while_and_says_when_they_do_not_answer(monkeypatch, tmp_path):
+    monkeypatch.setattr("fediwarden.up._PAGES_PATIENCE_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as pages:
+        settings = Settings(data_dir=tmp_path, audit={"pages": {"port": pages.getsockname()[1]}})
+        assert asyncio.run(_await_pages(settings))
+    assert not asyncio.run(_await_pages(settings))
+    assert "does not answer yet" in "\n".join(describe(settings, 1, pages_answer=False))
+    assert not asyncio.run(_await_pages(Settings(data_dir=tmp_path, up={"audit": False})))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"gateway": {"port": 14052}, "audit": {"pages": {"port": 14052}}},
+            "the gateway and for the audit's pages",
+        ),
+        ({"gateway": {"port": 19192, "host": "0.0.0.0"}, "kafka": {"port": 19192}}, "Kafka and for the gateway"),
+    ],
+)
+def test_a_port_that_is_named_twice_is_refused_before_anything_starts(tmp_path, settings, said):
+    with pytest.raises(PortTaken, match=f"named twice, for {said}"):
+        check_ports(Settings(data_dir=tmp_path, **settings), 1)
