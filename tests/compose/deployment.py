@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -21,9 +20,6 @@ CLIENT = "fediwarden-test-client"
 PROJECT = "fediwarden-test"
 NETWORKS = ("fediwarden-images", "fediwarden-database")
 """By these names others join, so there can be one fediwarden on a machine."""
-IN_LAB = ENGINE == "podman"
-"""docker-compose 1.29 takes a network with a subnet, made by podman, for another one: there it is made before."""
-_MADE_BEFORE = "  images: {external: true, name: fediwarden-images}"
 OWNER = 12_345
 """Of the folder, as the account of an admin is."""
 SERVICES = ("kafka", "gateway", "scanner", "enforcer", "recorder", "audit")
@@ -66,11 +62,6 @@ class Deployment:
         self.services = tuple(services)
         self.folder = folder / "compose"
         shutil.copytree(ROOT / "compose", self.folder)
-        if IN_LAB:
-            file = self.folder / "compose.yaml"
-            text, found = re.subn(r"(?ms)^  images: #.*?(?=^  database:)", f"{_MADE_BEFORE}\n", file.read_text())
-            assert found == 1, "compose.yaml declares the network images elsewhere"
-            file.write_text(text)
         self.pictures = folder / "pictures"
         self.pictures.mkdir(mode=0o755)
         folder.chmod(0o755)
@@ -113,9 +104,6 @@ class Deployment:
         """Bring everything up (or `services` and what they need) and wait until what stays up is healthy; say what was
         said when it does not come."""
         try:
-            if IN_LAB:
-                subnet = ["--subnet", self.values[environment_file.SUBNET]]
-                run([ENGINE, "network", "create", "--internal", *subnet, "fediwarden-images"])
             self.compose("up", "-d", *services)
             self.await_health()
         except AssertionError:
@@ -206,5 +194,3 @@ class Deployment:
         """Take everything away, data too."""
         run([ENGINE, "rm", "-f", "-t", "0", CLIENT], check=False)
         self.compose("down", "--volumes", "--timeout", "40", check=check)
-        if IN_LAB:
-            run([ENGINE, "network", "rm", "fediwarden-images"], check=check)

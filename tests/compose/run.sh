@@ -33,6 +33,8 @@ if [ -x "$lab" ]; then
     "$python" -m tests.compose.postgres.gather dist/postgres-image
     build docker.io/library/postgres:18-alpine dist/postgres-image
     build docker.io/prom/prometheus:v3.5.0 tests/compose/prometheus
+    COMPOSE_COMMAND=$(sh tests/compose/compose2.sh)
+    export COMPOSE_COMMAND
     # What podman remembers of networks is kept where a run that was killed, or another at the same time, leaves its own.
     mkdir -p /run/containers
     exec unshare --mount --propagation private sh -c 'mount -t tmpfs tmpfs /run/containers && exec "$@"' sh \
