@@ -168,13 +168,15 @@ def _update_sighted(connection: Connection, domain: str, known: _Sighted, change
         return _read_sighted(connection, domain)
     query = _sightings(number).where(among(connection, FLAGS.c.cluster_id, changed))
     rows = connection.execute(query if known.oldest is None else query.where(_not_older(known.oldest))).all()
-    sightings = {**known.sightings, **dict.fromkeys(changed, 0), **Counter(row.cluster_id for row in rows)}
+    gone = set(changed)
+    sightings = {cluster: count for cluster, count in known.sightings.items() if cluster not in gone}
+    sightings |= Counter(row.cluster_id for row in rows)
     total = sum(sightings.values())
     if total > SIGHTINGS_MOST * _GROWS_BY or (known.oldest is not None and total < SIGHTINGS_MOST):
         return _read_sighted(connection, domain)
     incidents, traced = _gather(connection, domain, number, rows)
     return _Sighted(
-        incidents={**known.incidents, **dict.fromkeys(changed, ()), **incidents},
+        incidents={cluster: its for cluster, its in known.incidents.items() if cluster not in gone} | incidents,
         sightings=sightings,
         oldest=known.oldest,
         traced=known.traced and traced,

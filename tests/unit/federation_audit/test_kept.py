@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from federation_audit.accounts.actions import Actor
+from federation_audit.assessing import traces
 from federation_audit.assessing.traces import Traces, read_traces
 from federation_audit.reviewing.answering import answer_media
 from federation_audit.reviewing.flagged import Flagged, read_flagged
@@ -88,6 +89,9 @@ def _look(store: Store, confirmed: Sequence[Medium]) -> list[Any]:
     how = dict.fromkeys(confirmed, Confirmation.REVIEWERS)
     with store.reading() as connection:
         found = [_rows(read_flagged(connection)), read_settled(connection)]
+        found += [
+            dict(traces._kept.get(connection, domain).sightings) for domain in INSTANCES
+        ]  # and nothing that is gone
         return found + [read_traces(connection, domain, how) for domain in INSTANCES]
 
 
@@ -132,9 +136,9 @@ def test_only_what_changed_is_read(store: Store, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("federation_audit.reviewing.flagged._kept._read", _never)
     monkeypatch.setattr("federation_audit.assessing.traces._kept._read", _never)
     recorder.record(received([judged(3, at=NOON + 1), seen(4, "b.example"), judged(51, Decision.REJECT)]), {})
-    flagged, settled, *traces = _look(store, [])
+    flagged, settled, *_, first, second, third = _look(store, [])
     assert (len(flagged[0]), sum(row[-1] for row in flagged[0]), len(flagged[1])) == (51, 50, 51)
-    assert [len(each.incidents) for each in traces] == [49, 1, 0]
+    assert [len(each.incidents) for each in (first, second, third)] == [49, 1, 0]
     assert not settled
 
 
