@@ -48,7 +48,7 @@ class Consumer:
     Kafka gives a member's partitions to others when it has not heard of it for `session_timeout_s` seconds, or when it
     leaves. `instance` is Kafka's static membership (``group.instance.id``): such a member does not leave at `stop`, and
     whoever comes back under the same name within the session time-out has its partitions at once, without a rebalance.
-    The name must be this member's own: of two that bear it, the one that came first ends with `InstanceTaken`.
+    The name must be this member's own: of two that bear it, one (as a rule the older) ends with `InstanceTaken`.
     `views` are what to read records as, in the place of whole messages (`schemas.codec.Views`).
     """
 

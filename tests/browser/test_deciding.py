@@ -152,7 +152,7 @@ def test_the_pages_fit_are_labelled_and_can_be_read(log_in: LogIn, photograph: P
             assert page.evaluate(OVERFLOW) == [], f"{look} {path}"
             assert page.evaluate(UNLABELLED) == [], f"{look} {path}"
             assert page.evaluate(SMALL) == [], f"{look} {path}"
-            assert page.locator("h1").count() == 1
+            expect(page.locator("h1")).to_have_count(1)
             check_contrast(page, f"{look} {path}")
 
 
@@ -160,7 +160,7 @@ def test_a_viewer_sees_what_was_decided_and_no_buttons(log_in: LogIn, photograph
     page = log_in("viewer", **LOOKS["light"])
     for path in ("/decisions/bad.example", "/decisions/bad.example/report", "/exports"):
         page.goto(path)
-        assert page.locator("main button.main").count() == 0
-        assert page.locator("main textarea").count() == 0
+        expect(page.locator("main button.main")).to_have_count(0)
+        expect(page.locator("main textarea")).to_have_count(0)
     page.goto("/decisions/bad.example")
     photograph(page, "decision-viewer-light")

@@ -80,7 +80,7 @@ def test_nothing_scrolls_sideways(log_in: Callable[..., Page], photograph: Calla
             photograph(page, f"{name}-{look}")
             assert page.evaluate(OVERFLOW) == [], f"{look} {path}"
             assert page.evaluate(UNLABELLED) == [], f"{look} {path}"
-            assert page.locator("h1").count() == 1
+            expect(page.locator("h1")).to_have_count(1)
             ids = page.evaluate("() => [...document.querySelectorAll('[id]')].map((each) => each.id)")
             assert len(ids) == len(set(ids)), f"{path}: {sorted(ids)}"
 
@@ -120,13 +120,13 @@ def test_from_the_table_to_an_instance_and_down_to_its_rows_by_keyboard(log_in: 
     page.wait_for_url("**/instances/bad.example")
     page.get_by_role("row", name="Confirmed incidents").get_by_role("link", name="incidents").click()
     page.wait_for_url("**/instances/bad.example/incidents")
-    assert page.locator("h1").inner_text() == "Incidents of bad.example"
+    expect(page.locator("h1")).to_have_text("Incidents of bad.example")
 
 
 def test_hostile_addresses_do_nothing_but_stand_there(log_in: Callable[..., Page]) -> None:
     page = log_in("viewer", viewport=DESK)
     page.goto("/instances/hostile.example/incidents")
-    assert page.locator("td img, td script").count() == 0
+    expect(page.locator("td img, td script")).to_have_count(0)
     links = page.locator("td a.outside").evaluate_all("all => all.map((each) => [each.protocol, each.rel])")
     assert links and all(scheme == "https:" and "noreferrer" in rel for scheme, rel in links)
     assert page.locator("td", has_text="javascript:alert").count() >= 1

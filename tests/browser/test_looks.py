@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from tests.browser.contrast import check_contrast, contrast, parse_colour
 from tests.pages import WORDS
@@ -74,7 +74,7 @@ def test_no_page_scrolls_sideways_and_every_field_has_a_label(
             assert page.evaluate(OVERFLOW) == [], f"{look} {path}"
             assert page.evaluate(UNLABELLED) == [], f"{look} {path}"
             assert page.evaluate(SMALL) == [], f"{look} {path}"
-            assert page.locator("h1").count() == 1
+            expect(page.locator("h1")).to_have_count(1)
 
 
 def test_at_400_per_cent_and_at_tablet_width_nothing_is_cut_off(log_in: Callable[..., Page]) -> None:
@@ -120,14 +120,13 @@ def test_the_switch_of_colours_works_without_scripts_and_stays(log_in: Callable[
 
     light = colour()
     page.get_by_role("button", name="dark").click()
-    page.wait_for_load_state()
-    assert page.locator("html[data-look=dark]").count() == 1
+    expect(page.locator("html[data-look=dark]")).to_have_count(1)
     dark = colour()
     assert contrast(parse_colour(light), parse_colour(dark)) > 10
     page.goto("/account")
     assert colour() == dark
     page.get_by_role("button", name="as the system").click()
-    page.wait_for_load_state()
+    expect(page.locator("html[data-look=auto]")).to_have_count(1)
     assert colour() == light
 
 
@@ -155,4 +154,4 @@ def test_a_first_password_is_shown_once_and_has_to_be_changed(
     page.get_by_role("button", name="Change the password").click()
     page.get_by_text("Your password was changed").wait_for()
     page.goto("/style")
-    assert page.locator("h1").inner_text() == "Building blocks"
+    expect(page.locator("h1")).to_have_text("Building blocks")

@@ -49,7 +49,7 @@ def test_the_pages_fit_are_labelled_and_can_be_read(
             assert page.evaluate(OVERFLOW) == [], f"{look} {path}"
             assert page.evaluate(UNLABELLED) == [], f"{look} {path}"
             assert page.evaluate(SMALL) == [], f"{look} {path}"
-            assert page.locator("h1").count() == 1
+            expect(page.locator("h1")).to_have_count(1)
             check_contrast(page, f"{look} {path}")
 
 

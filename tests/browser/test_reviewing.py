@@ -79,10 +79,10 @@ def test_rows_are_selected_and_answered_together_by_keyboard(log_in: LogIn) -> N
     for _ in range(3):
         page.keyboard.press("j")
         page.keyboard.press("x")
-    assert page.locator("tbody input:checked").count() == 3
+    expect(page.locator("tbody input:checked")).to_have_count(3)
     page.get_by_label("Note").fill("drawings")
     page.keyboard.press("Enter")  # answers nothing
-    assert rows.count() == before
+    expect(rows).to_have_count(before)
     page.locator(".bulk").get_by_role("button", name="Unsure").click()
     expect(rows).to_have_count(before - 3)
     expect(page.get_by_role("status")).to_contain_text("3 images unsure")
@@ -94,12 +94,12 @@ def test_the_queue_works_without_scripts(log_in: LogIn) -> None:
     rows = page.locator("section.table tbody tr")
     before = rows.count()
     rows.first.get_by_role("button", name="Dismiss").click()
-    assert rows.count() == before - 1
+    expect(rows).to_have_count(before - 1)
     page.get_by_role("button", name="Undo").click()
-    assert rows.count() == before
+    expect(rows).to_have_count(before)
     rows.first.locator("[data-opens]").click()
     page.get_by_role("button", name="Unsure").click()
-    assert "unsure" in page.get_by_role("status").inner_text()
+    expect(page.get_by_role("status")).to_contain_text("unsure")
 
 
 @pytest.mark.long

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from federation_audit.pages.service import Pages
 from federation_audit.pages.settings import PagesSettings
@@ -78,11 +78,11 @@ def test_a_picture_is_seen_one_step_at_a_time_by_keyboard_and_never_twice(
     page = log_in("reviewer", viewport={"width": 1280, "height": 800})
     page.goto(PATH)
     photograph(page, "picture-before-light")
-    assert page.locator("main img").count() == 0
+    expect(page.locator("main img")).to_have_count(0)
     button = page.get_by_role("button", name="Show it grey and strongly blurred")
     button.focus()
     page.keyboard.press("Enter")  # without a reason the browser itself asks for it
-    assert page.locator("main img").count() == 0
+    expect(page.locator("main img")).to_have_count(0)
     page.get_by_label("Why do you need to see it?").fill("the rules contradict each other")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
@@ -109,8 +109,8 @@ def test_a_picture_is_seen_one_step_at_a_time_by_keyboard_and_never_twice(
 
     admin = log_in("admin", viewport={"width": 1280, "height": 800})
     admin.goto("/views")
-    assert admin.locator("tbody tr").count() == 3
-    assert admin.get_by_text("the rules contradict each other").count() == 3
+    expect(admin.locator("tbody tr")).to_have_count(3)
+    expect(admin.get_by_text("the rules contradict each other")).to_have_count(3)
     photograph(admin, "views-light")
     admin.goto(f"/picture/default/{REJECTED.sha256.hex()}")
     assert admin.get_by_text("This picture was rejected").is_visible()
@@ -138,7 +138,7 @@ def test_the_pages_can_be_read_and_fit(log_in: Callable[..., Page], photograph: 
             assert page.evaluate(OVERFLOW) == [], f"{look} {path}"
             assert page.evaluate(UNLABELLED) == [], f"{look} {path}"
             assert page.evaluate(SMALL) == [], f"{look} {path}"
-            assert page.locator("h1").count() == 1
+            expect(page.locator("h1")).to_have_count(1)
             for text, colour, ground, size, _ in page.evaluate(TEXTS):
                 ratio = contrast(parse_colour(colour), parse_colour(ground))
                 assert ratio >= (3.0 if size == 0 or size >= 24 else 4.5), f"{look} {path}: {text!r}"

@@ -1,6 +1,7 @@
 """The pages as people use them: by keyboard, without scripts, and when somebody means harm."""
 
 import http.server
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,11 +18,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 OpenContext = Callable[..., BrowserContext]
 LogIn = Callable[..., Page]
-
-
-def heading(page: Page) -> str:
-    """The page's own heading."""
-    return page.locator("h1").inner_text()
 
 
 def test_one_logs_in_and_works_a_table_by_keyboard_alone(open_context: OpenContext) -> None:
@@ -146,7 +142,7 @@ def test_a_viewer_sees_no_admin_pages(log_in: LogIn) -> None:
     for path in ("/users", "/actions"):
         answer = page.goto(path)
         assert answer is not None and answer.status == 403
-        assert heading(page) == "Not allowed"
+        expect(page.locator("h1")).to_have_text("Not allowed")
 
 
 def test_the_logout_kills_the_session_and_back_shows_nothing(log_in: LogIn) -> None:
@@ -164,27 +160,27 @@ def test_the_logout_kills_the_session_and_back_shows_nothing(log_in: LogIn) -> N
 def test_all_of_it_works_without_scripts(log_in: LogIn) -> None:
     page = log_in("admin", java_script_enabled=False)
     page.goto("/style")
-    assert page.get_by_role("button", name="Keys").count() == 0
+    expect(page.get_by_role("button", name="Keys")).to_have_count(0)
     page.get_by_role("link", name="Images").click()
-    assert page.locator("th[aria-sort=descending]").inner_text().startswith("Images")
+    expect(page.locator("th[aria-sort=descending]")).to_have_text(re.compile("^Images"))
     page.get_by_label("Level").select_option("watch")
     page.get_by_role("button", name="Show").click()
     page.wait_for_url("**level=watch**")
-    assert page.locator("tbody tr").count() == 1
+    expect(page.locator("tbody tr")).to_have_count(1)
     page.get_by_role("link", name="Clear").click()
     page.get_by_role("link", name="Users").click()
     page.get_by_role("link", name="viewer", exact=True).click()
-    assert heading(page) == "User viewer"
+    expect(page.locator("h1")).to_have_text("User viewer")
     page.get_by_role("button", name="Remove").click()  # without the tick: the browser itself holds it back
-    assert heading(page) == "User viewer"
+    expect(page.locator("h1")).to_have_text("User viewer")
     page.get_by_role("button", name="Log out").click()
-    assert heading(page) == "Log in"
+    expect(page.locator("h1")).to_have_text("Log in")
 
 
 def test_hostile_names_do_nothing_but_stand_there(log_in: LogIn) -> None:
     page = log_in("viewer")
     page.goto("/style")
-    assert page.locator("td b").count() == 0
+    expect(page.locator("td b")).to_have_count(0)
     turned = page.locator("bdi.said", has_text="turned round")
     assert turned.locator(".unseen").first.get_attribute("title") == "right-to-left override"
     heights = page.locator("tbody tr").evaluate_all("rows => rows.map((row) => row.getBoundingClientRect().height)")
