@@ -48,7 +48,7 @@ class Consumer:
     Kafka gives a member's partitions to others when it has not heard of it for `session_timeout_s` seconds, or when it
     leaves. `instance` is Kafka's static membership (``group.instance.id``): such a member does not leave at `stop`, and
     whoever comes back under the same name within the session time-out has its partitions at once, without a rebalance.
-    The name must be this member's own: of two that bear it, one (as a rule the older) ends with `InstanceTaken`.
+    The name must be this member's own: of two that bear it, the one that came first ends with `InstanceTaken`.
     `views` are what to read records as, in the place of whole messages (`schemas.codec.Views`).
     """
 
@@ -73,6 +73,7 @@ class Consumer:
         self._instance = instance
         self._views = views
         self._expelled_at: deque[float] = deque(maxlen=_EXPELLED_TIMES)
+        self._told_by_poll = False
         self._impersonated = False
         self._odd_at: list[float] = []
         self._client: AIOKafkaConsumer | None = None
@@ -183,7 +184,7 @@ class Consumer:
             if is_refusal(error):
                 raise unavailable(self._settings.bootstrap_servers, error) from error
             if type(error) is kafka.KafkaError:  # what aiokafka makes of a coordinator's answer that it does not know
-                self._note_expelled()
+                self._note_expelled(by_poll=True)
                 self._note_odd(error)
             log.warning("poll failed, trying again", group=self._group, error=repr(error))
             await asyncio.sleep(_RETRY_S)
@@ -281,17 +282,21 @@ class Consumer:
             self._reader.forget()
         self._idle.set()
 
-    def _note_expelled(self) -> None:
+    def _note_expelled(self, *, by_poll: bool) -> None:
         """Note that the group does not know us any more, and whether that is another member's doing.
 
         When two bear one `instance`, the group forgets the one at each join of the other. Once may be our own fault
         (asleep for longer than the session), thrice within a minute is not. aiokafka names no instance in its
         heartbeats, so that the broker's own word for this (FENCED_INSTANCE_ID) does not reach us. Of one event it tells
-        us up to three times: by the revocation, and by two polls that fail.
+        us up to three times: by one revocation, and by two polls that fail. Two revocations are two events, however
+        close (a heartbeat apart): the newer, thrown out a moment after the older each time, must not be first to three.
         """
         now = time.monotonic()
-        if self._expelled_at and now - self._expelled_at[-1] < _ONE_EXPULSION_S:
+        is_recent = bool(self._expelled_at) and now - self._expelled_at[-1] < _ONE_EXPULSION_S
+        if is_recent and (by_poll or self._told_by_poll):
+            self._told_by_poll &= by_poll  # a revocation that a poll foretold is spent
             return
+        self._told_by_poll = by_poll
         self._expelled_at.append(now)
         often = len(self._expelled_at) == _EXPELLED_TIMES
         if self._instance is not None and often and self._expelled_at[-1] - self._expelled_at[0] < _EXPELLED_WITHIN_S:
@@ -308,7 +313,7 @@ class Consumer:
         client = self._client
         # aiokafka forgets its generation when the group does not know it any more; a rebalance leaves it in place.
         if had_partitions and client is not None and client._coordinator.generation < 0:
-            self._note_expelled()
+            self._note_expelled(by_poll=False)
         self._may_hand_out.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._drain_s):

@@ -292,5 +292,25 @@ def test_one_expulsion_counts_once_however_often_it_is_told(
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("beat_s", [0.4, 0.999, 1.0, 1.001, 1.999, 2.0])
+def test_of_two_that_throw_each_other_out_the_older_is_first_to_know(
+    beat_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("schemas.broker.consumer.time", clock)
+    older, newer = (
+        Consumer(BrokerSettings(topic_prefix="t."), [IMAGES], group="g", client_id="c", instance="i") for _ in range(2)
+    )
+    beats = 0
+    while not (older._impersonated or newer._impersonated):
+        for member, late_s in ((older, -0.001 * (beats % 2)), (newer, 0.01)):  # a heartbeat comes when it comes
+            clock.now = beats * beat_s + late_s
+            member._note_expelled(by_poll=False)
+            if member._impersonated:
+                break
+        beats += 1
+    assert older._impersonated
+
+
 TestRebalancing = Rebalancing.TestCase
 TestRebalancing.settings = settings(max_examples=thorough(200), stateful_step_count=30, deadline=None)
