@@ -73,7 +73,7 @@ def _update(connection: Connection, _key: None, known: Flagged, changed: Collect
 
 
 def _rank(tenants: Integers, clusters: Integers) -> Integers:
-    """One number for both, in their order; ids are far below 2**31 both (`store.tables` counts media and texts)."""
+    """One number for both, in their order: ids count what there is, and stay below 2**31."""
     return (tenants << 32) + clusters
 
 
