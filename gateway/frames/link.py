@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 import socket
 from collections.abc import Callable
@@ -41,6 +42,7 @@ class WorkerLink:
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._received = bytearray()
+        self._job: int | None = None
         self._pending: asyncio.Future[Answer] | None = None
         self._timer: asyncio.TimerHandle | None = None
         connection.setblocking(False)
@@ -53,8 +55,9 @@ class WorkerLink:
         """
         if self.closed:
             return False
+        self._job = secrets.randbits(64)
         try:
-            socket.send_fds(self._connection, [JOB.pack(length)], [fd])
+            socket.send_fds(self._connection, [JOB.pack(length, self._job)], [fd])
         except OSError:
             return False
         self.jobs += 1
@@ -115,8 +118,8 @@ class WorkerLink:
             try:
                 packed = memoryview(self._received)[HEADER.size :]
                 answer = msgpack.unpackb(packed, max_array_len=_LONGEST_LIST, max_map_len=_LONGEST_LIST)
-                if not isinstance(answer, dict):
-                    raise ValueError("an answer is a map")
+                if not isinstance(answer, dict) or answer.get("job") != self._job:
+                    raise ValueError("an answer is a map, and of this job")
             except (ValueError, msgpack.UnpackException):
                 self._gone()
                 return

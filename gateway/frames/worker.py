@@ -1,9 +1,10 @@
 """A worker process: one file at a time, from a descriptor in a message to frames in the answer.
 
-Wire, both ways over one stream socket: a job is 8 bytes (length of the file, little-endian) with its descriptor
-attached (SCM_RIGHTS); an answer is 4 bytes of length (little-endian) and a msgpack map. The first answer, before any
-job, is ``{"protections": {...}, "missing": [...]}``; then for each job ``{"frames": ...}`` or
-``{"reason": ..., "detail": ...}``, both with ``rss``, the resident memory in bytes.
+Wire, both ways over one stream socket: a job is 16 bytes (length of the file, the job's number; both little-endian)
+with the file's descriptor attached (SCM_RIGHTS); an answer is 4 bytes of length (little-endian) and a msgpack map. The
+first answer, before any job, is ``{"protections": {...}, "missing": [...]}``; then for each job ``{"frames": ...}`` or
+``{"reason": ..., "detail": ...}``, both with ``rss``, the resident memory in bytes, and ``job``, its number: drawn by
+lot, so that no answer is given before its job.
 """
 
 import math
@@ -25,7 +26,7 @@ from schemas.topics import FRAMES_MAX_BYTES
 Extractor = Callable[[bytes, FrameSettings], FrameSet]
 """From the bytes of a file to its frames; raises `Unreadable`."""
 
-JOB = struct.Struct("<Q")
+JOB = struct.Struct("<QQ")
 HEADER = struct.Struct("<I")
 _DESCRIPTORS = 16
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -42,10 +43,10 @@ def serve(connection: socket.socket, settings: FrameSettings, extractor: Extract
         message, descriptors, _flags, _address = socket.recv_fds(connection, JOB.size, 1)
         if len(message) < JOB.size or not descriptors:
             return
-        (length,) = JOB.unpack(message)
+        length, job = JOB.unpack(message)
         _limit_cpu(settings.wall_s)
         answer = _answer(descriptors[0], length, settings, extractor)
-        answer["rss"] = int(os.pread(statm, 128, 0).split()[1]) * _PAGE
+        answer |= {"job": job, "rss": int(os.pread(statm, 128, 0).split()[1]) * _PAGE}
         _send(connection, answer)
 
 

@@ -8,6 +8,7 @@ import ctypes
 import errno
 import os
 import resource
+import select
 import signal
 import socket
 import struct
@@ -20,6 +21,7 @@ from typing import NoReturn
 import msgpack
 import pyseccomp
 
+from gateway.frames import worker
 from gateway.frames.frame import Frame, FrameSet, Unreadable, UnreadableReason
 from gateway.frames.settings import FrameSettings
 
@@ -242,28 +244,56 @@ def _say(*answers: bytes) -> None:
         os.write(_JOBS, struct.pack("<I", len(answer)) + answer)
 
 
+def _job() -> int:
+    """The number of the job that we run in, out of the worker's own variables."""
+    frame = sys._getframe()
+    while frame.f_code is not worker.serve.__code__:
+        assert frame.f_back is not None
+        frame = frame.f_back
+    number: int = frame.f_locals["job"]
+    return number
+
+
+_FRAME = [b"\xff\xd8\xff\xd9", 1, 1, 0, bytes(32), 0, bytes(224)]
+
+
+def _good() -> dict[str, object]:
+    return {"job": _job(), "rss": 1, "frames": ["test/lie", 1, 1, 0, [_FRAME]]}
+
+
 def _nonsense(kind: str) -> None:
     """Answer for ourselves on the job socket, and not as agreed."""
-    good = {"rss": 1, "frames": ["test/lie", 1, 1, 0, [[b"\xff\xd8\xff\xd9", 1, 1, 0, bytes(32), 0, bytes(224)]]]}
-    frame = [b"\xff\xd8\xff\xd9", 1, 1, 0, bytes(32), 0, bytes(224)]
+    good = _good()
+    frame = _FRAME
     lies: dict[str, Callable[[], None]] = {
         "endless": lambda: os.write(_JOBS, b"\xff" * 65_536) and None,
         "garbage": lambda: _say(b"\xc1" * 40),
         "deep": lambda: _say(b"\x91" * 4000 + b"\x90"),
         "wide": lambda: _say(b"\xdf\xff\xff\xff\xff" + b"\x90" * 4000),
         "list": lambda: _say(b"\x90"),
-        "empty": lambda: _say(b"\x80"),
+        "empty": lambda: _say(msgpack.packb({"job": _job()})),
         "infinite": lambda: _say(msgpack.packb(good | {"rss": float("inf")})),
-        "reason": lambda: _say(msgpack.packb({"rss": 1, "reason": ["x"], "detail": ""})),
+        "reason": lambda: _say(msgpack.packb({"job": _job(), "rss": 1, "reason": ["x"], "detail": ""})),
         "type": lambda: _say(msgpack.packb(good | {"frames": ["image/" + "x" * 5000, 1, 1, 0, [frame]]})),
         "lines": lambda: _say(msgpack.packb(good | {"frames": ["image/x\r\nSet-Cookie: y", 1, 1, 0, [frame]]})),
         "no-jpeg": lambda: _say(msgpack.packb(good | {"frames": ["image/x", 1, 1, 0, [[b"MZ", *frame[1:]]]]})),
         "crowd": lambda: _say(msgpack.packb(good | {"frames": ["image/x", 1, 1, 0, [frame] * 9]})),
+        "other-job": lambda: _say(msgpack.packb(good | {"job": _job() ^ 1})),
+        "no-job": lambda: _say(msgpack.packb({name: good[name] for name in ("rss", "frames")})),
         "twice": lambda: _say(msgpack.packb(good), msgpack.packb(good)),
+        "ahead": _answer_ahead,
     }
     lies[kind]()
     while True:
         time.sleep(1)
+
+
+def _answer_ahead() -> None:
+    """Answer this job, wait for the next, and say the same of that without a look at it."""
+    answer = msgpack.packb(_good())
+    _say(answer)
+    select.select([_JOBS], [], [])
+    _say(answer)
 
 
 _DEEDS: dict[str, Callable[[str], object]] = {
