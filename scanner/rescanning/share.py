@@ -81,6 +81,7 @@ class Share:
         self._fronts: dict[int, Front] = {}
         self._epoch = 0
         self._in_hand: set[asyncio.Task[None]] = set()
+        self._publishing: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._hung: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -107,12 +108,19 @@ class Share:
         for task in in_hand:
             task.cancel()
         await asyncio.gather(*in_hand, return_exceptions=True)
+        publishing = self._publishing
         try:
             async with asyncio.timeout(FINISH_WITHIN_S):
+                if publishing is not None:
+                    await asyncio.wait([publishing])
                 await self._publish()
         except (TimeoutError, BrokerError) as error:
             then = "others judge these images again"
             log.warning("rescan_not_published", rescan=self._job.rescan, error=repr(error), then=then)
+        finally:
+            if publishing is not None:
+                publishing.cancel()
+                await asyncio.gather(publishing, return_exceptions=True)
 
     async def _take(self) -> None:
         asked_at = time.monotonic()
@@ -209,7 +217,9 @@ class Share:
     async def _publish_often(self) -> None:
         while True:
             await asyncio.sleep(PUBLISH_EVERY_S)
-            await self._publish()
+            self._publishing = asyncio.create_task(self._publish(), name="rescan-publish")
+            # Not cancelled with us: what is on its way is said, and `finish` would say it once more.
+            await asyncio.shield(self._publishing)
 
     async def _publish(self) -> None:
         for partition, front in list(self._fronts.items()):

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -14,7 +15,7 @@ from structlog.testing import capture_logs
 from scanner.models.model import Prepared, Probabilities
 from scanner.policy import parse_policy
 from scanner.rescanning.share import count_left
-from schemas.broker import BrokerSettings, Producer, open_logs
+from schemas.broker import BrokerSettings, Producer, Published, open_logs
 from schemas.clock import now_ms
 from schemas.keyring import Keyring
 from schemas.messages import (
@@ -28,7 +29,7 @@ from schemas.messages import (
     RescanState,
     RescanTier,
 )
-from schemas.topics import IMAGES_ARCHIVE, IMAGES_DEAD, RESCAN_JOBS, RESCANS, SCANNERS, VERDICTS
+from schemas.topics import IMAGES_ARCHIVE, IMAGES_DEAD, RESCAN_JOBS, RESCANS, SCANNERS, VERDICTS, TopicSpec
 from tests.scanners import (
     KEYRING,
     PATIENCE_S,
@@ -303,10 +304,21 @@ def test_scanners_of_other_models_shadows_and_those_told_so_take_no_part(fresh_k
     assert workers <= ours
 
 
-def test_a_rescan_that_is_cancelled_stops_and_goes_on_when_it_is_taken_up_again(fresh_kafka: BrokerSettings) -> None:
+def test_a_rescan_that_is_cancelled_stops_and_goes_on_when_it_is_taken_up_again(
+    fresh_kafka: BrokerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = Producer.publish
+
+    async def publish_slowly(self: Producer, topic: TopicSpec, *args: Any, **options: Any) -> Published:
+        published = await publish(self, topic, *args, **options)
+        if topic == RESCANS:
+            await asyncio.sleep(0.2)  # the broker has it, and we do not know yet
+        return published
+
     async def scenario() -> Observed:
         async with observing(fresh_kafka, TOPICS) as (observed, producer):
             await submit(producer, *archive_of(200), topic=IMAGES_ARCHIVE)
+            monkeypatch.setattr(Producer, "publish", publish_slowly)
             with capture_logs() as logs:
                 async with scanning(fresh_kafka, models=[Slow()], batch=1):
                     job = await order(producer, fresh_kafka)
