@@ -7,8 +7,9 @@ a share of what is flagged now, who confirmed it. The pages that `fediwarden aud
 and an admin logs in and looks at each page, one at a time over a real connection: once (which reads templates, too),
 and some more times of which the median counts; then as often after a batch of verdicts about what is flagged, of which
 half is the largest instance's, and a review, so that what is kept of all that is brought up to date. Seconds are by the
-clock, CPU time beside them, in which is the browser's; where the machine is busy, that alone says something. The
-assessment is not made anew meanwhile.
+clock, CPU time beside them, in which is the browser's; where the machine is busy, that alone says something. Last come
+as many looks at each page while the assessment is made anew all the time, as it is every minute where somebody looks:
+the memory at most is that of all of this.
 """
 
 import argparse
@@ -74,6 +75,11 @@ def main() -> None:
                     late = "  !" if max(again[0], changed[0]) > _AIM_MS else ""
                     said = f"first {_said(first)}, again {_said(again)}, after a change {_said(changed)}"
                     print(f"{address[:60]:60} {said}{late}", flush=True)
+                with _assessing(pages):
+                    for address in addresses:
+                        looks = sorted(_look(browser, address)[0] for _ in range(options.looks))
+                        said = f"{looks[len(looks) // 2]:7.1f} ms, {looks[-1]:7.1f} at most"
+                        print(f"{address[:60]:60} while all are assessed anew {said}", flush=True)
         print(f"{before:.0f} MB resident before the pages, {peak_mb():.0f} MB at most")
 
 
@@ -126,6 +132,24 @@ def _listening(store: Store) -> Iterator[Pages]:
         loop.close()
 
 
+@contextmanager
+def _assessing(pages: Pages) -> Iterator[None]:
+    """The assessment is made anew again and again, and each put in the place of the one before."""
+    over = threading.Event()
+
+    def assess_on() -> None:
+        while not over.is_set():
+            pages.site.assessor.refresh()
+
+    thread = threading.Thread(target=assess_on, name="assessing")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 def _log_in(browser: httpx.Client, origin: str) -> None:
     form = browser.get("/login").text
     found = re.search(r'name="csrf" value="([^"]+)"', form)
@@ -138,7 +162,8 @@ def _log_in(browser: httpx.Client, origin: str) -> None:
 def _addresses(store: Store, pages: Pages, largest: str) -> list[str]:
     """What is looked at: every page whose content grows with the store."""
     assessment = pages.site.assessor.newest().assessment
-    middle = sorted(assessment, key=lambda each: each.triage.media)[len(assessment) // 2].instance
+    by_size = [each.instance for each in sorted(assessment, key=lambda each: each.triage.media)]
+    middle, third = by_size[len(by_size) // 2], by_size[-3]
     with store.reading() as connection:
         query = (
             select(TEXTS.c.text, MEDIA.c.sha256)
@@ -158,6 +183,7 @@ def _addresses(store: Store, pages: Pages, largest: str) -> list[str]:
         "/instances?q=77",
         "/instances?sort=-chance&page=100",
         f"/instances/{largest}",
+        f"/instances/{third}",
         f"/instances/{middle}",
         *(f"/instances/{largest}/{name}" for name in ("exposure", "weeks", "course", "incidents", "accounts", "hosts")),
         "/review",

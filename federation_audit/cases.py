@@ -138,7 +138,7 @@ class Case:
     and with `until`. Its incidents are what that tenant saw; level, reasons, counts and ratio are of all tenants
     together. `reasons` say in sentences why it has its level. `link` leads to the case in the audit's pages; empty when
     those have no address that others could open. `whole`: its incidents have all the posts and communities that are
-    known, not only those of the newest."""
+    known, not only those of the newest. `left_out`: so many more, which nobody has confirmed, were only counted."""
 
     domain: str
     tenant: str
@@ -153,6 +153,7 @@ class Case:
     contacts: tuple[Contact, ...]
     link: str = ""
     whole: bool = True
+    left_out: int = 0
 
     def __post_init__(self) -> None:
         """Raises `ValueError`: the domain is not in our form, the dates are the wrong way round."""

@@ -13,6 +13,7 @@ from federation_audit.assessing.reading import Known, read_known
 from federation_audit.statistics.assessment import Assessment, assess
 from federation_audit.statistics.rules import DEFAULT_RULES, Rules
 from federation_audit.store.errors import StoreError
+from federation_audit.store.memory import settle
 from schemas.clock import now_ms
 
 log = structlog.get_logger("federation_audit.assessing")
@@ -94,14 +95,19 @@ class Assessor:
             self._making.release()
 
     def _make(self, at: date | None) -> Assessed:
-        with self._database.reading() as connection:
-            known = read_known(connection, verified_lists=self._verified_lists, local_domains=self._local_domains)
-        day = at or self._today()
-        assessment = assess(known.table, known.evidence, day, self._rules)
-        accused = frozenset(each.instance for each in assessment if each.level or each.decision.incidents)
-        newest = Assessed(assessment, known, now_ms(), accused)
+        newest = self._assess(at)
         for prepare in self._preparations:
             prepare(newest, self._database)
         self._newest = newest
         self._made = time.monotonic()
+        settle()
         return newest
+
+    def _assess(self, at: date | None) -> Assessed:
+        with self._database.reading() as connection:
+            table, known = read_known(
+                connection, verified_lists=self._verified_lists, local_domains=self._local_domains
+            )
+        assessment = assess(table, known.evidence, at or self._today(), self._rules)
+        accused = frozenset(each.instance for each in assessment if each.level or each.decision.incidents)
+        return Assessed(assessment, known, now_ms(), accused)

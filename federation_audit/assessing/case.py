@@ -35,8 +35,8 @@ from federation_audit.statistics.events import Confirmation
 from federation_audit.statistics.levels import InstanceAssessment
 from federation_audit.store.attributing import SURE_FROM
 from federation_audit.store.facts import FLAGGED_FROM
-from federation_audit.store.garbage import uncollected
 from federation_audit.store.identities import TextKind
+from federation_audit.store.memory import uncollected
 from federation_audit.store.periods import as_date, as_day
 from federation_audit.store.queries import instance_id, read_strata, read_texts
 from federation_audit.store.rows import among, chunks, rows_by_bytes
@@ -94,17 +94,18 @@ def build_case(
     link: str = "",
     case_links: Callable[[str, str], str] | None = None,
     sentences: Mapping[str, str] | None = None,
+    confirmed_only: bool = False,
 ) -> Case:
     """The case of `domain` (in the form of `schemas.domains`) from `since` up to and with `until`, for `tenant`.
 
     Its incidents are those of media that are flagged now or confirmed, without dismissed ones; confirmed is what was so
     when `assessed` was made. `case_links` gives the address of an incident's page from tenant and sha256 (hex),
-    `sentences` what each rule means, by its name. Raises `ValueError` as `Case` does. Of an instance that nothing is
-    known of there is a case without incidents.
+    `sentences` what each rule means, by its name. With `confirmed_only` the others are counted, and not read. Raises
+    `ValueError` as `Case` does. Of an instance that nothing is known of there is a case without incidents.
     """
     if tenant is None:
         tenant = next(iter(read_tenants(connection, assessed, domain)), "default")
-    found = _Reading(connection, assessed, domain, tenant, since, until)
+    found = _Reading(connection, assessed, domain, tenant, since, until, confirmed_only=confirmed_only)
     with uncollected():
         found.read()
     confirmed = [each for each in found.incidents.values() if each.confirmed_by]
@@ -123,6 +124,7 @@ def build_case(
         contacts=tuple(addresses_of(connection, domain)),
         link=link,
         whole=found.whole,
+        left_out=found.left_out,
     )
 
 
@@ -185,13 +187,23 @@ class _Reading:
     """Reads the incidents of one instance and tenant."""
 
     def __init__(
-        self, connection: Connection, assessed: Assessed, domain: str, tenant: str, since: date, until: date
+        self,
+        connection: Connection,
+        assessed: Assessed,
+        domain: str,
+        tenant: str,
+        since: date,
+        until: date,
+        *,
+        confirmed_only: bool,
     ) -> None:
         self._connection = connection
         self._known = assessed.known
         self._domain = domain
         self._tenant = tenant
         self._since, self._until = since, until
+        self._confirmed_only = confirmed_only
+        self.left_out = 0
         self.incidents: dict[_Key, _Found] = {}
         self.everywhere: list[_Key] = []
         self.whole = True
@@ -227,6 +239,10 @@ class _Reading:
         ]
         self.everywhere = [key for key, its in self._behind(rows, others).items() if self._confirmed_by(its)]
         behind = self._behind(*([row for row in some if row.tenant == self._tenant] for some in (rows, others)))
+        if self._confirmed_only:
+            every = len(behind)
+            behind = {key: its for key, its in behind.items() if self._confirmed_by(its)}
+            self.left_out = every - len(behind)
         actors = self._actors({actor for actor, _, _ in behind})
         found = {
             key: _Found(key[1], actors.get(key[0], ""), its, self._confirmed_by(its), own=self._domain)

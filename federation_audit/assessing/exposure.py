@@ -10,12 +10,11 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 
 import numpy as np
-import numpy.typing as npt
 from sqlalchemy import Connection, func, select
 
 from federation_audit.assessing.incidents import name_actors
 from federation_audit.statistics.events import Stratum
-from federation_audit.statistics.exposures import ExposureTable
+from federation_audit.statistics.exposures import ExposureTable, Ints
 from federation_audit.store.facts import RESCANNED
 from federation_audit.store.identities import TextKind
 from federation_audit.store.periods import EPOCH, first_day, last_day
@@ -26,37 +25,44 @@ from federation_audit.store.tables import EVIDENCE, FLAGGED, FLAGS, JUDGEMENTS, 
 Key = tuple[int, int, int, int]
 """Instance, actor, day, cluster, by the store's ids."""
 
+Place = tuple[int, int, int]
+"""Instance, stratum, first day of the period."""
 
-def first_sightings(connection: Connection) -> dict[int, dict[int, Key]]:
-    """The incident of each flagged medium's first sighting by each instance: medium, instance, key.
+
+def first_sightings(connection: Connection) -> dict[int, tuple[Key, ...]]:
+    """The incidents of each flagged medium's first sighting by each instance.
 
     Of several actors of that day, the first by key id and pseudonym stands for them.
     """
-    days: dict[tuple[int, int], tuple[int, int]] = {}
-    actors: dict[tuple[int, int], set[int]] = {}
+    firsts: dict[tuple[int, int], tuple[int, int, int]] = {}
+    several: dict[tuple[int, int], set[int]] = {}
     query = select(
         EVIDENCE.c.media_id, EVIDENCE.c.instance_id, EVIDENCE.c.actor_id, EVIDENCE.c.day, FLAGS.c.cluster_id
     ).join(FLAGS, FLAGS.c.media_id == EVIDENCE.c.media_id)
     for medium, instance, actor, day, cluster in connection.execute(query):
         place = (medium, instance)
-        known = days.get(place)
-        if known is None or day < known[0]:
-            days[place] = (day, cluster)
-            actors[place] = {actor} if actor else set()
-        elif day == known[0] and actor:
-            actors[place].add(actor)
-    names = name_actors(connection, set().union(*(some for some in actors.values() if len(some) > 1)))
-    found: dict[int, dict[int, Key]] = defaultdict(dict)
-    for (medium, instance), (day, cluster) in days.items():
-        some = actors[medium, instance]
-        actor = min(some, key=names.__getitem__) if len(some) > 1 else next(iter(some), 0)
-        found[medium][instance] = (instance, actor, day, cluster)
+        known_actor, known_day, _ = firsts.get(place, (0, None, 0))
+        if known_day is None or day < known_day:
+            firsts[place] = (actor, day, cluster)
+            several.pop(place, None)
+        elif day == known_day and actor and not known_actor:
+            firsts[place] = (actor, day, cluster)
+        elif day == known_day and actor and actor != known_actor:
+            several.setdefault(place, {known_actor}).add(actor)
+    names = name_actors(connection, set().union(*several.values()))
+    found: dict[int, tuple[Key, ...]] = {}
+    while firsts:  # one goes as the other comes: there may be a hundred thousand
+        (medium, instance), (actor, day, cluster) = firsts.popitem()
+        some = several.get((medium, instance))
+        key = (instance, min(some, key=names.__getitem__) if some else actor, day, cluster)
+        found[medium] = (*found.get(medium, ()), key)
     return found
 
 
-def flagged_strata(connection: Connection, strata: Mapping[int, Stratum]) -> dict[int, list[int]]:
+def flagged_strata(connection: Connection, strata: Mapping[int, Stratum]) -> dict[int, tuple[int, ...]]:
     """The strata in which each medium is flagged: not those that a rescan has taken it out of."""
-    found: dict[int, list[int]] = defaultdict(list)
+    found: dict[int, tuple[int, ...]] = {}
+    alike: dict[tuple[int, ...], tuple[int, ...]] = {}  # most of them are: each is kept once
     rescanned = (
         select(TEXTS.c.id).where(TEXTS.c.kind == int(TextKind.MARK), TEXTS.c.text == RESCANNED).scalar_subquery()
     )
@@ -68,44 +74,66 @@ def flagged_strata(connection: Connection, strata: Mapping[int, Stratum]) -> dic
     )
     for medium, stratum in connection.execute(query):
         if stratum in strata:
-            found[medium].append(stratum)
+            its = (*found.get(medium, ()), stratum)
+            found[medium] = alike.setdefault(its, its)
     return found
+
+
+def count_incidents(firsts: Mapping[int, Collection[Key]], flagged: Mapping[int, Collection[int]]) -> dict[Place, int]:
+    """How many flagged incidents there are in each instance's stratum and period; `flagged` has the strata of each
+    medium."""
+    incidents: dict[Place, set[Key]] = defaultdict(set)
+    for medium, its_strata in flagged.items():
+        for number in its_strata:
+            for key in firsts.get(medium, ()):
+                incidents[key[0], number, first_day(key[2])].add(key)
+    return {place: len(some) for place, some in incidents.items()}
 
 
 def count_exposure(
     connection: Connection,
     instances: Mapping[int, str],
     strata: Mapping[int, Stratum],
-    firsts: Mapping[int, Mapping[int, Key]],
-    flagged: Mapping[int, Collection[int]],
+    incidents: Mapping[Place, int],
 ) -> ExposureTable:
-    """The table of every author's instance, stratum and period; `flagged` has the strata of each medium."""
+    """The table of every author's instance, stratum and period; `incidents` are those of `count_incidents`."""
     instance, stratum, first, media, flags = _read_periods(connection, list(strata))
-    incidents: dict[tuple[int, int, int], set[Key]] = defaultdict(set)
-    for medium, its_strata in flagged.items():
-        for number in its_strata:
-            for whose, key in firsts.get(medium, {}).items():
-                incidents[whose, number, first_day(key[2])].add(key)
-    for row in np.flatnonzero((flags > 0) & (instance != NOBODY)):
-        flags[row] = len(incidents.get((int(instance[row]), int(stratum[row]), int(first[row])), ()))
-    days, which = np.unique(first, return_inverse=True)
-    ends = np.array([last_day(int(day)) for day in days], dtype=np.int64)
-    numbers, codes = np.unique(instance, return_inverse=True)
-    names = [None if number == NOBODY else instances[int(number)] for number in numbers]
-    kinds, kind = np.unique(stratum, return_inverse=True)
+    for row in np.flatnonzero((flags > 0) & (instance != NOBODY)).tolist():
+        flags[row] = incidents.get((int(instance[row]), int(stratum[row]), int(first[row])), 0)
+    days, day = _places(first)
+    last = np.array([last_day(each) + EPOCH for each in days], dtype=np.int32)[day]
+    first = first + EPOCH
+    numbers, codes = _places(instance)
+    kinds, kind = _places(stratum)
+    del instance, stratum, day
     return ExposureTable.from_codes(
-        instances=names,
-        strata=[strata[int(number)] for number in kinds],
+        instances=[None if number == NOBODY else instances[number] for number in numbers],
+        strata=[strata[number] for number in kinds],
         instance=codes,
         stratum=kind,
-        first=first + EPOCH,
-        last=ends[which] + EPOCH,
+        first=first,
+        last=last,
         media=media,
         flagged=flags,
     )
 
 
-def _read_periods(connection: Connection, strata: Collection[int]) -> tuple[npt.NDArray[np.int64], ...]:
+def _places(values: Ints) -> tuple[list[int], Ints]:
+    """The distinct values, and the place of each row's among them."""
+    if not len(values):
+        return [], values
+    # By a table of all that might be: numpy's own way sorts a million rows, and these are days, and ids of texts.
+    low = int(values.min())
+    offsets = values - low
+    found = np.zeros(int(offsets.max()) + 1, dtype=np.bool_)
+    found[offsets] = True
+    distinct = np.flatnonzero(found)
+    places = np.empty(len(found), dtype=np.int32)
+    places[distinct] = np.arange(len(distinct), dtype=np.int32)
+    return (distinct + low).tolist(), places[offsets]
+
+
+def _read_periods(connection: Connection, strata: Collection[int]) -> list[Ints]:
     """The columns of `PERIODS` in these strata: instance, stratum, first day, exposed, flagged."""
     columns = (
         PERIODS.c.instance_id,
@@ -115,4 +143,4 @@ def _read_periods(connection: Connection, strata: Collection[int]) -> tuple[npt.
         PERIODS.c.flagged,
     )
     query = select(*columns).where(among(connection, PERIODS.c.stratum_id, strata))
-    return tuple(read_integers(connection, query))
+    return read_integers(connection, query, np.int32)

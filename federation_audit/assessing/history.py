@@ -94,4 +94,4 @@ def _rows_of(table: ExposureTable, domain: str) -> ExposureTable:
         name: getattr(table, name)[here] for name in ("stratum", "first", "last", "media", "flagged", "busiest")
     }
     names = (domain,) if last > first else ()
-    return ExposureTable(names, table.strata, instance=np.zeros(len(columns["first"]), dtype=np.int64), **columns)
+    return ExposureTable(names, table.strata, instance=np.zeros(len(columns["first"]), dtype=np.int32), **columns)

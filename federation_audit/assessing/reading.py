@@ -8,7 +8,7 @@ from datetime import date
 
 from sqlalchemy import Connection, func, select
 
-from federation_audit.assessing.exposure import Key, count_exposure, first_sightings, flagged_strata
+from federation_audit.assessing.exposure import Key, count_exposure, count_incidents, first_sightings, flagged_strata
 from federation_audit.assessing.incidents import confirmed_incidents
 from federation_audit.deciding.tables import LETTERS, REMEDIATIONS
 from federation_audit.reviewing.outcomes import Outcome, Reviewed, read_reviewed
@@ -34,18 +34,22 @@ Medium = tuple[str, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Everything that an assessment is made from. `confirmed` and `dismissed` are media, by tenant and sha256; `listed`
-    are the instances of whose images some version of a hash list, verified or not, has one."""
+    """What an assessment is made from beside exposure. `confirmed` and `dismissed` are media, by tenant and sha256;
+    `listed` are the instances of whose images some version of a hash list, verified or not, has one; `in_force` the
+    strata that judged images of the newest period."""
 
-    table: ExposureTable
     evidence: Evidence
     confirmed: Mapping[Medium, Confirmation]
     dismissed: frozenset[Medium]
     listed: frozenset[str] = frozenset()
+    in_force: tuple[Stratum, ...] = ()
 
 
-def read_known(connection: Connection, *, verified_lists: Collection[str], local_domains: frozenset[str]) -> Known:
-    """Read it all. A hit of one of `verified_lists`, by name, confirms as two reviewers do."""
+def read_known(
+    connection: Connection, *, verified_lists: Collection[str], local_domains: frozenset[str]
+) -> tuple[ExposureTable, Known]:
+    """Everything that an assessment is made from. A hit of one of `verified_lists`, by name, confirms as two reviewers
+    do."""
     strata = _strata(connection)
     instances = _instances(connection)
     firsts = first_sightings(connection)
@@ -53,20 +57,24 @@ def read_known(connection: Connection, *, verified_lists: Collection[str], local
     reviewed = read_reviewed(connection)
     media = read_media(connection, reviewed)
     how = _confirmations(read_hits(connection, verified_lists), reviewed, media)
+    reviews = tuple(_reviews(strata, firsts, flagged, reviewed, media))
+    counted = count_incidents(firsts, flagged)
+    del firsts, flagged  # there may be a hundred thousand, and a million rows of exposure want room
+    table = count_exposure(connection, instances, strata, counted)
     evidence = Evidence(
         incidents=tuple(confirmed_incidents(connection, instances, how)),
-        reviews=tuple(_reviews(strata, firsts, flagged, reviewed, media)),
+        reviews=reviews,
         remediations=tuple(_remediations(connection)),
         contacts=tuple(_contacts(connection)),
         local_domains=local_domains,
     )
     names = _names(connection, how)
-    return Known(
-        table=count_exposure(connection, instances, strata, firsts, flagged),
+    return table, Known(
         evidence=evidence,
         confirmed={names[medium]: each for medium, each in how.items()},
         dismissed=frozenset(key for key, each in reviewed.items() if each.outcome is Outcome.DISMISSED),
         listed=frozenset(_listed(connection)),
+        in_force=table.newest_strata,
     )
 
 
@@ -163,7 +171,7 @@ def read_hits(connection: Connection, verified_lists: Collection[str]) -> dict[i
 
 def _reviews(
     strata: Mapping[int, Stratum],
-    firsts: Mapping[int, Mapping[int, Key]],
+    firsts: Mapping[int, Collection[Key]],
     flagged: Mapping[int, Collection[int]],
     reviewed: Mapping[Medium, Reviewed],
     media: Mapping[int, Medium],
@@ -177,7 +185,7 @@ def _reviews(
         outcome = reviewed[key].outcome
         if outcome not in seen:
             continue
-        incidents: set[object] = set(firsts.get(medium, {}).values()) or {medium}
+        incidents: set[object] = set(firsts.get(medium, ())) or {medium}
         for stratum in flagged.get(medium, ()):
             seen[outcome][stratum] |= incidents
     for stratum in sorted(seen[Outcome.CONFIRMED].keys() | seen[Outcome.DISMISSED].keys()):

@@ -5,19 +5,19 @@ Only flagged images are traced, for only of them does the store know who sent th
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, select
+from sqlalchemy import ColumnElement, Connection, Select, case, func, select
 
 from federation_audit.assessing.incidents import name_actors, name_incident, surest
 from federation_audit.deciding.tables import DECISIONS, LETTERS, REMEDIATIONS
 from federation_audit.statistics.events import Confirmation
-from federation_audit.store.garbage import uncollected
 from federation_audit.store.kept import Kept
+from federation_audit.store.memory import uncollected
 from federation_audit.store.periods import as_date
 from federation_audit.store.queries import instance_id, name_clusters, read_texts
 from federation_audit.store.rows import among, chunks
@@ -31,7 +31,12 @@ ORIGINS_MOST = 20_000
 only a name leads to. One image may have a million."""
 
 _GROWS_BY = 1.2
-_KEPT_MOST = 4
+
+KEPT_MOST = 20_000
+"""So many sightings are kept in memory, of the instances that were asked for last: about a kilobyte each."""
+
+_EACH_WEIGHS = 20  # of an instance without any: what it takes to keep that it has none
+_LEAST_PREPARED = 1_000
 
 Confirmed = Mapping[tuple[str, bytes], Confirmation]
 """How media are confirmed, by tenant and sha256."""
@@ -43,24 +48,22 @@ Sighting = tuple[int, int, int]
 """Day, medium, actor."""
 
 
-@dataclass(frozen=True, slots=True)
-class Medium:
+class Medium(NamedTuple):
     """A tenant's file."""
 
     tenant: str
     sha256: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """An incident: one account's one picture (and what looks like it) on one day.
+class Trace(NamedTuple):
+    """An incident of `instance`: one account's one picture (and what looks like it) on one day.
 
     `actor` is ``key id:pseudonym``, "" where only the instance is known; `flagged_now`: one of its images still is.
     `cluster` is what the picture goes by, the smallest sha256 (hex) of all that look like it; `hosts` and `communities`
     are those of its posts; `posts` what others wrote, unchecked.
     """
 
-    id: str
+    instance: str
     day: date
     actor: str
     cluster: str
@@ -70,6 +73,11 @@ class Trace:
     hosts: tuple[str, ...]
     communities: tuple[str, ...]
     posts: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        """What it goes by."""
+        return name_incident(self.instance, self.actor, self.day, self.cluster)
 
     @property
     def account(self) -> str:
@@ -96,13 +104,17 @@ class Deed:
     who: str
 
 
-@dataclass(slots=True)
 class _Gathered:
-    media: dict[int, Medium] = field(default_factory=dict)
-    now: bool = False
-    hosts: set[int] = field(default_factory=set)
-    communities: set[int] = field(default_factory=set)
-    posts: set[str] = field(default_factory=set)
+    """What is known of an incident while it is read. Most have one medium, and less than one of the others."""
+
+    __slots__ = ("communities", "hosts", "media", "now", "posts")
+
+    def __init__(self) -> None:
+        self.media: list[tuple[int, Medium]] = []
+        self.now = 0
+        self.hosts: set[int] | None = None
+        self.communities: set[int] | None = None
+        self.posts: set[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
@@ -121,8 +133,8 @@ class _Sighted:
 def read_traces(connection: Connection, domain: str, confirmed: Confirmed) -> Traces:
     """The incidents of the author's instance `domain`; `confirmed` says which media are, by tenant and sha256.
 
-    Those of the instances that were asked for last are kept: whoever opens an instance opens several of its pages, and
-    those of the largest take half a second to read. After a change, only the clusters that it was about are read.
+    Those of the instances that were asked for last are kept: whoever opens an instance opens several of its pages.
+    After a change, only the clusters that it was about are read.
     """
     with uncollected():
         sighted = _kept.get(connection, domain)
@@ -133,15 +145,35 @@ def read_traces(connection: Connection, domain: str, confirmed: Confirmed) -> Tr
     return made[1]
 
 
+def prepare_traces(connection: Connection) -> None:
+    """Read those of the largest instances ahead, which take longest: up to half of what is kept."""
+    count = func.count().label("count")
+    sizes = (
+        select(TEXTS.c.text, count)
+        .join(EVIDENCE, EVIDENCE.c.instance_id == TEXTS.c.id)
+        .group_by(TEXTS.c.id, TEXTS.c.text)
+        .having(count >= _LEAST_PREPARED)
+        .order_by(count.desc(), TEXTS.c.text)
+        .limit(KEPT_MOST // _LEAST_PREPARED)
+    )
+    room = KEPT_MOST // 2
+    for domain, size in connection.execute(sizes).all():
+        room -= min(size, SIGHTINGS_MOST)
+        if room < 0:
+            break
+        with uncollected():
+            _kept.get(connection, domain)
+
+
 def _confirm(sighted: _Sighted, confirmed: Confirmed) -> Traces:
     incidents = []
     for each in chain.from_iterable(sighted.incidents.values()):
-        how = surest(confirmed.get((medium.tenant, medium.sha256)) for medium in each.media)
+        how = surest(map(confirmed.get, each.media))
         if how is not None:
-            incidents.append(replace(each, confirmed=how))
+            incidents.append(each._replace(confirmed=how))
         elif each.flagged_now:  # else flagged once, and judged harmless since
             incidents.append(each)
-    incidents.sort(key=lambda each: (-each.day.toordinal(), each.id))
+    incidents.sort(key=lambda each: (-each.day.toordinal(), each.actor, each.cluster))
     return Traces(tuple(incidents), whole=sighted.oldest is None, traced=sighted.traced)
 
 
@@ -183,44 +215,51 @@ def _update_sighted(connection: Connection, domain: str, known: _Sighted, change
     )
 
 
-_kept = Kept(_read_sighted, _update_sighted, most=_KEPT_MOST)
+def _weigh_sighted(sighted: _Sighted) -> int:
+    return _EACH_WEIGHS + sum(sighted.sightings.values())
+
+
+_kept = Kept(_read_sighted, _update_sighted, weigh=_weigh_sighted, most=KEPT_MOST)
 _made: WeakKeyDictionary[_Sighted, tuple[Confirmed, Traces]] = WeakKeyDictionary()
 
 
 def _gather(
-    connection: Connection, domain: str, number: int, rows: Sequence[Row[Any]]
+    connection: Connection, domain: str, number: int, rows: Sequence[Any]
 ) -> tuple[dict[int, tuple[Trace, ...]], bool]:
     """The incidents that these sightings, all of their clusters, stand for; and whether they are traced whole."""
     named = {row.cluster_id for row in rows if row.actor_id}
-    gathered: dict[Key, _Gathered] = defaultdict(_Gathered)
-    by_medium: dict[int, set[Key]] = defaultdict(set)
-    for row in rows:
-        if not row.actor_id and row.cluster_id in named:
+    gathered: dict[Key, _Gathered] = {}
+    of_medium: dict[int, list[tuple[int, _Gathered]]] = {}
+    for media_id, actor_id, day, cluster_id, now, sha256, tenant in rows:
+        if not actor_id and cluster_id in named:
             continue  # as the store counts: beside a known account, one that is not known is no other
-        key = (row.actor_id, row.day, row.cluster_id)
-        found = gathered[key]
-        found.media[row.media_id] = Medium(row.tenant, bytes(row.sha256))
-        found.now = found.now or bool(row.now)
-        by_medium[row.media_id].add(key)
-    traced = _add_origins(connection, number, by_medium, gathered)
-    texts = read_texts(connection, {each for one in gathered.values() for each in one.hosts | one.communities})
+        key = (actor_id, day, cluster_id)
+        one = gathered.get(key)
+        if one is None:
+            one = gathered[key] = _Gathered()
+        one.media.append((media_id, Medium(tenant, bytes(sha256))))
+        one.now |= now
+        of_medium.setdefault(media_id, []).append((actor_id, one))
+    traced = _add_origins(connection, number, of_medium)
+    several = [some for one in gathered.values() for some in (one.hosts, one.communities) if some]
+    texts = read_texts(connection, set().union(*several))
     actors = name_actors(connection, {actor for actor, _, _ in gathered})
     clusters = name_clusters(connection, {cluster for _, _, cluster in gathered})
+    days = {day: as_date(day) for _, day, _ in gathered}
     incidents: dict[int, list[Trace]] = defaultdict(list)
     for (actor_id, day, cluster_id), one in gathered.items():
-        actor, cluster = actors.get(actor_id, ""), clusters[cluster_id].hex()
         incidents[cluster_id].append(
             Trace(
-                id=name_incident(domain, actor, as_date(day), cluster),
-                day=as_date(day),
-                actor=actor,
-                cluster=cluster,
-                media=tuple(one.media[each] for each in sorted(one.media)),
-                flagged_now=one.now,
+                instance=domain,
+                day=days[day],
+                actor=actors.get(actor_id, ""),
+                cluster=clusters[cluster_id].hex(),
+                media=tuple(medium for _, medium in sorted(one.media)),
+                flagged_now=bool(one.now),
                 confirmed=None,
-                hosts=tuple(sorted(texts[each] for each in one.hosts)),
-                communities=tuple(sorted(texts[each] for each in one.communities)),
-                posts=tuple(sorted(one.posts)),
+                hosts=tuple(sorted(texts[each] for each in one.hosts)) if one.hosts else (),
+                communities=tuple(sorted(texts[each] for each in one.communities)) if one.communities else (),
+                posts=tuple(sorted(one.posts)) if one.posts else (),
             )
         )
     return {cluster: tuple(its) for cluster, its in incidents.items()}, traced
@@ -267,26 +306,21 @@ def _not_older(oldest: Sighting) -> ColumnElement[bool]:
 
 
 def _add_origins(
-    connection: Connection,
-    number: int,
-    by_medium: Mapping[int, Collection[Key]],
-    gathered: Mapping[Key, _Gathered],
+    connection: Connection, number: int, of_medium: Mapping[int, Collection[tuple[int, _Gathered]]]
 ) -> bool:
     """Hosts, communities and posts: of those origins that name the instance as the author's, and the same account.
 
-    Whether all of them were looked at.
+    `of_medium` has the incidents of each medium, with their actors. Whether all origins were looked at.
     """
     traced = True
     columns = (
         ORIGINS.c.actor_id,
-        ORIGINS.c.host_id,
-        ORIGINS.c.host_confidence,
-        ORIGINS.c.community_id,
-        ORIGINS.c.community_confidence,
+        case((ORIGINS.c.host_confidence > 0, ORIGINS.c.host_id), else_=0),
+        case((ORIGINS.c.community_confidence > 0, ORIGINS.c.community_id), else_=0),
         ORIGINS.c.post_url,
     )
-    for chunk in chunks(by_medium):
-        own = select(ORIGINS.c.subject_id.label("media_id"), *columns).where(
+    for chunk in chunks(of_medium):
+        own = select(ORIGINS.c.subject_id, *columns).where(
             among(connection, ORIGINS.c.subject_id, chunk), ORIGINS.c.author_instance_id == number
         )
         joined = (
@@ -298,20 +332,23 @@ def _add_origins(
             newest = query.order_by(ORIGINS.c.observed_at.desc(), ORIGINS.c.id).limit(ORIGINS_MOST + 1)
             rows = connection.execute(newest).all()
             traced = traced and len(rows) <= ORIGINS_MOST
-            for row in rows[:ORIGINS_MOST]:
-                for key in by_medium[row.media_id]:
-                    if key[0] == row.actor_id:
-                        _add_origin(gathered[key], row)
+            for medium, actor, *where in rows[:ORIGINS_MOST]:
+                for its_actor, one in of_medium[medium]:
+                    if its_actor == actor:
+                        _add_origin(one, *where)
     return traced
 
 
-def _add_origin(found: _Gathered, row: Any) -> None:
-    if row.host_id and row.host_confidence:
-        found.hosts.add(row.host_id)
-    if row.community_id and row.community_confidence:
-        found.communities.add(row.community_id)
-    if row.post_url:
-        found.posts.add(row.post_url)
+def _add_origin(one: _Gathered, host: int, community: int, post: str) -> None:
+    if host:
+        one.hosts = one.hosts or set()
+        one.hosts.add(host)
+    if community:
+        one.communities = one.communities or set()
+        one.communities.add(community)
+    if post:
+        one.posts = one.posts or set()
+        one.posts.add(post)
 
 
 def _day(at: int) -> date:

@@ -38,9 +38,11 @@ class Caseload:
         *,
         tenant: str | None = None,
         tenants: Sequence[str] | None = None,
+        confirmed_only: bool = False,
     ) -> Judged:
         """The case of `domain` for one tenant of those that it sent to (the most concerned), and the decision in force
-        at `at` (ms). `tenants` are those, where `read_tenants` has said so already."""
+        at `at` (ms). `tenants` are those, where `read_tenants` has said so already. With `confirmed_only` its other
+        incidents are counted, and not read."""
         tenants = read_tenants(connection, assessed, domain) if tenants is None else tenants
         chosen = tenant if tenant and tenant in tenants else next(iter(tenants), "default")
         case = build_case(
@@ -53,6 +55,7 @@ class Caseload:
             link=f"{self.pages}/instances/{quote(domain, safe='')}" if self.pages else "",
             case_links=self._link_to if self.pages else None,
             sentences=self.sentences,
+            confirmed_only=confirmed_only,
         )
         taken = decision_in_force(connection, domain, at)
         own = self.tenant_domains.get(chosen) or chosen

@@ -2,6 +2,8 @@
 
 import threading
 import time
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Final
 
 from federation_audit.assessing.assessor import Assessed, Assessor
@@ -9,6 +11,7 @@ from federation_audit.cases import Level
 from federation_audit.deciding.caseload import Caseload
 from federation_audit.pages.cells import Mark, Tone
 from federation_audit.pages.site import Site
+from schemas.clock import now_ms
 
 LEVELS: Final[dict[Level, tuple[str, Tone, str]]] = {
     Level.INSUFFICIENT: ("insufficient", "plain", "The evidence carries no action against this instance."),
@@ -26,7 +29,7 @@ LEVELS: Final[dict[Level, tuple[str, Tone, str]]] = {
 }
 """Each level's word, its tone, and what it carries."""
 
-_KEPT = 4
+_KEPT = 16
 _KEPT_S = 1_800.0
 
 
@@ -49,23 +52,24 @@ def caseload_of(site: Site) -> Caseload:
 
 
 class Shown:
-    """The assessments that plans were made from, for half an hour: the same case can be made again from them, however
-    many images have come meanwhile. Safe to use from several threads."""
+    """What was known of the instances of a plan when it was made, for half an hour: the same case can be made again
+    from it, however many images have come meanwhile. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: dict[int, tuple[float, Assessed]] = {}
 
-    def keep(self, assessed: Assessed) -> int:
-        """Keep it; the number that it is found by."""
+    def keep(self, assessed: Assessed, instances: Collection[str]) -> int:
+        """Keep what it says of `instances`; the number that it is found by."""
+        about = replace(assessed, assessment=assessed.assessment.about(instances))
         now = time.monotonic()
         with self._lock:
-            self._kept.pop(assessed.made_at, None)
-            self._kept[assessed.made_at] = (now, assessed)
-            for made_at, (since, _) in list(self._kept.items()):
+            number = max(now_ms(), 1 + max(self._kept, default=0))
+            self._kept[number] = (now, about)
+            for other, (since, _) in list(self._kept.items()):
                 if now - since > _KEPT_S or len(self._kept) > _KEPT:
-                    del self._kept[made_at]
-        return assessed.made_at
+                    del self._kept[other]
+        return number
 
     def find(self, number: int, assessor: Assessor) -> Assessed:
         """The one that was kept, else the newest."""

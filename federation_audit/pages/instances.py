@@ -7,8 +7,10 @@ from fastapi import APIRouter
 from markupsafe import Markup
 from starlette.responses import Response
 
+from federation_audit.accounts.database import Database
 from federation_audit.accounts.roles import Role
 from federation_audit.assessing.assessor import Assessed
+from federation_audit.assessing.traces import prepare_traces
 from federation_audit.pages.cells import Cell, Link, Mark
 from federation_audit.pages.figures import utc
 from federation_audit.pages.funnel import (
@@ -118,7 +120,12 @@ def instances_area() -> Area:
     router = APIRouter()
     kept: list[_Prepared] = []
 
-    def prepare(assessed: Assessed) -> _Prepared:
+    def prepare(assessed: Assessed, database: Database) -> None:
+        find_prepared(assessed)
+        with database.reading() as connection:
+            prepare_traces(connection)
+
+    def find_prepared(assessed: Assessed) -> _Prepared:
         if not kept or kept[0].assessed is not assessed:
             ranked = sorted(assessed.assessment, key=lambda each: (-each.level, each.instance))
             funnel = make_funnel(assessed.assessment)
@@ -129,7 +136,7 @@ def instances_area() -> Area:
 
     @router.get("/instances", response_model=None)
     def show(here: Here) -> Response:
-        prepared = prepare(here.site.assessor.newest())
+        prepared = find_prepared(here.site.assessor.newest())
         with here.site.database.reading() as connection:
             decisions = read_decisions(connection)
         assessment = prepared.assessed.assessment
@@ -153,7 +160,7 @@ def instances_area() -> Area:
         )
 
     add_instance_routes(router)
-    return Area("Instances", "/instances", Role.VIEWER, router, lambda assessed, _: prepare(assessed))
+    return Area("Instances", "/instances", Role.VIEWER, router, prepare)
 
 
 def _choose(

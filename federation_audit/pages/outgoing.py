@@ -1,7 +1,7 @@
 """What leaves the house: the report, the plan of a sending, its confirmation, and what was sent."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
@@ -142,7 +142,7 @@ class Outgoing:
             mail=_mail_in_sight(plan),
             wanted=wanted,
             at=here.now_ms,
-            assessed=self._shown.keep(assessed),
+            assessed=self._shown.keep(assessed, {domain} if domain else _domains(cases, left_out)),
             domain=domain,
             base=base,
             left_out=left_out,
@@ -193,6 +193,10 @@ class Outgoing:
         return cases, left_out
 
 
+def _domains(cases: Sequence[Judged], left_out: Sequence[LeftOut]) -> set[str]:
+    return {each.case.domain for each in cases} | {each.domain for each in left_out}
+
+
 def not_sent(here: Visit, domain: str, why: str, base: str) -> Response:
     """The page that says that nothing was sent, and why."""
     return here.page("not_sent.html", "Nothing was sent", status=409, why=why, domain=domain, base=base)
@@ -224,7 +228,7 @@ def outgoing_area() -> Area:
             text=text,
             fault=fault,
             case=judged.case,
-            unconfirmed=len(judged.case.incidents) - len(judged.case.confirmed),
+            unconfirmed=judged.case.left_out,
             tenant=tenant,
             tenants=tenants,
             domains=defaultdict(str, here.site.surroundings.tenant_domains),
@@ -325,14 +329,15 @@ def as_file(content: bytes, media: str, name: str) -> Response:
 
 
 def _judged(here: Visit, domain: str) -> tuple[Judged, str, list[str]]:
-    """The case, for the tenant that ``?tenant=`` names or the most concerned one, and all that there are."""
+    """The case with its confirmed incidents, for the tenant that ``?tenant=`` names or the most concerned one, and all
+    tenants that there are."""
     assessed = here.site.assessor.newest()
     with here.site.database.reading() as connection:
         tenants = read_tenants(connection, assessed, domain)
         asked = here.request.query_params.get("tenant", "")
         tenant = asked if asked in tenants else next(iter(tenants), "default")
         judged = caseload_of(here.site).judged(
-            connection, assessed, domain, here.now_ms, tenant=tenant, tenants=tenants
+            connection, assessed, domain, here.now_ms, tenant=tenant, tenants=tenants, confirmed_only=True
         )
     return judged, tenant, tenants
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 from fastapi import APIRouter
 from markupsafe import Markup
 from starlette.responses import Response
@@ -18,7 +17,6 @@ from federation_audit.pages.table import Column, Filter, Table, take
 from federation_audit.pages.visits import Here
 from federation_audit.pages.waiting import SOON_MS, Waiting, read_waiting
 from federation_audit.statistics.events import Stratum
-from federation_audit.statistics.exposures import ExposureTable
 from federation_audit.store.periods import as_date
 from federation_audit.store.state import State, read_state
 from federation_audit.store.sums import Sums, add_up, read_sums, read_tenants
@@ -107,7 +105,7 @@ def overview_area() -> Area:
             ],
             plots=_plots(days),
             recorder=say_recorder(state, here.now_ms),
-            in_force=find_in_force(assessed.known.table),
+            in_force=[_as_judges(each) for each in assessed.known.in_force],
             waits=_waits(waiting, {area.path for area in here.site.open_to(here.user.role)}),
             range_title=RANGES[wanted],
             tenant=tenant,
@@ -166,14 +164,6 @@ def say_recorder(state: State, now: int) -> tuple[str, str]:
         return "", f"The recorder wrote {since}, and has read everything."
     records = "record is" if state.lag == 1 else "records are"
     return "", f"The recorder wrote {since}; {state.lag:,} {records} yet to be read."
-
-
-def find_in_force(table: ExposureTable) -> list[Mapping[str, object]]:
-    """The strata that judged images of the newest period: models (name and id), policy, hash list."""
-    if not len(table.first):
-        return []
-    newest = np.unique(table.stratum[table.first == table.first.max()]).tolist()
-    return [_as_judges(table.strata[each]) for each in newest]
 
 
 def _as_judges(stratum: Stratum) -> Mapping[str, object]:

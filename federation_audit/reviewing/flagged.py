@@ -52,8 +52,8 @@ def holds(ids: Integers, numbers: Integers) -> npt.NDArray[np.bool_]:
 def _read(connection: Connection, _key: None) -> Flagged:
     # Along the index `flags_open`, which has all of it: the database looks nothing up.
     flags = read_integers(connection, select(*_FLAGS))
-    ordered = flags[:, np.lexsort((flags[1], flags[0]))]
-    return Flagged(*ordered, *read_integers(connection, select(*_SENT)))
+    order = np.lexsort((flags[1], flags[0]))
+    return Flagged(*(column[order] for column in flags), *read_integers(connection, select(*_SENT)))
 
 
 def _update(connection: Connection, _key: None, known: Flagged, changed: Collection[int]) -> Flagged:

@@ -301,7 +301,8 @@ def _answered(connection: Connection, reviewer: str, verified_lists: Collection[
         .join(MEDIA, (MEDIA.c.sha256 == given.c.sha256) & (MEDIA.c.tenant_id == TEXTS.c.id))
     )
     done, touched, disputed = set[int](), set[int](), set[int]()
-    for number, confirm, dismiss, own in read_integers(connection, query).T.tolist():
+    columns = [column.tolist() for column in read_integers(connection, query)]
+    for number, confirm, dismiss, own in zip(*columns, strict=True):
         outcome = outcome_from(confirm, dismiss)
         (done if own or outcome in _SETTLED else touched).add(number)
         if outcome is Outcome.DISPUTED:
@@ -329,7 +330,7 @@ def _is_from(media: Integers, flagged: Flagged, instances: Integers) -> npt.NDAr
 def _numbers(connection: Connection, matches: ColumnElement[bool]) -> Integers:
     """The instances whose text matches."""
     query = select(TEXTS.c.id).where(TEXTS.c.kind == int(TextKind.INSTANCE), matches)
-    numbers: Integers = read_integers(connection, query)[0]
+    [numbers] = read_integers(connection, query)
     return numbers
 
 

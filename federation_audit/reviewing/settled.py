@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine
 from federation_audit.reviewing.flagged import holds, read_flagged
 from federation_audit.reviewing.outcomes import Outcome, Review, Reviewed, read_reviewed
 from federation_audit.store.changes import changed_clusters
-from federation_audit.store.garbage import uncollected
+from federation_audit.store.memory import uncollected
 from federation_audit.store.queries import read_texts
 from federation_audit.store.rows import rows_by_bytes
 from federation_audit.store.state import State, read_state

@@ -2,8 +2,8 @@
 
 import bisect
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cached_property
 from types import MappingProxyType
@@ -71,6 +71,12 @@ class Assessment:
 
     def __len__(self) -> int:
         return len(self.instances)
+
+    def about(self, instances: Collection[str]) -> "Assessment":
+        """The results of these instances alone, and their exposure: small, where all may take fifty megabytes."""
+        others = frozenset(self.table.instances).difference(instances)
+        results = {name: self.instances[name] for name in instances if name in self.instances}
+        return replace(self, instances=MappingProxyType(results), table=self.table.without(others))
 
     def open(self, instance: str) -> tuple[ExposurePart, ...]:
         """The rows behind an instance's numbers, oldest first: their sums are the numbers. Raises KeyError."""
@@ -285,7 +291,7 @@ def _rates(usual: Usual, rules: Rules) -> tuple[Floats, Floats]:
     return usual_rates, decision.tolerable_rates(strata.column(usual.rates, "false_rate_at_most"), rules)
 
 
-def _effective(table: ExposureTable, flagged: Floats, expected: Floats, weights: Floats) -> tuple[Floats, Floats]:
+def _effective(table: ExposureTable, flagged: Ints, expected: Floats, weights: Floats) -> tuple[Floats, Floats]:
     """Decayed counts and expectation of each instance, with the precision that they have (see `triage`)."""
     due = table.add_up(expected * weights)
     spread = table.add_up(expected * weights**2)

@@ -11,10 +11,11 @@ import numpy.typing as npt
 from federation_audit.statistics.events import Exposure, InvalidEvidence, Stratum
 
 Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+Ints = npt.NDArray[np.int32]  # half the memory: a large store has a million rows, and two tables at a time
 Bools = npt.NDArray[np.bool_]
 
 UNATTRIBUTED = -1
+_MOST = np.iinfo(np.int32).max
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,7 +23,7 @@ class ExposureTable:
     """Rows of `Exposure`, one array a field, in one order whatever order they came in: sums are equal bit for bit.
 
     `instance` and `stratum` are places in `instances` and `strata` (sorted; `UNATTRIBUTED` where the instance is not
-    known); `first` and `last` are `date.toordinal`.
+    known); `first` and `last` are `date.toordinal`; `media`, `flagged` and `busiest` are below 2**31.
     """
 
     instances: tuple[str, ...]
@@ -31,9 +32,9 @@ class ExposureTable:
     stratum: Ints
     first: Ints
     last: Ints
-    media: Floats
-    flagged: Floats
-    busiest: Floats
+    media: Ints
+    flagged: Ints
+    busiest: Ints
 
     @classmethod
     def from_rows(cls, rows: Iterable[Exposure]) -> Self:
@@ -77,9 +78,9 @@ class ExposureTable:
             stratum=np.array([kind_at[kind] for kind in strata], dtype=np.int64),
             first=np.array([day.toordinal() for day in first], dtype=np.int64),
             last=np.array([day.toordinal() for day in last], dtype=np.int64),
-            media=np.array(media, dtype=np.float64),
-            flagged=np.array(flagged, dtype=np.float64),
-            busiest=None if busiest is None else np.array(busiest, dtype=np.float64),
+            media=np.array(media),
+            flagged=np.array(flagged),
+            busiest=None if busiest is None else np.array(busiest),
         )
 
     @classmethod
@@ -104,25 +105,32 @@ class ExposureTable:
         name_at: dict[str | None, int] = {name: place for place, name in enumerate(names)}
         name_at[None] = UNATTRIBUTED
         kind_at = {kind: place for place, kind in enumerate(kinds)}
-        instance_places = np.array([name_at.get(name, UNATTRIBUTED) for name in instances], dtype=np.int64)
-        stratum_places = np.array([kind_at.get(kind, -1) for kind in strata], dtype=np.int64)
-        columns: dict[str, npt.NDArray[Any]] = {
+        instance_places = np.array([name_at.get(name, UNATTRIBUTED) for name in instances], dtype=np.int32)
+        stratum_places = np.array([kind_at.get(kind, -1) for kind in strata], dtype=np.int32)
+        columns: dict[str, Ints] = {
             "instance": instance_places[instance],
             "stratum": stratum_places[stratum],
-            "first": np.asarray(first, dtype=np.int64),
-            "last": np.asarray(last, dtype=np.int64),
-            "media": np.asarray(media, dtype=np.float64),
-            "flagged": np.asarray(flagged, dtype=np.float64),
-            "busiest": np.zeros(len(media)) if busiest is None else np.asarray(busiest, dtype=np.float64),
+            "first": np.asarray(first, dtype=np.int32),
+            "last": np.asarray(last, dtype=np.int32),
+            "media": _counts("media", media),
+            "flagged": _counts("flagged", flagged),
+            "busiest": np.zeros(len(media), dtype=np.int32) if busiest is None else _counts("busiest", busiest),
         }
         _check(columns)
         order = np.lexsort(tuple(columns[key] for key in reversed(columns)))
-        return cls(tuple(names), tuple(kinds), **{key: column[order] for key, column in columns.items()})
+        return cls(tuple(names), tuple(kinds), **{key: columns.pop(key)[order] for key in list(columns)})
 
     @property
     def attributed(self) -> Bools:
         """Which rows have an instance."""
         return np.asarray(self.instance != UNATTRIBUTED)
+
+    @property
+    def newest_strata(self) -> tuple[Stratum, ...]:
+        """Those that have rows of the newest period."""
+        if not len(self.first):
+            return ()
+        return tuple(self.strata[each] for each in np.unique(self.stratum[self.first == self.first.max()]))
 
     def keep(self, rows: Bools) -> Self:
         """Only these rows; instances and strata keep their places."""
@@ -144,17 +152,20 @@ class ExposureTable:
         values |= {name: getattr(left, name) for name in ("media", "flagged", "busiest")}
         return type(self)(names, self.strata, place[left.instance], **values)
 
-    def add_up(self, values: Floats) -> Floats:
+    def add_up(self, values: Floats | Ints) -> Floats:
         """`values` (one a row) added up for each instance."""
         known = np.searchsorted(self.instance, 0)  # rows are in the order of instances, those without one first
         sums = np.bincount(self.instance[known:], weights=values[known:], minlength=len(self.instances))
         return np.asarray(sums, dtype=np.float64)
 
 
-def _check(columns: dict[str, Any]) -> None:
-    for name in ("media", "flagged", "busiest"):
-        if columns[name].size and not (np.isfinite(columns[name]).all() and columns[name].min() >= 0.0):
-            raise InvalidEvidence(f"{name} is a count, 0 or more")
+def _counts(name: str, values: npt.NDArray[Any]) -> Ints:
+    if values.size and not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= _MOST):
+        raise InvalidEvidence(f"{name} is a count, 0 or more and at most {_MOST}")
+    return np.asarray(values, dtype=np.int32)
+
+
+def _check(columns: dict[str, Ints]) -> None:
     if (columns["flagged"] > columns["media"]).any():
         raise InvalidEvidence("flagged is more than media: incidents are at most as many as the images they are of")
     if (columns["busiest"] > columns["media"]).any():

@@ -11,7 +11,8 @@ from sqlalchemy.engine import URL, make_url
 from federation_audit.store.errors import StoreRefused, StoreUnavailable
 
 _BUSY_S = 30.0
-_SQLITE_CACHE_KB = 65_536
+_READING_CACHE_KB, _WRITING_CACHE_KB = 8_192, 65_536
+"""SQLite's own, of each connection. A reader's is void when somebody else has written: the system has the file's."""
 _CONNECT_S = 10
 _NO_RIGHT = ("28", "42501", "3D000")  # SQLSTATE: invalid authorization, insufficient privilege, no such database
 _NO_ENTRANCE = ("authentication failed", "does not exist", "not permitted to log in", "no pg_hba.conf entry")
@@ -113,7 +114,6 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     for pragma in (
         "journal_mode=WAL",
         "synchronous=NORMAL",  # a power cut may cost the last transactions, with their offsets: they are read again
-        f"cache_size=-{_SQLITE_CACHE_KB}",
         "temp_store=MEMORY",
         "secure_delete=ON",  # what is forgotten is overwritten
     ):
@@ -124,6 +124,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     options = connection.get_execution_options()
     writes = options.get("fediwarden_writes", False)
+    connection.exec_driver_sql(f"PRAGMA cache_size=-{_WRITING_CACHE_KB if writes else _READING_CACHE_KB}")
     if writes:  # it cannot be changed within a transaction
         connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if options.get('fediwarden_durably') else 'NORMAL'}")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -21,7 +21,8 @@ class _Entry(NamedTuple, Generic[Found]):
 
 
 class Kept(Generic[Key, Found]):
-    """What `read` finds for each of the `most` keys that were asked for last, in each database.
+    """What `read` finds for each of the keys that were asked for last, in each database: as many as together `weigh` no
+    more than `most`.
 
     After a change, `update` makes of it, and of the clusters that changed, what `read` would find. Nobody writes into
     what is found: several threads have it. Each has it as it is in its own transaction.
@@ -32,10 +33,12 @@ class Kept(Generic[Key, Found]):
         read: Callable[[Connection, Key], Found],
         update: Callable[[Connection, Key, Found, Collection[int]], Found],
         *,
+        weigh: Callable[[Found], int] = lambda _: 1,
         most: int = 1,
     ) -> None:
         self._read = read
         self._update = update
+        self._weigh = weigh
         self._most = most
         self._entries: WeakKeyDictionary[Engine, OrderedDict[Key, _Entry[Found]]] = WeakKeyDictionary()
         self._lock = Lock()
@@ -65,5 +68,5 @@ class Kept(Generic[Key, Found]):
             if there is None or there.change <= entry.change:
                 entries[key] = entry
             entries.move_to_end(key)
-            if len(entries) > self._most:
+            while sum(self._weigh(each.found) for each in entries.values()) > self._most:
                 entries.popitem(last=False)

@@ -11,8 +11,8 @@ from federation_audit.store.clusters import Clusters
 from federation_audit.store.engine import Store
 from federation_audit.store.errors import RebuildWanted
 from federation_audit.store.facts import FLAGGED_FROM, Facts, Horizon, gather, horizon_at
-from federation_audit.store.garbage import uncollected
 from federation_audit.store.identities import ActorKey, Identities, MediaKey, NameKey
+from federation_audit.store.memory import uncollected
 from federation_audit.store.rows import put
 from federation_audit.store.standings import Tallies
 from federation_audit.store.state import read_state, write_state

@@ -1,10 +1,11 @@
 """Many rows at a time, in the SQL that both databases speak."""
 
 import json
+from array import array
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from operator import itemgetter
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 Item = TypeVar("Item")
+Whole = TypeVar("Whole", np.int32, np.int64)
 
 CHUNK = 5_000
 """Most values in one IN: SQLite takes 32,766 parameters, and a statement's plan is made anew for each number."""
@@ -79,17 +81,28 @@ def rows_by_bytes(
             yield from connection.exec_driver_sql(f"{selected} = ANY(%s)", (chunk,)).all()
 
 
-def read_integers(connection: Connection, query: Select[Any]) -> npt.NDArray[np.int64]:
-    """The columns of `query`, which are whole numbers and never NULL, one in each row of the array."""
-    width = len(query.selected_columns)
-    parts = [np.empty((0, width), dtype=np.int64)]
+@overload
+def read_integers(connection: Connection, query: Select[Any]) -> list[npt.NDArray[np.int64]]: ...
+
+
+@overload
+def read_integers(connection: Connection, query: Select[Any], dtype: type[Whole]) -> list[npt.NDArray[Whole]]: ...
+
+
+def read_integers(connection: Connection, query: Select[Any], dtype: type[Any] = np.int64) -> list[npt.NDArray[Any]]:
+    """The columns of `query`, which are whole numbers and never NULL.
+
+    Raises OverflowError where one is too large for `dtype`.
+    """
+    columns = [array(np.dtype(dtype).char) for _ in query.selected_columns]
     result = connection.execute(query)
     assert result.cursor is not None
     while rows := result.cursor.fetchmany(_ROWS_AT_ONCE):  # the driver's tuples: a million Row objects cost seconds
-        flat = np.fromiter(chain.from_iterable(rows), np.int64, count=len(rows) * width)
-        parts.append(flat.reshape(-1, width))
+        flat = np.fromiter(chain.from_iterable(rows), dtype, count=len(rows) * len(columns))
+        for column, values in zip(columns, flat.reshape(len(rows), -1).T, strict=True):
+            column.frombytes(values.tobytes())
     result.close()
-    return np.concatenate(parts).T.copy()
+    return [np.frombuffer(column, dtype) for column in columns]
 
 
 def put(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:

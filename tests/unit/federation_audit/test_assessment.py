@@ -295,6 +295,7 @@ def test_more_incidents_never_lower_the_level_and_more_exposure_never_raises_the
     ("row", "says"),
     [
         (Exposure("a.example", CLIP, AT, AT, -1), "media is a count"),
+        (Exposure("a.example", CLIP, AT, AT, 2**31), "media is a count, 0 or more and at most 2147483647"),
         (Exposure("a.example", CLIP, AT, AT, 5, flagged=6), "flagged is more than media"),
         (Exposure("a.example", CLIP, AT, AT, 5, busiest=6), "busiest is more than media"),
         (Exposure("a.example", CLIP, AT, AT - timedelta(days=1), 5), "last is before first"),
@@ -321,3 +322,15 @@ def test_twenty_thousand_instances_are_assessed_in_one_call():
         flagged=[at % 1_000 // 100 for at in range(20_000)],
     )
     assert len(assess(table, Evidence(incidents(5, instance="i7.example")), AT)) == 20_000
+
+
+def test_what_is_said_of_some_instances_alone_is_what_is_said_of_them_among_all():
+    rows = [*ordinary(35), exposure("bad.example", 900, 10), exposure("good.example", 700), exposure(None, 50)]
+    whole = assess_rows(rows, Evidence(incidents(5)))
+    about = whole.about(["bad.example", "good.example", "nobody.example"])
+    assert set(about.instances) == {"bad.example", "good.example"}
+    for name, found in about.instances.items():
+        assert found == whole[name]
+        assert about.open(name) == whole.open(name) != ()
+    assert len(about.table.media) == 3 < len(whole.table.media)
+    assert (about.at, about.unattributed_media) == (whole.at, whole.unattributed_media)

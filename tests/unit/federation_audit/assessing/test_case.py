@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -61,6 +62,18 @@ def test_a_case_has_every_incident_with_all_that_belongs_to_it(filled):
     assert case.ratio is not None
     assert case.ratio.low < case.ratio.middle < case.ratio.high
     assert "bad.example" in as_text(make_report(case))
+
+
+def test_a_case_of_the_confirmed_alone_is_the_same_but_for_the_others(filled):
+    left_out = []
+    for domain in sorted(each.instance for each in filled[2].assessment):
+        whole, confirmed = built(filled, domain), built(filled, domain, confirmed_only=True)
+        assert whole.left_out == 0
+        assert confirmed.incidents == tuple(each for each in whole.incidents if each.confirmed)
+        assert confirmed == replace(whole, incidents=confirmed.incidents, left_out=confirmed.left_out)
+        assert len(confirmed.incidents) + confirmed.left_out == len(whole.incidents)
+        left_out.append(confirmed.left_out)
+    assert max(left_out) > 0
 
 
 def test_a_case_speaks_for_one_tenant(filled):

@@ -24,7 +24,7 @@ def test_each_look_is_what_an_assessment_of_everybody_says_of_that_day(tmp_path,
     assert len(looks) >= 9
     for look in looks:
         known, usual = assessed.known, assessed.assessment.usual
-        everybody = assess(known.table, known.evidence, look.at, usual=usual)[domain]
+        everybody = assess(assessed.assessment.table, known.evidence, look.at, usual=usual)[domain]
         triage, decision = everybody.triage, everybody.decision
         assert (look.media, look.flagged) == (triage.media, triage.flagged)
         if look.ratio is not None:

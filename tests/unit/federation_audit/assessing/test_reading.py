@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,7 +17,8 @@ from federation_audit.assessing.reading import Known, newest_period, read_known
 from federation_audit.deciding.tables import LETTERS, REMEDIATIONS
 from federation_audit.reviewing.outcomes import Opinion
 from federation_audit.statistics.assessment import assess
-from federation_audit.statistics.events import Contact, Remediation
+from federation_audit.statistics.events import Contact, Evidence, Remediation
+from federation_audit.statistics.exposures import ExposureTable
 from federation_audit.store.engine import Store
 from federation_audit.store.periods import as_day
 from federation_audit.store.queries import read_instances, read_strata
@@ -78,12 +80,21 @@ def say(store: Store, opinions: Opinions) -> None:
             review(store, [sha(image)], opinion, by=(f"reviewer{number}",), tenant=tenant, at=NOON)
 
 
-def known(store: Store, verified: Sequence[str] = ("known",)) -> Known:
+class Read(NamedTuple):
+    table: ExposureTable
+    known: Known
+
+    @property
+    def evidence(self) -> Evidence:
+        return self.known.evidence
+
+
+def known(store: Store, verified: Sequence[str] = ("known",)) -> Read:
     with store.reading() as connection:
-        return read_known(connection, verified_lists=verified, local_domains=frozenset())
+        return Read(*read_known(connection, verified_lists=verified, local_domains=frozenset()))
 
 
-def compare(store: Store, messages: Sequence[Message], opinions: Opinions) -> Known:
+def compare(store: Store, messages: Sequence[Message], opinions: Opinions) -> Read:
     """Raises AssertionError where what is read is not what the messages say."""
     plain, found = Plain(messages, opinions, ("known",)), known(store)
     table = found.table

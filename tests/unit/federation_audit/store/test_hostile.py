@@ -130,9 +130,9 @@ def test_no_time_that_anybody_claims_stops_anything(store, at):
         pass
     assert count(store, "a.example") == Count(1, 1)
     with store.reading() as connection:
-        known = read_known(connection, verified_lists=(), local_domains=frozenset())
+        table, _ = read_known(connection, verified_lists=(), local_domains=frozenset())
         incidents = read_incidents(connection, "a.example")
-    assert known.table is not None
+    assert table is not None
     assert len(incidents) == 2
     assert max(each.day for each in incidents) == NOON // DAY_MS  # no post is younger than its observation
     assert Recorder(store, holder="test", retention_days=FAR_BACK).offsets == {Partition(VERDICTS, 0): 5}
@@ -142,7 +142,7 @@ def test_an_origin_of_a_hash_never_seen_says_nothing_and_accuses_nobody(store):
     write(store, [seen(number, "a.example", actor=f"{number}") for number in range(20)])
     assert count(store, "a.example") == Count()
     with store.reading() as connection:
-        known = read_known(connection, verified_lists=("any",), local_domains=frozenset())
+        _, known = read_known(connection, verified_lists=("any",), local_domains=frozenset())
         assert (read_incidents(connection, "a.example"), known.evidence.incidents) == ([], ())
 
 

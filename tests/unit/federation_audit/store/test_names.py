@@ -29,7 +29,7 @@ def test_a_cluster_has_one_name_everywhere_and_in_a_rebuilt_store(store: Store) 
     for image in OURS:
         review(store, [sha(image)])
     with store.reading() as connection:
-        known = read_known(connection, verified_lists=(), local_domains=frozenset())
+        _, known = read_known(connection, verified_lists=(), local_domains=frozenset())
         [incident] = known.evidence.incidents
         [trace] = read_traces(connection, "bad.example", known.confirmed).incidents
         [stored] = read_incidents(connection, "bad.example")
