@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 GPU := $(VENV)/.gpu-installed
 SWEEP := $(VENV)/.sweep-installed
+EXCHANGES := $(VENV)/.exchanges-installed
 DEV := $(VENV)/.dev-installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy fewest \
@@ -24,7 +25,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup gpu sweep dev up demo test test-all check bench audit fuzz licences test-faults test-long test-pictrs test-rules \
+.PHONY: help setup gpu sweep exchanges dev up demo test test-all check bench audit fuzz licences test-faults test-long test-pictrs test-rules \
 	test-synapse test-compose sbom reference docs docs-serve lock clean
 
 help: ## Show this list
@@ -36,6 +37,8 @@ setup: $(RUNTIME) ## Make the virtual environment with the fediwarden command in
 gpu: $(GPU) ## The same, with what CLIP models need: the extra fediwarden[gpu], 6 GB
 
 sweep: $(SWEEP) ## The same, with what sweeps of folders, S3 and SFTP need: the extra fediwarden[sweep]
+
+exchanges: $(EXCHANGES) ## The same, with what hash exchanges need: the extra fediwarden[exchanges] and a C++ compiler
 
 dev: $(DEV) ## The same, with everything that tests and checks need
 
@@ -120,6 +123,7 @@ lock: $(DEV) ## Write the lock files anew from pyproject.toml (ARGS=--upgrade fo
 	$(UV_COMPILE) --output-file requirements.lock $(ARGS)
 	$(UV_COMPILE) --extra gpu --constraint requirements.lock --output-file requirements-gpu.lock $(ARGS)
 	$(UV_COMPILE) --extra sweep --constraint requirements.lock --output-file requirements-sweep.lock $(ARGS)
+	$(UV_COMPILE) --extra exchanges --constraint requirements-sweep.lock --output-file requirements-exchanges.lock $(ARGS)
 	$(UV_COMPILE) --extra gpu --extra sweep --group dev --constraint requirements-gpu.lock --output-file requirements-dev.lock $(ARGS)
 	echo "matrix-synapse==1.163.2" | $(BIN)/uv pip compile - --quiet --universal --python-version 3.11 --no-annotate \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
@@ -150,6 +154,11 @@ $(GPU): requirements-gpu.lock $(RUNTIME)
 $(SWEEP): requirements-sweep.lock $(RUNTIME)
 	@echo "Installing what sweeps of folders, S3 and SFTP need into $(VENV)"
 	$(PIP_INSTALL) --require-hashes --requirement requirements-sweep.lock
+	@touch $@
+
+$(EXCHANGES): requirements-exchanges.lock $(RUNTIME)
+	@echo "Installing what hash exchanges need into $(VENV) (some of it is compiled)"
+	$(PIP_INSTALL) --require-hashes --requirement requirements-exchanges.lock
 	@touch $@
 
 # By uv, which takes a fifth of pip's time for these 6 GB; it has a registry setting of its own, so pip is the way out.

@@ -12,6 +12,7 @@ All are `ExportError`::
 from pathlib import Path
 
 from fediwarden.exits import FAILED, USAGE
+from schemas.extras import install_command
 
 
 class ExportError(Exception):
@@ -32,7 +33,7 @@ class ParquetMissing(ExportError):
     exit_code = USAGE
 
     def __init__(self) -> None:
-        super().__init__("parquet needs pyarrow, which is not installed: pip install 'fediwarden[parquet]'")
+        super().__init__(f"parquet needs pyarrow, which is not installed: {install_command('parquet')}")
 
 
 class FileUnusable(ExportError):

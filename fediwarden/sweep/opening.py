@@ -10,6 +10,7 @@ from fediwarden.sweep.pict_rs import PictRsSource
 from fediwarden.sweep.settings import SweepSettings
 from fediwarden.sweep.source import Source
 from gateway.settings import TenantSettings
+from schemas.extras import install_command
 
 PICT_RS = "pict-rs"
 _FORMS = f"{PICT_RS}, /a/folder, s3://bucket/prefix or sftp://user@host/a/folder"
@@ -159,8 +160,7 @@ def _beside(swept: str, quarantine: str | None, *, root: str) -> str | None:
 def _need(package: str) -> None:
     if find_spec(package) is None:
         raise MissingExtra(
-            f"SOURCE: the package {package} that reads it is not installed: `make sweep`, or: pip install"
-            " 'fediwarden[sweep]'"
+            f"SOURCE: the package {package} that reads it is not installed: `make sweep`, or {install_command('sweep')}"
         )
 
 

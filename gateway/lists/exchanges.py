@@ -17,6 +17,7 @@ from gateway.lists.errors import ListInvalid, SourceFailed
 from gateway.lists.files import Parsed
 from gateway.lists.hashes import HashSet
 from gateway.lists.kinds import WIDTH, HashKind
+from schemas.extras import install_command
 
 PREFIX = "exchange:"
 
@@ -64,7 +65,7 @@ def _load(name: str) -> tuple[Any, dict[Any, HashKind]]:
         sha256 = importlib.import_module("threatexchange.signal_type.sha256").VideoSHA256Signal
     except ImportError as error:
         raise SourceFailed(
-            f"exchange {name}: {error}; install what it needs with: pip install 'fediwarden[exchanges]'"
+            f"exchange {name}: {error}; install what it needs: `make exchanges`, or {install_command('exchanges')}"
         ) from error
     return exchange, {pdq: HashKind.PDQ, md5: HashKind.MD5, sha256: HashKind.SHA256}
 

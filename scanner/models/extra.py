@@ -3,6 +3,7 @@
 import importlib.util
 
 from scanner.models.model import ModelError
+from schemas.extras import install_command
 
 PACKAGES = ("torch", "transformers")
 
@@ -16,5 +17,5 @@ def check_extra(name: str) -> None:
     if missing := [package for package in PACKAGES if importlib.util.find_spec(package) is None]:
         raise ExtraMissing(
             f"model {name!r} needs {', '.join(missing)}, which the default installation leaves out; "
-            "install the extra: pip install 'fediwarden[gpu]' (about 6 GB on Linux with an x86-64 processor)"
+            f"install the extra: `make gpu`, or {install_command('gpu')} (about 6 GB on Linux with an x86-64 processor)"
         )

@@ -15,6 +15,8 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.extras import install_command
+
 HEADER = "traceparent"
 Kind = Literal["server", "internal", "producer", "consumer"]
 Attribute = str | bool | int | float
@@ -117,7 +119,7 @@ def configure_tracing(settings: TracingSettings, *, service: str, version: str =
         from schemas.telemetry.exporting import export_to
     except ImportError as error:
         raise TracingUnavailable(
-            f"tracing.endpoint is set and OpenTelemetry is not installed ({error.name}): install fediwarden[tracing],"
+            f"tracing.endpoint is set and OpenTelemetry is not installed ({error.name}): {install_command('tracing')},"
             " or unset tracing.endpoint"
         ) from error
     use_tracer(export_to(settings.endpoint, settings.sample_ratio, service=service, version=version))

@@ -11,6 +11,7 @@ LOCKS = [
     "requirements.lock",
     "requirements-gpu.lock",
     "requirements-sweep.lock",
+    "requirements-exchanges.lock",
     "requirements-dev.lock",
     "tests/synapse/requirements.lock",
 ]

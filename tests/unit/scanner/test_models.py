@@ -116,7 +116,9 @@ def test_the_default_models_run_without_torch_and_transformers() -> None:
 def test_a_clip_model_without_the_extra_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     there = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else there(name))
-    with pytest.raises(ExtraMissing, match=r"model 'microclip' needs torch, .*pip install 'fediwarden\[gpu\]'"):
+    with pytest.raises(
+        ExtraMissing, match=r"model 'microclip' needs torch, .*python\S* -m pip install 'fediwarden\[gpu\]'"
+    ):
         load_models(["microclip"], DATA, registry=MICROCLIP_REGISTRY)
 
 

@@ -53,5 +53,5 @@ def test_no_verdicts_are_a_file_with_columns() -> None:
 
 def test_without_pyarrow_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ParquetMissing, match=r"pip install 'fediwarden\[parquet\]'"):
+    with pytest.raises(ParquetMissing, match=r"python\S* -m pip install 'fediwarden\[parquet\]'"):
         check_pyarrow()

@@ -89,6 +89,6 @@ def test_identities_tell_stores_apart_and_the_name_has_no_secret(tmp_path: Path)
 def test_without_the_extra_its_name_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(opening, "find_spec", lambda name: None)
     for named in (str(tmp_path), "s3://media", "sftp://host/media"):
-        with pytest.raises(MissingExtra, match=r"pip install 'fediwarden\[sweep\]'"):
+        with pytest.raises(MissingExtra, match=r"python\S* -m pip install 'fediwarden\[sweep\]'"):
             _open(named)
     assert _open("pict-rs").name == "pict-rs http://127.0.0.1:8080"
