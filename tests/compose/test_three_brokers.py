@@ -54,7 +54,7 @@ def test_three_brokers_come_up_with_every_message_on_each(house: Deployment) -> 
     house.up()
     house.start_client()
     house.await_scanner()
-    assert [answer["status"] for answer in house.post(house.address, 0, FIRST)] == [200, 406]
+    assert [answer["status"] for answer in house.judge(FIRST)] == [200, 406]
     assert replicas(house) == {(3, 3)}
 
 
