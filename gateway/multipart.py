@@ -21,6 +21,7 @@ class MultipartFile:
     """Feeds on the body's pieces and gives back the bytes of its one file (RFC 7578).
 
     A part is a file when its Content-Disposition has a file name; the name itself and every other field are ignored.
+    Lines without text may precede the first boundary, and nothing else.
     Raises `Refusal` from the constructor, `feed` and `finish`: malformed_multipart, no_file, several_files.
     """
 
@@ -46,12 +47,17 @@ class MultipartFile:
         self._part_is_file = False
         self._parts = 0
         self._files = 0
+        self._begun = False
         self._ended = False
         self._pieces: list[Piece] = []
 
     def feed(self, data: bytes) -> Sequence[Piece]:
         """What of `data` belongs to the file."""
         self._pieces = []
+        if not self._begun:
+            # After a line break the parser passes over anything, and how much hangs on where the pieces were cut.
+            data = data.lstrip(b"\r\n")
+            self._begun = bool(data)
         try:
             self._parser.write(data)
         except FormParserError as error:
