@@ -11,6 +11,7 @@ from federation_audit.cases import Level
 from federation_audit.deciding.caseload import Caseload
 from federation_audit.pages.cells import Mark, Tone
 from federation_audit.pages.site import Site
+from federation_audit.statistics.events import Evidence
 from schemas.clock import now_ms
 
 LEVELS: Final[dict[Level, tuple[str, Tone, str]]] = {
@@ -61,7 +62,8 @@ class Shown:
 
     def keep(self, assessed: Assessed, instances: Collection[str]) -> int:
         """Keep what it says of `instances`; the number that it is found by."""
-        about = replace(assessed, assessment=assessed.assessment.about(instances))
+        known = replace(assessed.known, evidence=Evidence())  # every incident of everybody: cases read their own
+        about = replace(assessed, assessment=assessed.assessment.about(instances), known=known)
         now = time.monotonic()
         with self._lock:
             number = max(now_ms(), 1 + max(self._kept, default=0))
