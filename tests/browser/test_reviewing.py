@@ -60,7 +60,8 @@ def test_two_reviewers_work_the_queue_by_keyboard_until_an_incident_is_confirmed
         expect(rows).to_have_count(before - answered)
         expect(focused).to_have_count(1)
         assert focused.locator("[data-opens]").inner_text() == following, "the focus is on the next row"
-        page.keyboard.press("u")
+        with page.expect_navigation():  # until the new page has loaded, nothing listens for keys
+            page.keyboard.press("u")
         expect(page.get_by_role("status")).to_contain_text("unsure")
         page.keyboard.press("z")
         page.get_by_text("Your last answer was taken back").wait_for()

@@ -101,6 +101,7 @@ def test_a_picture_is_seen_one_step_at_a_time_by_keyboard_and_never_twice(
     page.wait_for_selector("figure img[alt='The picture, as it is']")
     assert size_shown(page) == [512, 384]
 
+    page.wait_for_load_state()  # until then nothing listens for keys
     page.locator("h1").click()
     page.keyboard.press("h")
     page.wait_for_selector("figure img", state="detached")

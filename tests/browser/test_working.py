@@ -23,7 +23,8 @@ LogIn = Callable[..., Page]
 def test_one_logs_in_and_works_a_table_by_keyboard_alone(open_context: OpenContext) -> None:
     page = open_context().new_page()
     page.goto("/login")
-    page.keyboard.type("viewer")  # the first field has the focus
+    expect(page.get_by_label("Name")).to_be_focused()  # a browser sees to autofocus after the page has loaded
+    page.keyboard.type("viewer")
     page.keyboard.press("Tab")
     page.keyboard.type(WORDS)
     page.keyboard.press("Enter")
