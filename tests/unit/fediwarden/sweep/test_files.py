@@ -64,6 +64,11 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield made
 
 
+def of_kind(*kinds: str) -> pytest.MarkDecorator:
+    """Runs a test on these kinds alone."""
+    return pytest.mark.parametrize("store", kinds, indirect=True, scope="module")
+
+
 @pytest.fixture(autouse=True)
 def _filled(store: ObjectStore) -> None:
     for path in store.paths() - set(PATHS):
@@ -189,10 +194,8 @@ def test_what_is_older_than_the_mark_is_passed_over(store: ObjectStore) -> None:
     assert len(_ask(store, lambda source: _all(source, (str(int((time.time() - 3600) * 1000)),)))) == len(PATHS)
 
 
-def test_an_sftp_server_that_goes_away_is_said_to_and_found_again(store: ObjectStore) -> None:
-    if not isinstance(store, Sftp):
-        pytest.skip("of servers that keep a connection")
-
+@of_kind("sftp", "sshd")
+def test_an_sftp_server_that_goes_away_is_said_to_and_found_again(store: Sftp) -> None:
     async def go() -> None:
         source = _open(store, page=2)
         page = await source.page((), ())
@@ -216,9 +219,8 @@ def test_an_sftp_server_that_goes_away_is_said_to_and_found_again(store: ObjectS
         store.start()
 
 
-def test_a_wrong_password_key_or_host_key_is_refused_and_named(store: ObjectStore, tmp_path: Path) -> None:
-    if not isinstance(store, Sftp):
-        pytest.skip("of SFTP")
+@of_kind("sftp", "sshd")
+def test_a_wrong_password_key_or_host_key_is_refused_and_named(store: Sftp, tmp_path: Path) -> None:
     unknown = tmp_path / "known_hosts"
     unknown.write_text("")
     with pytest.raises(SourceRefused, match=r"sweep\.sftp_known_hosts"):
@@ -228,17 +230,14 @@ def test_a_wrong_password_key_or_host_key_is_refused_and_named(store: ObjectStor
             _ask(store, lambda source: source.check(), sftp_password="wrong")
 
 
-def test_an_s3_key_that_may_do_nothing_is_refused(store: ObjectStore) -> None:
-    if not isinstance(store, S3):
-        pytest.skip("of S3")
+@of_kind("s3")
+def test_an_s3_key_that_may_do_nothing_is_refused(store: S3) -> None:
     with store.letting_nobody_in(), pytest.raises(SourceRefused, match=r"sweep\.s3_key_id"):
         _ask(store, lambda source: source.check(), s3_secret="wrong")
 
 
-def test_what_the_store_does_not_let_us_read_is_named_and_nothing_else_suffers(store: ObjectStore) -> None:
-    if not store.source.startswith("sftp://nobody@"):
-        pytest.skip("only the sshd of another user refuses us files")
-    assert isinstance(store, Sftp)
+@of_kind("sshd")  # the only one of another user
+def test_what_the_store_does_not_let_us_read_is_named_and_nothing_else_suffers(store: Sftp) -> None:
     (store.root / "b.png").chmod(0)
     (store.root / "b").chmod(0)
     try:
