@@ -24,7 +24,7 @@ def test_a_tail_is_positioned_once_it_has_read_the_past_and_goes_on_reading(brok
             for number in range(20):
                 await producer.publish(VERDICTS, verdict(scan_id=f"v{number}"), key=bytes([number]))
             async with Tail(broker, [VERDICTS], since_s=3600, on_record=seen.append, client_id="test") as tail:
-                await asyncio.wait_for(tail.wait_positioned(), 10)
+                await asyncio.wait_for(tail.wait_positioned(), 60)
                 assert {record.message.scan_id for record in seen} == {f"v{n}" for n in range(20)}
                 await producer.publish(VERDICTS, verdict(scan_id="later"), key=b"k")
                 while seen[-1].message.scan_id != "later":
@@ -32,7 +32,7 @@ def test_a_tail_is_positioned_once_it_has_read_the_past_and_goes_on_reading(brok
                 assert tail.positioned
             seen.clear()
             async with Tail(broker, [VERDICTS], since_s=0, on_record=seen.append, client_id="test") as tail:
-                await asyncio.wait_for(tail.wait_positioned(), 10)
+                await asyncio.wait_for(tail.wait_positioned(), 60)
                 assert seen == []
 
     asyncio.run(scenario())
@@ -41,7 +41,7 @@ def test_a_tail_is_positioned_once_it_has_read_the_past_and_goes_on_reading(brok
 def test_a_tail_of_empty_topics_is_positioned_at_once(broker):
     async def scenario():
         async with Tail(broker, [VERDICTS, SCANNERS], since_s=3600, on_record=print, client_id="test") as tail:
-            await asyncio.wait_for(tail.wait_positioned(), 10)
+            await asyncio.wait_for(tail.wait_positioned(), 60)
 
     asyncio.run(scenario())
 

@@ -134,7 +134,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         yield begin
 
 
-def all_gone(family: list[psutil.Process], within_s: float = 20.0) -> bool:
+def all_gone(family: list[psutil.Process], within_s: float = 60.0) -> bool:
     _, alive = psutil.wait_procs(family, timeout=within_s)
     return not alive
 

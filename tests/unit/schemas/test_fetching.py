@@ -88,7 +88,7 @@ def server() -> Iterator[int]:
 
 def limits(**more: Any) -> FetchLimits:
     networks = tuple(ipaddress.ip_network(each) for each in more.pop("networks", ["127.0.0.0/8"]))
-    given = {"max_bytes": 20 << 20, "timeout_s": 5.0, "redirects": 3, "ports": tuple(range(1, 65536))} | more
+    given = {"max_bytes": 20 << 20, "timeout_s": 60.0, "redirects": 3, "ports": tuple(range(1, 65536))} | more
     return FetchLimits(accept="image/*", setting="some.fetch", networks=networks, **given)
 
 

@@ -39,7 +39,7 @@ def ask(
     question: Callable[[PictRs], Awaitable[Result]],
     *,
     key: str = API_KEY,
-    within_s: float = 10.0,
+    within_s: float = 60.0,
 ) -> Result:
     async def run() -> Result:
         url = server if isinstance(server, str) else server.url
