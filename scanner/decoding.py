@@ -3,6 +3,7 @@
 import asyncio
 import io
 import math
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from scanner.failures import FailureReason, ImageUnjudgeable
+from scanner.failures import FailureReason, ImageUnjudgeable, ModelGone
 from scanner.models.model import Model, ModelHung
 from scanner.scoring import PreparedFrame
 from schemas.keyring import FramesUndecryptable, Keyring
@@ -29,30 +30,51 @@ class PreparedImage:
 
 
 THREAD_NAME = "decode"
+_LOOKS = 10
 
 
 class Decoder:
-    """Decrypts, decodes and prepares, `threads` images at a time (Pillow releases the GIL where it matters)."""
+    """Decrypts, decodes and prepares, `threads` images at a time (Pillow releases the GIL where it matters).
+
+    An image that keeps its thread for longer than `hang_s` seconds is given up, and with it this object: the thread is
+    lost. The others that have a thread may end; those that wait for one are nobody's suspects.
+    """
 
     def __init__(self, keyring: Keyring, models: Sequence[Model], *, threads: int, hang_s: float = math.inf) -> None:
         self._keyring = keyring
         self._hang_s = hang_s
         self._models = tuple(models)
+        self._gone = False
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=THREAD_NAME)
 
     async def decode(self, message: ImageSubmitted) -> PreparedImage:
-        """Return the image's prepared frames. Raises `ImageUnjudgeable`, or `ModelHung` after `hang_s` seconds."""
-        decoding = asyncio.get_running_loop().run_in_executor(self._pool, self._decode, message)
-        await asyncio.wait((decoding,), timeout=None if math.isinf(self._hang_s) else self._hang_s)
-        if decoding.done():
-            return decoding.result()
+        """Return the image's prepared frames.
+
+        Raises `ImageUnjudgeable`; `ModelHung` when it has had a thread for `hang_s` seconds; `ModelGone` when another
+        had before it was this one's turn.
+        """
+        if self._gone:
+            raise ModelGone
+        begun = threading.Event()
+        decoding = asyncio.get_running_loop().run_in_executor(self._pool, self._decode, message, begun)
+        looks = 0
+        while looks < _LOOKS:  # several short waits: time that this process itself was stopped is no hang
+            await asyncio.wait((decoding,), timeout=None if math.isinf(self._hang_s) else self._hang_s / _LOOKS)
+            if decoding.cancelled():
+                raise ModelGone
+            if decoding.done():
+                return decoding.result()
+            looks += begun.is_set()
+        self._gone = True
+        self._pool.shutdown(wait=False, cancel_futures=True)
         raise ModelHung(f"an image has not been decoded and prepared for {self._hang_s:g} s (scanner.hang_s)")
 
     def close(self) -> None:
         """Let the threads end once their present image is done."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _decode(self, message: ImageSubmitted) -> PreparedImage:
+    def _decode(self, message: ImageSubmitted, begun: threading.Event) -> PreparedImage:
+        begun.set()
         started = time.perf_counter()
         try:
             jpegs = self._keyring.open(message.sealed, sha256=message.sha256, tenant=message.tenant)

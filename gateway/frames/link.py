@@ -11,6 +11,7 @@ from typing import Any
 
 import msgpack
 
+from gateway.frames.nursery import Nursery
 from gateway.frames.worker import HEADER, JOB
 from schemas.topics import FRAMES_MAX_BYTES
 
@@ -33,7 +34,15 @@ class WorkerDied(Exception):
 class WorkerLink:
     """Owns the socket and the pidfd. `on_end` is called once when the worker is gone while it has no job."""
 
-    def __init__(self, connection: socket.socket, pid: int, pidfd: int, on_end: Callable[["WorkerLink"], None]) -> None:
+    def __init__(
+        self,
+        nursery: Nursery,
+        connection: socket.socket,
+        pid: int,
+        pidfd: int,
+        on_end: Callable[["WorkerLink"], None],
+    ) -> None:
+        self.nursery = nursery
         self.pid = pid
         self.jobs = 0
         self.closed = False

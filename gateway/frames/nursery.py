@@ -32,7 +32,7 @@ class Nursery:
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._forks: dict[int, asyncio.Future[tuple[int, int]]] = {}
-        self._exits: dict[int, asyncio.Future[int]] = {}
+        self._exits: dict[int, asyncio.Future[int | None]] = {}
         self._count = 0
         self.closed = False
         control.setblocking(False)
@@ -82,7 +82,10 @@ class Nursery:
         return ours, pid, pidfd
 
     async def status_of(self, pid: int) -> int | None:
-        """How a dead worker ended: its exit code, or minus the signal's number. None if it is not known in time."""
+        """How a dead worker ended: its exit code, or minus the signal's number.
+
+        None if it is not known in time, or never will be because this process has ended as well.
+        """
         future = self._exits.get(pid)
         if future is None:
             return None
@@ -145,5 +148,8 @@ class Nursery:
             if not future.done():
                 future.set_exception(NurseryDied(why))
                 future.exception()  # nobody may be waiting
+        for ended in self._exits.values():
+            if not ended.done():
+                ended.set_result(None)
         self._forks.clear()
         self._exits.clear()

@@ -23,6 +23,7 @@ _ABANDONED_S = 0.25  # what a job whose caller has gone may still take before it
 _START_S = 30.0
 _DETAIL_MOST = 200
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
+_ORPHANED_MOST = 3  # then a job is taken for what ends them all
 
 
 class PoolStopped(RuntimeError):
@@ -30,7 +31,11 @@ class PoolStopped(RuntimeError):
 
 
 class _KilledByOthers(Exception):
-    """A worker was killed, and not by us: out of memory, an operator, its parent's end. Worth one more try."""
+    """A worker was killed, and not by us: out of memory, an operator. Worth one more try."""
+
+
+class _Orphaned(Exception):
+    """What all workers were forked from has ended, and they with it: that says nothing about a job."""
 
 
 class FramePool:
@@ -107,14 +112,14 @@ class FramePool:
         `Unreadable` with the reason, `PoolStopped` when the pool is not running. When the caller is cancelled, its
         worker is free again within a quarter of a second.
         """
-        try:
-            return await self._attempt(fd, length)
-        except _KilledByOthers:
-            pass
-        try:
-            return await self._attempt(fd, length)
-        except _KilledByOthers as killed:
-            raise Unreadable(UnreadableReason.DECODER_DIED, str(killed)) from None
+        tries: dict[type[Exception], int] = {_KilledByOthers: 1, _Orphaned: _ORPHANED_MOST}
+        while True:
+            try:
+                return await self._attempt(fd, length)
+            except (_KilledByOthers, _Orphaned) as ended:
+                if not tries[type(ended)]:
+                    raise Unreadable(UnreadableReason.DECODER_DIED, str(ended)) from None
+                tries[type(ended)] -= 1
 
     async def _attempt(self, fd: int, length: int) -> FrameSet:
         worker = await self._take()
@@ -128,15 +133,18 @@ class FramePool:
             raise
         except WorkerDied as died:
             self._dismiss(worker)
-            raise await self._explain(worker.pid, died) from None
+            raise await self._explain(worker, died) from None
         return self._read(worker, answer)
 
     async def _take(self) -> WorkerLink:
         """A free worker, in order of arrival."""
         if not self._running:
             raise PoolStopped("the frame workers are not running")
-        if self._idle:
-            return self._idle.pop()
+        while self._idle:
+            worker = self._idle.pop()
+            if not worker.nursery.closed:
+                return worker
+            self._dismiss(worker)
         future: asyncio.Future[WorkerLink] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         try:
@@ -147,7 +155,10 @@ class FramePool:
             raise
 
     def _offer(self, worker: WorkerLink) -> None:
-        """Hands a free worker to the job that has waited longest, if any."""
+        """Hands a free worker to the job that has waited longest, if any; one that is about to end is dismissed."""
+        if worker.nursery.closed:
+            self._dismiss(worker)
+            return
         while self._waiting:
             future = self._waiting.popleft()
             if not future.done():
@@ -200,15 +211,17 @@ class FramePool:
         self._goodbyes.add(task)
         task.add_done_callback(self._goodbyes.discard)
 
-    async def _explain(self, pid: int, died: WorkerDied) -> Exception:
+    async def _explain(self, worker: WorkerLink, died: WorkerDied) -> Exception:
         """What the death of a worker says about its job."""
         if not self._running:
             return PoolStopped("the frame workers are stopping")
         if died.overtime:
-            _log.warning("frame_worker_killed", pid=pid, wall_s=self._settings.wall_s)
+            _log.warning("frame_worker_killed", pid=worker.pid, wall_s=self._settings.wall_s)
             return Unreadable(UnreadableReason.TOO_SLOW, f"no answer within {self._settings.wall_s:g} s")
-        status = await self._nursery.status_of(pid) if self._nursery is not None else None
-        _log.warning("frame_worker_died", pid=pid, status=status)
+        status = await worker.nursery.status_of(worker.pid)
+        _log.warning("frame_worker_died", pid=worker.pid, status=status, orphaned=worker.nursery.closed)
+        if status is None and worker.nursery.closed:
+            return _Orphaned("the decoders ended again and again")
         if status is None or status == -signal.SIGKILL:
             return _KilledByOthers(f"the decoder ended: {_ending(status)}")
         if status == -signal.SIGXCPU:
@@ -247,7 +260,7 @@ class FramePool:
                 self._nursery = await Nursery.open(self._settings, self._extractor)
         async with asyncio.timeout(_START_S):  # wait_for may swallow a cancellation (Python 3.11), and stop would wait
             connection, pid, pidfd = await self._nursery.fork()
-        worker = WorkerLink(connection, pid, pidfd, self._dismiss)
+        worker = WorkerLink(self._nursery, connection, pid, pidfd, self._dismiss)
         try:
             worker.expect_greeting(_START_S)
             greeting = await worker.answer()

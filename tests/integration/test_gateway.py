@@ -116,7 +116,11 @@ def test_two_gateways_answer_their_own_images_exactly_once(fresh_kafka: BrokerSe
 
 
 def test_the_deadlines_answer_is_followed_by_the_verdict(fresh_kafka: BrokerSettings) -> None:
-    with Responder(fresh_kafka, lambda _: None) as scanner, running_gateway(fresh_kafka, deadline_ms=300) as running:
+    lanes = (IMAGES, IMAGES_BACKLOG)  # a busy machine may not have its frames within the deadline
+    with (
+        Responder(fresh_kafka, lambda _: None, lanes=lanes) as scanner,
+        running_gateway(fresh_kafka, deadline_ms=500) as running,
+    ):
         running.ready()
         answer = post(running, image_for(Decision.ACCEPT, seed=20))
         assert (answer.status_code, answer.json()["answered_by"]) == (200, "deadline")
@@ -232,7 +236,7 @@ def test_tenants_differ_in_what_they_make_of_review_and_of_silence(fresh_kafka: 
     def judge(image: ImageSubmitted) -> Decision | None:
         return None if image.media_type == "image/gif" else Decision.REVIEW
 
-    with Responder(fresh_kafka, judge) as scanner, running_gateway(fresh_kafka, tenants=tenants, deadline_ms=2000) as g:
+    with Responder(fresh_kafka, judge) as scanner, running_gateway(fresh_kafka, tenants=tenants, deadline_ms=4000) as g:
         g.ready()
         image = pictures.make("png", seed=40)
         mine = post(g, image)

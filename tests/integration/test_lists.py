@@ -341,7 +341,7 @@ def test_a_rejected_picture_is_learnt_and_another_fediwarden_has_it_without_a_sc
             definition = ListDefinition(name=action, source=address, token_env="PARTNERS_TOKEN", action=action)
             store.save(definition, fetch_hashes(definition, most=100).hashes)
     store.remove("reject")
-    with running_gateway(make_topics(), deadline_ms=500, lists=settings(tmp_path / "theirs")) as theirs:
+    with running_gateway(make_topics(), deadline_ms=2000, lists=settings(tmp_path / "theirs")) as theirs:
         theirs.ready()
         reviewed = post(theirs, edited).json()
         assert (reviewed["decision"], reviewed["answered_by"]) == ("review", "deadline")

@@ -58,7 +58,7 @@ def test_an_image_that_models_hang_on_ends_a_few_scanners_and_no_more(
                 return len(observed.verdicts) == 12 and bool(observed.failures)
 
             while not is_settled():
-                async with scanner_process(fresh_kafka, tmp_path, "hang_s=2.0, batch=4, decode_threads=8") as process:
+                async with scanner_process(fresh_kafka, tmp_path, "hang_s=4.0, batch=4, decode_threads=8") as process:
                     ended = asyncio.create_task(process.wait())
                     settled = asyncio.create_task(observed.until(is_settled))
                     await asyncio.wait((ended, settled), return_when=asyncio.FIRST_COMPLETED)
@@ -185,7 +185,7 @@ def test_an_image_that_hangs_its_decoder_ends_the_process_and_goes_to_others(
     async def scenario() -> None:
         async with (
             observing(fresh_kafka) as (_, producer),
-            scanner_process(fresh_kafka, tmp_path, "hang_s=1.0") as process,
+            scanner_process(fresh_kafka, tmp_path, "hang_s=3.0") as process,
         ):
             await submit(producer, submitted("hangs", jpeg((0, 255, 0))))
             assert await process.wait() == ModelHung.exit_code

@@ -2,15 +2,18 @@
 
 import asyncio
 import io
+import threading
+import time
 
 import pytest
 from PIL import Image
 
 from scanner.decoding import Decoder, PreparedImage
-from scanner.failures import FailureReason, ImageUnjudgeable
+from scanner.failures import FailureReason, ImageUnjudgeable, ModelGone
+from scanner.models.model import ModelHung, Prepared
 from schemas.keyring import Keyring
 from schemas.messages import FrameInfo, ImageSubmitted
-from tests.unit.scanner.stub_models import RedModel
+from tests.unit.scanner.stub_models import RedModel, is_green
 
 KEYRING = Keyring.generate()
 SHA256 = bytes(32)
@@ -80,3 +83,52 @@ def test_what_does_not_decrypt_or_decode_is_named_by_its_reason(message: ImageSu
     with pytest.raises(ImageUnjudgeable) as caught:
         decode(message)
     assert caught.value.reason is reason
+
+
+class Blocking(RedModel):
+    """Prepares no green picture before it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_go_on = threading.Event()
+
+    def prepare(self, image: Image.Image) -> Prepared:
+        if is_green(image.getpixel((0, 0))):
+            self.may_go_on.wait()
+        return super().prepare(image)
+
+
+def test_only_an_image_that_keeps_its_thread_is_suspected_and_not_those_that_wait_for_one() -> None:
+    model = Blocking()
+
+    async def scenario() -> list[object]:
+        decoder = Decoder(KEYRING, [model], threads=2, hang_s=0.5)
+        try:
+            images = [submitted(jpeg(colour)) for colour in ((0, 255, 0), (0, 255, 0), (9, 9, 9), (9, 9, 9))]
+            outcomes: list[object] = list(
+                await asyncio.gather(*(decoder.decode(image) for image in images), return_exceptions=True)
+            )
+            with pytest.raises(ModelGone):
+                await decoder.decode(images[2])
+            return outcomes
+        finally:
+            model.may_go_on.set()
+            decoder.close()
+
+    assert [type(outcome) for outcome in asyncio.run(scenario())] == [ModelHung, ModelHung, ModelGone, ModelGone]
+
+
+def test_the_wait_for_a_thread_is_no_hang() -> None:
+    class Slow(RedModel):
+        def prepare(self, image: Image.Image) -> Prepared:
+            time.sleep(0.4)
+            return super().prepare(image)
+
+    async def scenario() -> list[PreparedImage]:
+        decoder = Decoder(KEYRING, [Slow()], threads=1, hang_s=2.0)
+        try:
+            return list(await asyncio.gather(*(decoder.decode(submitted(jpeg())) for _ in range(8))))
+        finally:
+            decoder.close()
+
+    assert len(asyncio.run(scenario())) == 8

@@ -246,10 +246,54 @@ def test_the_pool_comes_back_when_the_process_that_forks_workers_is_killed() -> 
             for child in psutil.Process().children():
                 if child.pid not in before:
                     child.kill()
-            await asyncio.to_thread(psutil.wait_procs, with_workers, 10)  # what one is reading as it dies is refused
+            await asyncio.to_thread(psutil.wait_procs, with_workers, 10)
             answers = await asyncio.gather(*(give(frames, b"fine") for _ in range(4)))
             assert all(answer.media_type == "test/fine" for answer in answers)
             assert frames.ready
+
+    run(work)
+
+
+def test_no_picture_is_refused_because_the_process_that_forks_workers_is_killed() -> None:
+    async def work() -> None:
+        before = ours()
+        async with pool(workers=4, wall_s=60) as frames:
+
+            async def give_after(milliseconds: float) -> FrameSet:
+                await asyncio.sleep(milliseconds / 1000)
+                return await give(frames, b"fine")
+
+            for busy in (0, 1, 2, 5) * 2:
+                seen = await asyncio.gather(*(give(frames, b"sleep 0.1") for _ in "abcd"))
+                victims = [psutil.Process(pid) for pid in set(map(pid_of, seen))]
+                jobs = [asyncio.create_task(give(frames, b"sleep 0.3")) for _ in range(busy)]
+                while frames.busy < min(busy, 4):
+                    await asyncio.sleep(0.001)
+                for child in psutil.Process().children():
+                    if child.pid not in before:
+                        child.kill()
+                # While one worker after another ends; some are given to a worker that is about to.
+                jobs += [asyncio.create_task(give_after(number / 2)) for number in range(10)]
+                assert all(found.frames for found in await asyncio.gather(*jobs))
+                _, alive = await asyncio.to_thread(psutil.wait_procs, victims, 60)
+                assert not alive
+
+    run(work)
+
+
+def test_a_job_that_ends_the_process_that_forks_workers_each_time_is_given_up() -> None:
+    async def work() -> None:
+        before = ours()
+        async with pool(workers=1, wall_s=60) as frames:
+            job = asyncio.create_task(refusal(frames, b"sleep 50"))
+            while not job.done():
+                if frames.busy:
+                    for child in psutil.Process().children():
+                        if child.pid not in before:
+                            child.kill()
+                await asyncio.sleep(0.05)
+            assert (await job).reason is UnreadableReason.DECODER_DIED
+            assert (await give(frames, b"fine")).media_type == "test/fine"
 
     run(work)
 
