@@ -77,8 +77,8 @@ class ScannerSettings(BaseModel):
         60.0,
         gt=0.0,
         le=3600.0,
-        description="Seconds that scoring one batch may take; a scanner whose model takes longer ends itself, to be"
-        " started again.",
+        description="Seconds that scoring one batch, or decoding one image, may take; a scanner where either takes"
+        " longer ends itself, to be started again.",
     )
     archive: bool = Field(
         True, description="Whether the (encrypted) frames of images that are kept go to images.archive, for replay."
