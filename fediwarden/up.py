@@ -54,7 +54,7 @@ _SCANNER_STOPS_WITHIN_S = 30.0
 _STOPS_WITHIN_MORE_S = 15.0
 _AUDIT_STOPS_WITHIN_S = 30.0
 _ACCOUNTS_PATIENCE_S = 2.0
-_PAGES_PATIENCE_S = 10.0  # they are no reason to keep everything else waiting
+_PAGES_PATIENCE_S = 30.0  # on a small machine; what does not come at all keeps this message waiting, and nothing else
 _STANDS_BACK = 5  # a third of what the others get, where there is not processor enough
 
 Echo = Callable[[str], None]
