@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from scanner.failures import FailureReason, ImageUnjudgeable, ModelGone
+from scanner.hanging import comes_back
 from scanner.models.model import Model, ModelHung
 from scanner.scoring import PreparedFrame
 from schemas.keyring import FramesUndecryptable, Keyring
@@ -30,7 +31,6 @@ class PreparedImage:
 
 
 THREAD_NAME = "decode"
-_LOOKS = 10
 
 
 class Decoder:
@@ -57,17 +57,13 @@ class Decoder:
             raise ModelGone
         begun = threading.Event()
         decoding = asyncio.get_running_loop().run_in_executor(self._pool, self._decode, message, begun)
-        looks = 0
-        while looks < _LOOKS:  # several short waits: time that this process itself was stopped is no hang
-            await asyncio.wait((decoding,), timeout=None if math.isinf(self._hang_s) else self._hang_s / _LOOKS)
-            if decoding.cancelled():
-                raise ModelGone
-            if decoding.done():
-                return decoding.result()
-            looks += begun.is_set()
-        self._gone = True
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        raise ModelHung(f"an image has not been decoded and prepared for {self._hang_s:g} s (scanner.hang_s)")
+        if not await comes_back(decoding, within_s=self._hang_s, has_begun=begun.is_set):
+            self._gone = True
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            raise ModelHung(f"an image has not been decoded and prepared for {self._hang_s:g} s (scanner.hang_s)")
+        if decoding.cancelled():
+            raise ModelGone
+        return decoding.result()
 
     def close(self) -> None:
         """Let the threads end once their present image is done."""

@@ -13,6 +13,7 @@ import structlog
 from scanner.batches import Batcher
 from scanner.decoding import PreparedImage
 from scanner.failures import FailureReason, ImageSuspected, ImageUnjudgeable, ModelGone
+from scanner.hanging import comes_back
 from scanner.metrics import ScannerMetrics
 from scanner.models.loading import warm
 from scanner.models.model import Features, Model, ModelBroken, ModelHung
@@ -24,7 +25,6 @@ Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
 THREAD_NAME = "inference"
-_LOOKS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +159,8 @@ class Inference:
 
     async def _in_thread(self, work: Callable[[Argument], Result], argument: Argument) -> Result:
         call = asyncio.get_running_loop().run_in_executor(self._thread, work, argument)
-        for _look in range(_LOOKS):  # several short waits: time that this process itself was stopped is no hang
-            done, _pending = await asyncio.wait((call,), timeout=self._hang_s / _LOOKS)
-            if done:
-                return call.result()
+        if await comes_back(call, within_s=self._hang_s):
+            return call.result()
         raise ModelHung(f"a model has not come back for {self._hang_s:g} s (scanner.hang_s)")
 
     def _infer(self, frames: list[PreparedFrame]) -> tuple[list[FrameScores], dict[str, Features], float]:
