@@ -203,14 +203,16 @@ def running_sshd(sshd: Path) -> Iterator[Sftp]:
                 shutil.copy(each, home / each.name)
             sshd = home / sshd.name
 
+        # Only root may say who it wants to be, and we are the user already where we are not root.
+        of_root = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": ()}
+        become: dict[str, Any] = of_root if os.getuid() == 0 else {}
+
         def start() -> _Stoppable:
             with (home / "sshd.log").open("ab") as log:
                 process = subprocess.Popen(
                     [str(sshd), "-D", "-e", "-f", str(home / "server/config")],
                     env={"LD_LIBRARY_PATH": str(home), "PATH": os.defpath},
-                    user=user.pw_uid,
-                    group=user.pw_gid,
-                    extra_groups=[],
+                    **become,
                     stdout=log,
                     stderr=log,
                     stdin=subprocess.DEVNULL,

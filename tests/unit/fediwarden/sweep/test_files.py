@@ -236,8 +236,9 @@ def test_an_s3_key_that_may_do_nothing_is_refused(store: S3) -> None:
         _ask(store, lambda source: source.check(), s3_secret="wrong")
 
 
-@of_kind("sshd")  # the only one of another user
-def test_what_the_store_does_not_let_us_read_is_named_and_nothing_else_suffers(store: Sftp) -> None:
+@of_kind("sshd")  # the only one that root's rights are not with
+def test_what_the_store_does_not_let_us_read_is_named_and_nothing_else_suffers(store: ObjectStore) -> None:
+    assert isinstance(store, Sftp)
     (store.root / "b.png").chmod(0)
     (store.root / "b").chmod(0)
     try:
