@@ -9,7 +9,6 @@ needs must be loaded before.
 import contextlib
 import ctypes
 import errno
-import importlib
 import mmap
 import os
 import resource
@@ -56,11 +55,15 @@ class Protections:
 
 
 def preload() -> None:
-    """Imports what `close_in` needs. Where a package is missing, its part will be, too."""
-    for name in ("landlockpy", "pyseccomp"):
-        # pyseccomp raises RuntimeError without libseccomp.so.2.
-        with contextlib.suppress(ImportError, OSError, RuntimeError):
-            importlib.import_module(name)
+    """Loads what `close_in` needs. Where a package is missing, its part will be, too."""
+    with contextlib.suppress(ImportError, OSError):
+        import landlockpy
+
+        # It looks for libc at its first call, by running ldconfig. `close_in` lets nobody but root do that.
+        landlockpy.supported()
+    # It raises RuntimeError without libseccomp.so.2.
+    with contextlib.suppress(ImportError, OSError, RuntimeError):
+        import pyseccomp  # noqa: F401
 
 
 def die_with_parent(parent: int) -> None:

@@ -40,6 +40,18 @@ def test_an_answer_that_is_no_frame_set_is_refused(nonsense: object) -> None:
         unpack(nonsense)
 
 
+def test_the_sandbox_needs_no_other_program_once_it_is_loaded() -> None:
+    script = """
+import json, subprocess
+from gateway.frames import sandbox
+sandbox.preload()
+subprocess.Popen = None  # nobody but root may start one below the limit of processes
+print(json.dumps(sandbox.close_in(1536, 16).missing))
+"""
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert json.loads(shown) == []
+
+
 @pytest.mark.parametrize(("package", "part"), [("pyseccomp", "seccomp"), ("landlockpy", "landlock")])
 def test_a_missing_package_takes_only_its_own_part_of_the_sandbox_away(package: str, part: str) -> None:
     script = f"""
